@@ -1,0 +1,51 @@
+//! The command line: what each subcommand takes. What each does is in `cli/`.
+
+mod completions;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Application load balancer: TCP in the kernel (XDP), one program, one file.
+#[derive(Debug, Parser)]
+#[command(name = "alb", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell to complete for.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a client command finds the daemon.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// Control socket of the daemon.
+    #[arg(long, env = "ALB_SOCKET", default_value = "/var/lib/alb/alb.sock", value_name = "PATH")]
+    pub socket: PathBuf,
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Output {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// One JSON document for programs.
+    Json,
+}
+
+/// Parses the command line and runs it. Exit codes: 0 done, 1 refused or failed, 2 usage,
+/// 3 the daemon cannot be reached.
+pub fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    match command {
+        Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
+    }
+}

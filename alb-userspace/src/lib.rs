@@ -1,0 +1,11 @@
+//! The userspace half of ALB, in the order data flows:
+//!
+//! ```text
+//! config ──▶ model ──▶ state (snapshot) ──▶ datapath ──▶ BPF maps ──▶ alb-ebpf
+//!                        ▲        └──────▶ health (what to probe)
+//!                        └── target states ◀── health
+//! control, api, metrics: read the snapshot and the datapath's counters
+//! ```
+
+pub mod cli;
+pub mod model;

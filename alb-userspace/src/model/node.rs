@@ -1,0 +1,98 @@
+//! This node.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+/// What is local to one host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Name of the node; the host's name by default.
+    pub name: String,
+    /// Region id the API answers to.
+    pub region: String,
+    /// Zones this node is in; never empty.
+    pub zones: Vec<String>,
+    /// Interfaces the fast path attaches to; never empty unless `datapath` is `Proxy`.
+    pub interfaces: Vec<String>,
+    /// Which host the packet path runs in.
+    pub datapath: DatapathMode,
+    /// Directory on a bpffs for pinned maps and links; one per instance.
+    pub bpffs: PathBuf,
+    /// Directory for state; created at start, mode 0700.
+    pub state_dir: PathBuf,
+    /// Control socket, absolute.
+    pub socket: PathBuf,
+    /// Source addresses and ports towards targets.
+    pub snat: Snat,
+    /// Flows the established table holds, 1024–16777216.
+    pub flows: u32,
+    /// Proxy workers; 0 = one per core.
+    pub workers: usize,
+    /// The TCP control and metrics listener.
+    pub api: Option<Api>,
+}
+
+/// Where the packet path runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatapathMode {
+    /// Native XDP, else generic XDP.
+    #[default]
+    Auto,
+    /// Native XDP only.
+    Xdp,
+    /// Generic XDP only.
+    XdpGeneric,
+    /// TC.
+    Tc,
+    /// No fast path.
+    Proxy,
+}
+
+/// Source NAT towards targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snat {
+    /// Addresses to use; empty = the node's own address towards each target.
+    pub addresses: Vec<IpAddr>,
+    /// Ports to use on each.
+    pub port_range: PortRange,
+}
+
+/// An inclusive range of TCP ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port, at least 1024.
+    pub first: u16,
+    /// Last port, not below `first`.
+    pub last: u16,
+}
+
+/// The API listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Api {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Requests a minute and access key; 0 = unlimited.
+    pub rate_limit_per_minute: u32,
+    /// Without keys, control paths are closed.
+    pub access_keys: Vec<AccessKey>,
+}
+
+/// A key that signs API requests.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// Public part.
+    pub id: String,
+    /// Secret part; never printed.
+    pub secret: String,
+    /// May change things, not only read them.
+    pub write: bool,
+}
+
+impl std::fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, secret: _, write } = self;
+        f.debug_struct("AccessKey").field("id", id).field("write", write).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! Harness for the kernel rings: namespaces, topology, daemon, packets.

@@ -1,0 +1,2 @@
+//! Set-up, build, run, test, lint and bench: one file per subcommand.
+fn main() {}
