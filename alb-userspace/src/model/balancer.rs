@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
-use super::HealthCheck;
+use super::{HealthCheck, UrlMap};
 
 /// One load balancer: the unit that owns addresses.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct LoadBalancer {
     pub subnet: String,
     /// Zones it may use targets of; at most two.
     pub azs: Vec<String>,
+    /// Id of the elastic IP that makes it public.
+    pub elastic_ip: Option<String>,
     /// Addresses it is served on: the private IPv4, the IPv6, the elastic IP; at least one.
     pub vips: Vec<IpAddr>,
     /// Ids of the security groups that filter it; never empty (the built-in `default` at least).
@@ -29,6 +31,19 @@ pub struct LoadBalancer {
     pub backends: Vec<Backend>,
     /// Target groups.
     pub target_groups: Vec<TargetGroup>,
+    /// Routing tables for http and https listeners.
+    pub url_maps: Vec<UrlMap>,
+    /// Labels without meaning to the balancer.
+    pub tags: Vec<Tag>,
+}
+
+/// A label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Unique among the tags of its load balancer.
+    pub key: String,
+    /// Free text.
+    pub value: String,
 }
 
 impl LoadBalancer {
@@ -42,10 +57,16 @@ impl LoadBalancer {
         self.target_groups.iter().find(|group| group.id == id)
     }
 
-    /// The targets a backend forwards to now; empty without a group.
+    /// The url map with this id.
+    pub fn url_map(&self, id: &str) -> Option<&UrlMap> {
+        self.url_maps.iter().find(|map| map.id == id)
+    }
+
+    /// The targets a backend forwards to now; empty without a target group. Members of an
+    /// availability group are not part of the model: they come and go at run time.
     pub fn targets_of(&self, backend: &Backend) -> &[Target] {
         match &backend.source {
-            TargetSource::None => &[],
+            TargetSource::None | TargetSource::AvailabilityGroup { .. } => &[],
             TargetSource::Group(id) => self.target_group(id).map_or(&[], |group| &group.targets),
         }
     }
@@ -81,10 +102,59 @@ pub struct Listener {
     pub enabled: bool,
     /// Id of the default backend.
     pub backend: String,
+    /// Id of the url map that routes requests (http, https).
+    pub url_map: Option<String>,
     /// Both sides are closed after this long without a byte, 1–86400 s.
     pub idle_timeout: Duration,
     /// At most this many open connections; `None` = unlimited.
     pub max_connections: Option<u32>,
+    /// At most this many requests a second (http, https); `None` = unlimited.
+    pub max_qps: Option<u32>,
+    /// Certificates and policy; `Some` exactly for tls and https.
+    pub tls: Option<ListenerTls>,
+    /// Limits on requests; `Some` exactly for http and https.
+    pub http: Option<ListenerHttp>,
+}
+
+/// How a listener terminates TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Ids of the default certificates, one or two.
+    pub certificates: Vec<String>,
+    /// Certificates for named domains.
+    pub extension_certificates: Vec<ExtensionCertificate>,
+    /// Id of the security policy; `None` = the built-in one.
+    pub security_policy: Option<String>,
+    /// `Strict-Transport-Security` with this age (https); `None` = not sent.
+    pub hsts_max_age: Option<Duration>,
+}
+
+/// A certificate for one domain (SNI).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionCertificate {
+    /// Id of the certificate.
+    pub certificate: String,
+    /// `api.example.com` or `*.example.com`, lower case; unique in its listener.
+    pub domain: String,
+}
+
+/// What a listener takes from one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerHttp {
+    /// All header fields together, bytes.
+    pub header_bytes: u32,
+    /// Number of header fields.
+    pub headers: u32,
+    /// Request line, bytes.
+    pub request_line_bytes: u32,
+    /// Request body, bytes; 0 = unlimited.
+    pub body_bytes: u64,
+    /// From the first byte of a request to the end of its header.
+    pub header_timeout: Duration,
+    /// Without a byte of the request's body.
+    pub body_idle_timeout: Duration,
+    /// Without a byte of the response being taken.
+    pub write_idle_timeout: Duration,
 }
 
 /// What a backend speaks with its targets.
@@ -115,6 +185,23 @@ pub enum TargetSource {
     None,
     /// The id of a target group of the same load balancer.
     Group(String),
+    /// The members of an availability group.
+    AvailabilityGroup {
+        /// Id of the group.
+        id: String,
+        /// Weight of members without one of their own, 0–100.
+        default_weight: u8,
+    },
+}
+
+/// What happens to the flows of a target that turns unhealthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UnhealthyFlows {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They are reset.
+    Reset,
 }
 
 /// The `httpForwarded*` switches. `X-Forwarded-For` has none: it is always on.
@@ -160,6 +247,24 @@ pub struct Backend {
     pub forwarded: Forwarded,
     /// How long flows of a removed target may live on, 0–3600 s.
     pub connection_draining: Duration,
+    /// Settings kept while checks are closed (`closeHealthCheck`); `None` while they run.
+    pub closed_health_check: Option<HealthCheck>,
+    /// How long a connect to a target may take.
+    pub connect_timeout: Duration,
+    /// How long a target may take to answer a request (http).
+    pub response_timeout: Duration,
+    /// How long an idle connection to a target is kept (http).
+    pub pool_idle: Duration,
+    /// Further targets that are tried after the first failed.
+    pub retries: u8,
+    /// Time in which a target that turned healthy grows to its full share; zero = at once.
+    pub slow_start: Duration,
+    /// What happens to the flows of a target that turns unhealthy.
+    pub unhealthy_flows: UnhealthyFlows,
+    /// Serve all targets when none is healthy.
+    pub panic_mode: bool,
+    /// At most this part of the targets is taken out by failing traffic, percent.
+    pub passive_max_percent: u8,
 }
 
 /// What a target group holds.

@@ -41,6 +41,8 @@ pub struct ElasticIp {
     pub name: String,
     /// The address.
     pub address: IpAddr,
+    /// Stored, not shaped; Mbit/s.
+    pub bandwidth: Option<u32>,
 }
 
 /// A host that targets of type `instance` name.

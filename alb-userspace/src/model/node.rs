@@ -30,8 +30,64 @@ pub struct Node {
     pub flows: u32,
     /// Proxy workers; 0 = one per core.
     pub workers: usize,
+    /// Where requests and flows are logged; `None` = nowhere.
+    pub access_log: Option<AccessLog>,
+    /// How much the API may create.
+    pub quotas: Quotas,
     /// The TCP control and metrics listener.
     pub api: Option<Api>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// File to append to, absolute.
+    pub file: PathBuf,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Size at which the file is rotated, bytes.
+    pub max_bytes: u64,
+    /// Rotated files that are kept.
+    pub keep: u32,
+    /// Log TCP flows of the fast path too.
+    pub tcp_flows: bool,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// The product's fields, separated by spaces.
+    Text,
+}
+
+/// Upper bounds for what the API creates; a file may say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Load balancers.
+    pub load_balancers: u32,
+    /// Listeners of a load balancer.
+    pub listeners: u32,
+    /// Backends of a load balancer.
+    pub backends: u32,
+    /// Target groups of a load balancer.
+    pub target_groups: u32,
+    /// Targets of a target group.
+    pub targets: u32,
+    /// Url maps of a load balancer.
+    pub url_maps: u32,
+    /// Rules of a url map.
+    pub rules: u32,
+    /// Extension certificates of a listener.
+    pub extension_certificates: u32,
+    /// Security groups of a load balancer.
+    pub security_groups: u32,
+    /// Security policies.
+    pub security_policies: u32,
+    /// Customized configurations.
+    pub customized_configurations: u32,
 }
 
 /// Where the packet path runs.
@@ -73,10 +129,21 @@ pub struct PortRange {
 pub struct Api {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// Serve TLS with this certificate; `None` = plain HTTP.
+    pub tls: Option<ApiTls>,
     /// Requests a minute and access key; 0 = unlimited.
     pub rate_limit_per_minute: u32,
     /// Without keys, control paths are closed.
     pub access_keys: Vec<AccessKey>,
+}
+
+/// Certificate of the API listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiTls {
+    /// PEM file with the certificate chain, absolute.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key, absolute.
+    pub key_file: PathBuf,
 }
 
 /// A key that signs API requests.

@@ -1,0 +1,128 @@
+//! Security groups, security policies and certificates.
+
+use std::{fmt, path::PathBuf};
+
+use ipnet::IpNet;
+
+/// A packet filter. No rule matching = deny; the lowest priority number decides; at equal
+/// priority deny wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// Derived id, `sg-…`.
+    pub id: String,
+    /// Name, unique; `default` is built in and open.
+    pub name: String,
+    /// Id of its vpc; the built-in group serves every vpc.
+    pub vpc: String,
+    /// Free text, at most 256 characters.
+    pub description: String,
+    /// In file order.
+    pub rules: Vec<SecurityRule>,
+    /// The built-in group that lets everything through.
+    pub open: bool,
+}
+
+/// One rule of a security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityRule {
+    /// `In`: client to load balancer; `Out`: load balancer to target.
+    pub direction: Direction,
+    /// Which packets it is about.
+    pub protocol: RuleProtocol,
+    /// What happens to them.
+    pub action: RuleAction,
+    /// 1–32768; lower numbers are looked at first.
+    pub priority: u16,
+    /// First and last destination port, inclusive; 0–65535 where the protocol has none.
+    pub ports: (u16, u16),
+    /// The other side: clients for `In`, targets for `Out`.
+    pub prefix: IpNet,
+}
+
+/// Which way a rule looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Client to load balancer.
+    In,
+    /// Load balancer to target.
+    Out,
+}
+
+/// Which packets a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleProtocol {
+    /// Every protocol and port.
+    All,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and `ICMPv6`.
+    Icmp,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleAction {
+    /// Let it through.
+    Allow,
+    /// Drop it silently.
+    Deny,
+}
+
+/// Which TLS versions and ciphers a listener offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityPolicy {
+    /// Derived id, `policy-…`.
+    pub id: String,
+    /// Name, unique.
+    pub name: String,
+    /// Free text, at most 256 characters.
+    pub description: String,
+    /// Never empty; each has a cipher in `ciphers`.
+    pub protocols: Vec<TlsVersion>,
+    /// Never empty; each serves one of `protocols`.
+    pub ciphers: Vec<Cipher>,
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// `TLSv1`.
+    V1_0,
+    /// `TLSv1.1`.
+    V1_1,
+    /// `TLSv1.2`.
+    V1_2,
+    /// `TLSv1.3`.
+    V1_3,
+}
+
+/// A cipher suite by its OpenSSL name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cipher(pub &'static str);
+
+/// A certificate chain with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Derived id, `cert-…`.
+    pub id: String,
+    /// Name, unique.
+    pub name: String,
+    /// PEM text of the chain, leaf first.
+    pub chain: String,
+    /// Its key.
+    pub key: PrivateKey,
+    /// Files the two were read from, absolute; `None` = inline.
+    pub files: (Option<PathBuf>, Option<PathBuf>),
+}
+
+/// PEM text of a private key; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKey(pub String);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
