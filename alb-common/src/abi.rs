@@ -1,0 +1,112 @@
+//! Names and version of the pinned state, and the proof that a type may be a map key or value.
+
+/// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
+/// only. Raise it whenever a key, a value or its meaning changes.
+pub const ABI_VERSION: u32 = 1;
+
+/// Map names, as in the object file and under the pin directory.
+pub mod map {
+    /// Addresses this node answers for: `Be32` → [`crate::service::LocalFlags`].
+    pub const LOCALS: &str = "LOCALS";
+    /// Listeners: [`crate::service::ListenerKey`] → [`crate::service::ListenerEntry`].
+    pub const LISTENERS: &str = "LISTENERS";
+    /// Round-robin position and idle timeout of each listener, by listener index.
+    pub const LISTENER_STATES: &str = "LISTENER_STATES";
+    /// Selection tables: extents of target indices.
+    pub const SLOTS: &str = "SLOTS";
+    /// Where each target is, by target index.
+    pub const TARGETS: &str = "TARGETS";
+    /// Link-layer next hop of each target, by target index.
+    pub const HOPS: &str = "HOPS";
+    /// Active flows of each target, by target index.
+    pub const TARGET_STATES: &str = "TARGET_STATES";
+    /// Counters of ended flows, per CPU, by target index.
+    pub const TARGET_TOTALS: &str = "TARGET_TOTALS";
+    /// The same by listener index.
+    pub const LISTENER_TOTALS: &str = "LISTENER_TOTALS";
+    /// Interfaces the packet path may send through, by slot.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// Interface index → slot in `INTERFACES`.
+    pub const INTERFACE_SLOTS: &str = "INTERFACE_SLOTS";
+    /// Established flows, both directions.
+    pub const FLOWS: &str = "FLOWS";
+    /// Flows whose handshake is under way, both directions.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// Half-open flows in order of their SYN, a ring.
+    pub const HALF_OPEN_RING: &str = "HALF_OPEN_RING";
+    /// Closed flows in order of their end, a ring.
+    pub const CLOSED_RING: &str = "CLOSED_RING";
+    /// Write positions of the two rings.
+    pub const RING_HEADS: &str = "RING_HEADS";
+    /// Packets by [`crate::Reason`], per CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// RST budget, per CPU.
+    pub const RST_BUDGET: &str = "RST_BUDGET";
+    /// One [`crate::settings::Settings`].
+    pub const SETTINGS: &str = "SETTINGS";
+
+    /// All of them, in the order they are created.
+    pub const ALL: [&str; 19] = [
+        SETTINGS,
+        COUNTERS,
+        RST_BUDGET,
+        LOCALS,
+        LISTENERS,
+        LISTENER_STATES,
+        SLOTS,
+        TARGETS,
+        HOPS,
+        TARGET_STATES,
+        TARGET_TOTALS,
+        LISTENER_TOTALS,
+        INTERFACES,
+        INTERFACE_SLOTS,
+        FLOWS,
+        HALF_OPEN,
+        HALF_OPEN_RING,
+        CLOSED_RING,
+        RING_HEADS,
+    ];
+}
+
+/// The XDP program of the packet path, as named in the object file.
+pub const XDP_PROGRAM: &str = "alb_xdp";
+
+/// A type that crosses the kernel boundary as bytes.
+///
+/// # Safety
+///
+/// The type is `repr(C)` or `repr(transparent)`, has no padding, and every bit pattern is a
+/// valid value.
+#[expect(unsafe_code, reason = "the marker's promise is about raw bytes")]
+pub unsafe trait Plain: Copy + 'static {}
+
+/// Implements [`Plain`] after proving at compile time that the fields fill the size exactly.
+macro_rules! plain {
+    ($type:ty, $size:literal: $($field:ident: $field_type:ty),+ $(,)?) => {
+        const _: () = {
+            assert!(size_of::<$type>() == $size, "size of a map type changed: raise ABI_VERSION");
+            assert!(0 $(+ size_of::<$field_type>())+ == $size, "padding in a map type");
+            const fn fields(value: &$type) {
+                $(let _: &$field_type = &value.$field;)+
+            }
+            let _ = fields;
+        };
+        // SAFETY: the asserts above prove that the listed fields, which are integers or
+        // `Plain` types themselves, fill the `repr(C)` type without padding.
+        #[expect(unsafe_code, reason = "proved by the asserts above")]
+        unsafe impl $crate::abi::Plain for $type {}
+    };
+}
+pub(crate) use plain;
+
+// SAFETY: integers have no padding and no invalid bit patterns.
+#[expect(unsafe_code, reason = "integers")]
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "integers")]
+unsafe impl Plain for u64 {}
+
+// SAFETY: integers have no padding and no invalid bit patterns.
+#[expect(unsafe_code, reason = "integers")]
+unsafe impl Plain for u16 {}

@@ -1,0 +1,29 @@
+//! Interfaces the packet path sends through.
+
+use crate::{abi::plain, net::Mac};
+
+/// One interface, by slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct InterfaceEntry {
+    /// Kernel interface index; 0 = free slot.
+    pub ifindex: u32,
+    /// Its own address: source of every frame sent through it.
+    pub mac: Mac,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+}
+
+plain!(InterfaceEntry, 12: ifindex: u32, mac: Mac, mtu: u16);
+
+/// Link-layer next hop of a target: one 8-byte word, so that an update is seen whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct HopEntry {
+    /// Destination of the frame; all zero = not resolved.
+    pub mac: Mac,
+    /// Slot of the outgoing interface.
+    pub interface: u16,
+}
+
+plain!(HopEntry, 8: mac: Mac, interface: u16);

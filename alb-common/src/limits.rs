@@ -1,0 +1,41 @@
+//! Every capacity in one place. Those of the flow tables are defaults: the loader sizes them
+//! from `node.flows`.
+
+/// Established flows by default. Each takes two entries, one a direction.
+pub const DEFAULT_FLOWS: u32 = 1 << 20;
+/// Addresses served or used as SNAT source.
+pub const MAX_LOCALS: usize = 16_384;
+/// Listeners, counted once per address; also the range of the listener index (16 bits).
+pub const MAX_LISTENERS: usize = 16_384;
+/// Targets over all listeners.
+pub const MAX_TARGETS: usize = 131_072;
+/// Slots over all selection tables.
+pub const MAX_SLOTS: usize = 1 << 20;
+/// Interfaces of one instance.
+pub const MAX_INTERFACES: usize = 64;
+/// Half-open flows by default.
+pub const DEFAULT_HALF_OPEN: u32 = 65_536;
+/// Closed flows that wait in the ring for the packet path to collect them, by default.
+pub const DEFAULT_CLOSED_RING: u32 = 65_536;
+/// SNAT addresses towards one target.
+pub const MAX_SNAT_ADDRESSES: usize = 4;
+/// Ports tried for one new flow on one SNAT address.
+pub const SNAT_PROBES: u32 = 24;
+/// First SNAT port by default: below the kernel's ephemeral range.
+pub const DEFAULT_SNAT_FIRST: u16 = 10_000;
+/// Last SNAT port by default.
+pub const DEFAULT_SNAT_LAST: u16 = 29_999;
+/// RSTs a second and CPU.
+pub const RST_PER_SECOND: u32 = 1_000;
+
+/// Half-open flows that go with this many established ones: a sixteenth, 1,024 at least.
+pub const fn half_open_for(flows: u32) -> u32 {
+    let share = flows.next_power_of_two() / 16;
+    if share < 1_024 { 1_024 } else { share }
+}
+
+/// Entries of the half-open map for `half_open` flows: two a flow, and room for those that
+/// other CPUs are about to evict.
+pub const fn half_open_entries(half_open: u32) -> u32 {
+    half_open * 2 + half_open / 4
+}

@@ -1,0 +1,65 @@
+//! Addresses and listeners.
+
+use crate::{
+    abi::plain,
+    net::{Be16, Be32},
+};
+
+/// What an address of this node is, bits of the value in `LOCALS`.
+pub mod local {
+    /// A load balancer's address.
+    pub const VIP: u32 = 1;
+    /// A source address towards targets.
+    pub const SNAT: u32 = 2;
+}
+
+/// An address and port that is listened on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// VIP.
+    pub addr: Be32,
+    /// TCP port.
+    pub port: Be16,
+    /// Always zero.
+    pub reserved: u16,
+}
+
+plain!(ListenerKey, 8: addr: Be32, port: Be16, reserved: u16);
+
+/// How a listener chooses a target. It is replaced as a whole, so a packet sees either the
+/// old extent or the new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ListenerEntry {
+    /// First slot of its selection table.
+    pub offset: u32,
+    /// Slots in it; 0 = no healthy target.
+    pub len: u32,
+    /// Index in `LISTENER_STATES`.
+    pub index: u16,
+    /// [`algorithm`] code.
+    pub algorithm: u16,
+}
+
+plain!(ListenerEntry, 12: offset: u32, len: u32, index: u16, algorithm: u16);
+
+/// Codes of [`ListenerEntry::algorithm`].
+pub mod algorithm {
+    /// Slots in turn.
+    pub const ROUND_ROBIN: u16 = 0;
+    /// Slot by the client's address.
+    pub const IP_HASH: u16 = 1;
+}
+
+/// What changes or is needed without the listener's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ListenerState {
+    /// Next turn of the round robin; counted up atomically.
+    pub turn: u64,
+    /// Idle timeout of its flows, ticks.
+    pub idle: u64,
+}
+
+plain!(ListenerState, 16: turn: u64, idle: u64);

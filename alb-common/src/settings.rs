@@ -1,0 +1,44 @@
+//! Node-wide settings of the packet path.
+
+use crate::abi::plain;
+
+/// The one element of `SETTINGS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// [`crate::abi::ABI_VERSION`] of who wrote it.
+    pub abi: u32,
+    /// Raised when a route or a gateway's address changes; wraps.
+    pub route_generation: u16,
+    /// First SNAT port.
+    pub port_first: u16,
+    /// Number of SNAT ports.
+    pub port_count: u16,
+    /// Step between two probes, coprime with `port_count`, so that probes never repeat.
+    pub port_stride: u16,
+    /// RSTs a CPU may send in one window of [`RST_WINDOW_SHIFT`].
+    pub rst_per_window: u32,
+    /// Size of the half-open ring less one; sizes are powers of two.
+    pub half_open_mask: u32,
+    /// Size of the closed ring less one.
+    pub closed_mask: u32,
+}
+
+plain!(Settings, 24:
+    abi: u32, route_generation: u16, port_first: u16, port_count: u16, port_stride: u16,
+    rst_per_window: u32, half_open_mask: u32, closed_mask: u32);
+
+/// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
+pub const RST_WINDOW_SHIFT: u32 = 3;
+
+/// RSTs sent in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RstBudget {
+    /// Number of the window.
+    pub window: u32,
+    /// RSTs sent in it.
+    pub sent: u32,
+}
+
+plain!(RstBudget, 8: window: u32, sent: u32);

@@ -1,0 +1,164 @@
+//! What the packet path remembers of a TCP connection: a few flags in each direction's entry.
+
+/// TCP header flags (RFC 9293 §3.1), as in byte 13 of the header.
+pub mod flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgment field counts.
+    pub const ACK: u8 = 0x10;
+    /// Urgent pointer counts.
+    pub const URG: u8 = 0x20;
+}
+
+/// Which way a packet of a flow goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Client to target.
+    Forward,
+    /// Target to client.
+    Reverse,
+}
+
+/// State of a flow, kept the same in both of its entries except for `REVERSE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FlowFlags(pub u8);
+
+impl FlowFlags {
+    /// The entry is the target-to-client one.
+    pub const REVERSE: u8 = 1;
+    /// Half-open: the target's SYN-ACK passed.
+    pub const SYN_ACK: u8 = 2;
+    /// The client's FIN passed.
+    pub const FIN_CLIENT: u8 = 4;
+    /// The target's FIN passed.
+    pub const FIN_TARGET: u8 = 8;
+    /// A RST passed.
+    pub const RST: u8 = 16;
+    /// The target closed first, so it is the one in TIME-WAIT.
+    pub const TARGET_FIRST: u8 = 32;
+
+    const STATE: u8 = Self::FIN_CLIENT | Self::FIN_TARGET | Self::RST | Self::TARGET_FIRST;
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    pub const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// With a flag set.
+    #[inline(always)]
+    pub const fn with(self, flag: u8) -> Self {
+        Self(self.0 | flag)
+    }
+
+    /// Both sides are done: only repeated FINs and ACKs may follow.
+    #[inline(always)]
+    pub const fn closed(self) -> bool {
+        const BOTH: u8 = FlowFlags::FIN_CLIENT | FlowFlags::FIN_TARGET;
+        self.has(Self::RST) || self.0 & BOTH == BOTH
+    }
+
+    /// This entry's direction.
+    #[inline(always)]
+    pub const fn direction(self) -> Direction {
+        if self.has(Self::REVERSE) { Direction::Reverse } else { Direction::Forward }
+    }
+
+    /// The state of `self` in the entry of the other direction, which keeps its own `REVERSE`
+    /// and `SYN_ACK`.
+    #[inline(always)]
+    pub const fn copied_to(self, other: Self) -> Self {
+        Self((other.0 & !Self::STATE) | (self.0 & Self::STATE))
+    }
+
+    /// The state after a packet with these TCP flags in this direction.
+    #[inline(always)]
+    pub const fn after(self, direction: Direction, tcp: u8) -> Self {
+        let mut next = self.0;
+        if tcp & flag::RST != 0 {
+            next |= Self::RST;
+        } else if tcp & flag::FIN != 0 {
+            match direction {
+                Direction::Forward => next |= Self::FIN_CLIENT,
+                Direction::Reverse => {
+                    // Simultaneous closes count as the target's: it may be in TIME-WAIT then.
+                    if !self.has(Self::FIN_CLIENT) {
+                        next |= Self::TARGET_FIRST;
+                    }
+                    next |= Self::FIN_TARGET;
+                }
+            }
+        }
+        Self(next)
+    }
+}
+
+/// Whether some stack sends this combination. Without SYN, RST or ACK (null, FIN and Christmas
+/// tree scans), and SYN with FIN or RST, are none.
+#[inline(always)]
+pub const fn plausible(tcp: u8) -> bool {
+    if tcp & flag::SYN != 0 {
+        tcp & (flag::FIN | flag::RST) == 0
+    } else {
+        tcp & (flag::ACK | flag::RST) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Direction::*, flag::*, *};
+
+    fn check(packets: &[(Direction, u8)], expected: u8, closed: bool) {
+        let flags = packets
+            .iter()
+            .fold(FlowFlags::default(), |flags, (direction, tcp)| flags.after(*direction, *tcp));
+        assert_eq!(flags, FlowFlags(expected), "{packets:?}");
+        assert_eq!(flags.closed(), closed, "{packets:?}");
+    }
+
+    #[test]
+    fn closing() {
+        use FlowFlags as F;
+        check(&[(Forward, ACK), (Reverse, ACK | PSH)], 0, false);
+        check(&[(Forward, FIN | ACK)], F::FIN_CLIENT, false);
+        check(&[(Forward, FIN | ACK), (Forward, FIN | ACK)], F::FIN_CLIENT, false);
+        check(
+            &[(Forward, FIN | ACK), (Reverse, FIN | ACK), (Forward, ACK)],
+            F::FIN_CLIENT | F::FIN_TARGET,
+            true,
+        );
+        check(
+            &[(Reverse, FIN | ACK), (Forward, FIN | ACK)],
+            F::FIN_CLIENT | F::FIN_TARGET | F::TARGET_FIRST,
+            true,
+        );
+        check(&[(Reverse, RST)], F::RST, true);
+        check(&[(Forward, RST | ACK)], F::RST, true);
+    }
+
+    #[test]
+    fn copying_keeps_the_entry_s_own_flags() {
+        let forward = FlowFlags(FlowFlags::FIN_CLIENT);
+        let reverse = FlowFlags(FlowFlags::REVERSE | FlowFlags::SYN_ACK);
+        let copied = forward.copied_to(reverse);
+        assert_eq!(copied.direction(), Reverse);
+        assert!(copied.has(FlowFlags::FIN_CLIENT) && copied.has(FlowFlags::SYN_ACK));
+    }
+
+    #[test]
+    fn flag_combinations() {
+        for tcp in [SYN, SYN | ACK, ACK, ACK | PSH, FIN | ACK, RST, RST | ACK, ACK | URG] {
+            assert!(plausible(tcp), "{tcp:#x}");
+        }
+        for tcp in [0, FIN, PSH, FIN | PSH | URG, SYN | FIN, SYN | RST, SYN | FIN | ACK] {
+            assert!(!plausible(tcp), "{tcp:#x}");
+        }
+    }
+}
