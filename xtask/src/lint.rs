@@ -1,0 +1,58 @@
+//! `cargo xtask lint`: formatting, clippy on the host and for the BPF target, dependency rules.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    bpf_toolchain::BpfToolchain,
+    build_ebpf,
+    shell::{self, find_program, step},
+    workspace,
+};
+
+pub(crate) fn run() -> Result<()> {
+    step("cargo fmt --check");
+    shell::run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
+
+    step("cargo clippy, every target of the host");
+    shell::run(cargo().args([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny=warnings",
+    ]))?;
+
+    let toolchain = BpfToolchain::find()?;
+    if toolchain.has_clippy() {
+        step("cargo clippy, the BPF target");
+        let mut clippy = build_ebpf::cargo(&toolchain, "clippy");
+        shell::run(clippy.args(["--", "--deny=warnings"]))?;
+    } else {
+        step("compiler warnings, the BPF target");
+        println!("{} has no clippy; the library was linted on the host", toolchain.describe());
+        for target in [["--lib"].as_slice(), &["--bin", "alb-ebpf"]] {
+            let mut rustc = build_ebpf::cargo(&toolchain, "rustc");
+            shell::run(rustc.args(target).args(["--", "--deny=warnings"]))?;
+        }
+    }
+
+    if find_program("cargo-deny").is_some() {
+        step("cargo deny check");
+        shell::run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        println!("\ncargo-deny is not installed; dependency rules (deny.toml) are not checked");
+    }
+    Ok(())
+}
+
+/// Lints with the same embedded object as the tests, if there is one, to compile once.
+fn cargo() -> Command {
+    let mut command = Command::new(workspace::cargo());
+    let object = workspace::built_object();
+    command.envs(object.exists().then_some(("ALB_BPF_OBJECT", object)));
+    command.current_dir(workspace::root());
+    command
+}

@@ -1,0 +1,3 @@
+//! House rules that no compiler checks, as tests.
+#[test]
+fn placeholder() {}
