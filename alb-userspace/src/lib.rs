@@ -8,4 +8,6 @@
 //! ```
 
 pub mod cli;
+pub mod health;
 pub mod model;
+pub mod state;

@@ -1,0 +1,260 @@
+//! When probes run, and what becomes of their results. One task per check, which never
+//! overlaps itself; one loop that owns the verdicts and reports them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{
+    plan::{Check, plan},
+    probe::probe,
+    threshold::Machine,
+};
+use crate::{
+    model::Model,
+    state::{Health, Snapshot, Store, TargetRef, Transition, Unhealthy},
+};
+
+/// First probes follow one another this closely, so that a start with few targets is quick
+/// and one with thousands no burst.
+const START_GAP: Duration = Duration::from_millis(1);
+
+/// Probes what the published model asks for until `shutdown` turns true or its sender goes.
+pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
+    let mut snapshots = store.subscribe();
+    let (mut checks, mut results) = Checks::new();
+    let mut model: Option<Arc<Model>> = None;
+    let mut batch = Vec::new();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if !model.as_ref().is_some_and(|model| Arc::ptr_eq(model, &snapshot.model)) {
+            checks.follow(&snapshot);
+            model = Some(snapshot.model.clone());
+            report(&store, checks.known(&snapshot));
+        }
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
+            count = results.recv_many(&mut batch, 256) => {
+                if count == 0 { return }
+                let transitions = batch.drain(..).flat_map(|result| checks.take_in(result));
+                report(&store, transitions.collect());
+            }
+        }
+    }
+}
+
+/// Publishes what changed, and says so when it leaves a backend without a target.
+fn report(store: &Store, transitions: Vec<Transition>) {
+    if transitions.is_empty() {
+        return;
+    }
+    let lost: BTreeSet<_> = transitions
+        .iter()
+        .filter(|transition| transition.health == Health::Unhealthy)
+        .map(|transition| transition.target.backend.clone())
+        .collect();
+    let snapshot = store.report(transitions);
+    for backend in lost {
+        let targets = snapshot.targets.of_backend(&backend);
+        let (serving, others): (Vec<_>, Vec<_>) =
+            targets.partition(|(_, state)| state.health.serves());
+        if serving.is_empty() {
+            tracing::error!(%backend, "no available servers, num {}", others.len());
+        }
+    }
+}
+
+/// What one probe found.
+struct Found {
+    check: Arc<Check>,
+    /// `Running::serial` of the task that found it.
+    serial: u64,
+    result: Result<(), Unhealthy>,
+}
+
+/// The checks that run.
+struct Checks {
+    running: BTreeMap<Arc<Check>, Running>,
+    serials: u64,
+    permits: Arc<Semaphore>,
+    found: mpsc::Sender<Found>,
+}
+
+struct Running {
+    serial: u64,
+    machine: Machine,
+    failure: Option<Unhealthy>,
+    /// Targets it decides about, with the revision of each.
+    informs: BTreeMap<TargetRef, u64>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checks {
+    fn new() -> (Self, mpsc::Receiver<Found>) {
+        let (found, results) = mpsc::channel(1024);
+        let permits = Arc::new(Semaphore::new(concurrency()));
+        (Self { running: BTreeMap::new(), serials: 0, permits, found }, results)
+    }
+
+    /// Starts and stops checks so that they are those of the snapshot's model; checks that
+    /// are in both go on undisturbed.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        let wanted = plan(&snapshot.model);
+        self.running.retain(|check, _| wanted.contains_key(&**check));
+        let started = Instant::now();
+        let spread = START_GAP * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+        for (check, targets) in wanted {
+            let state = |to: &TargetRef| snapshot.targets.get(&to.backend, &to.target);
+            let informs =
+                targets.iter().filter_map(|to| Some((to.clone(), state(to)?.revision))).collect();
+            if let Some(running) = self.running.get_mut(&check) {
+                running.informs = informs;
+                continue;
+            }
+            let mut states = targets.iter().filter_map(state);
+            let known = states.find(|state| state.health != Health::Initial);
+            let (health, failure) =
+                known.map_or((Health::Initial, None), |state| (state.health, state.reason.clone()));
+            let machine = Machine::new(health, check.rise, check.fall);
+            self.serials += 1;
+            let (serial, check) = (self.serials, Arc::new(check));
+            let first = started + spread.min(check.interval).mul_f64(check.phase());
+            let repeat =
+                repeat(check.clone(), serial, first, self.permits.clone(), self.found.clone());
+            let task = tokio::spawn(repeat);
+            self.running.insert(check, Running { serial, machine, failure, informs, task });
+        }
+    }
+
+    /// Verdicts of running checks that targets new to them do not have yet.
+    fn known(&self, snapshot: &Snapshot) -> Vec<Transition> {
+        let unaware = |target: &TargetRef| {
+            let state = snapshot.targets.get(&target.backend, &target.target);
+            state.is_some_and(|state| state.health == Health::Initial)
+        };
+        self.running
+            .values()
+            .filter(|running| running.machine.health() != Health::Initial)
+            .flat_map(Running::transitions)
+            .filter(|transition| unaware(&transition.target))
+            .collect()
+    }
+
+    fn take_in(&mut self, found: Found) -> Vec<Transition> {
+        let Found { check, serial, result } = found;
+        let Some(running) = self.running.get_mut(&check) else { return vec![] };
+        if running.serial != serial {
+            return vec![];
+        }
+        let (before, failure) = (running.machine.health(), result.err());
+        let changed = running.machine.observe(failure.is_none());
+        let now = running.machine.health();
+        log(&check, &running.informs, failure.as_ref(), changed.then_some((before, now)));
+        let other_reason = failure.as_ref().map(|failure| failure.reason)
+            != running.failure.as_ref().map(|failure| failure.reason);
+        let explains = now == Health::Unhealthy && failure.is_some() && other_reason;
+        if !changed && !explains {
+            return vec![];
+        }
+        running.failure = failure;
+        running.transitions().collect()
+    }
+}
+
+impl Running {
+    fn transitions(&self) -> impl Iterator<Item = Transition> {
+        let health = self.machine.health();
+        let reason = self.failure.as_ref().filter(|_| health == Health::Unhealthy);
+        self.informs.iter().map(move |(target, revision)| Transition {
+            target: target.clone(),
+            revision: *revision,
+            health,
+            reason: reason.cloned(),
+        })
+    }
+}
+
+/// Every failed check and every transition, in the words of the health log.
+fn log(
+    check: &Check,
+    informs: &BTreeMap<TargetRef, u64>,
+    failure: Option<&Unhealthy>,
+    transition: Option<(Health, Health)>,
+) {
+    let address = check.address;
+    for TargetRef { backend, target } in informs.keys() {
+        if let Some(Unhealthy { reason, detail }) = failure {
+            let cause = reason.log_cause();
+            tracing::info!(
+                %backend, %target, %address, %reason, detail = &**detail,
+                "health check failed cause:{cause}"
+            );
+        }
+        match transition {
+            Some((before, Health::Healthy)) => {
+                tracing::info!(%backend, %target, %address, %before, "server is healthy");
+            }
+            Some((before, _)) => {
+                let reason = failure.map(tracing::field::display);
+                tracing::warn!(%backend, %target, %address, %before, reason, "server is unhealthy");
+            }
+            None => {}
+        }
+    }
+}
+
+/// Probes at `first`, then at the check's own place in each interval. A probe that outlasts
+/// the interval delays the next one to its next place.
+async fn repeat(
+    check: Arc<Check>,
+    serial: u64,
+    first: Instant,
+    permits: Arc<Semaphore>,
+    found: mpsc::Sender<Found>,
+) {
+    let once = async || {
+        let Ok(permit) = permits.acquire().await else { return false };
+        let result = probe(&check).await;
+        drop(permit);
+        found.send(Found { check: check.clone(), serial, result }).await.is_ok()
+    };
+    sleep_until(first).await;
+    if !once().await {
+        return;
+    }
+    // The first probes are close together; from the second on they are spread out.
+    let second = first + check.interval.mul_f64(0.1 + 0.9 * check.phase());
+    let mut places = interval_at(second, check.interval);
+    places.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        places.tick().await;
+        if !once().await {
+            return;
+        }
+    }
+}
+
+/// Probes at one time: a quarter of the files this process may open.
+fn concurrency() -> usize {
+    let (soft, _hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft / 4).unwrap_or(usize::MAX).clamp(16, 4096)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The loop against real loopback sockets in paused time: seconds of checks cost none.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+
+use super::run;
+use crate::{
+    health::settled,
+    model::{HealthCheck, Model},
+    state::{
+        Health, Snapshot, Store, TargetStates, UnhealthyReason,
+        fixture::{model, target, tcp_check},
+    },
+};
+
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    fn stop(self) -> SocketAddr {
+        drop(self.listener);
+        self.address
+    }
+}
+
+fn served(address: SocketAddr, check: Option<HealthCheck>) -> Model {
+    model(&[("b", check)], &[target("t", address)])
+}
+
+fn start(model: Model) -> (Store, watch::Sender<bool>) {
+    let store = Store::new(model, &TargetStates::default());
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(run(store.clone(), stopped));
+    (store, stop)
+}
+
+async fn until(store: &Store, health: Health) -> Arc<Snapshot> {
+    let mut snapshots = store.subscribe();
+    let is = |snapshot: &Arc<Snapshot>| {
+        snapshot.targets.get("b", "t").is_some_and(|state| state.health == health)
+    };
+    let waiting = snapshots.wait_for(is);
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.unwrap().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_probe_comes_at_once_and_settles_the_start() {
+    let server = Server::start().await;
+    let before = Instant::now();
+    let (store, _stop) = start(served(server.address, Some(tcp_check())));
+    assert!(settled(&store, Duration::from_secs(1)).await);
+    assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+    assert!(store.snapshot().targets.serves("b", "t"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_goes_after_three_failures_and_returns_after_three_successes() {
+    let server = Server::start().await;
+    let (store, _stop) = start(served(server.address, Some(tcp_check())));
+    until(&store, Health::Healthy).await;
+
+    let (address, before) = (server.stop(), Instant::now());
+    let snapshot = until(&store, Health::Unhealthy).await;
+    let reason = snapshot.targets.get("b", "t").unwrap().reason.clone().unwrap();
+    assert_eq!(reason.reason, UnhealthyReason::ConnectFailed);
+    let took = before.elapsed().as_secs_f64();
+    assert!((10.0..=15.1).contains(&took), "three probes 5 s apart, not {took} s");
+
+    let _again = TcpListener::bind(address).await.unwrap();
+    let before = Instant::now();
+    until(&store, Health::Healthy).await;
+    let took = before.elapsed().as_secs_f64();
+    assert!((10.0..=15.1).contains(&took), "three probes 5 s apart, not {took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_model_is_followed() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let (store, _stop) = start(served(first.address, Some(tcp_check())));
+    until(&store, Health::Healthy).await;
+
+    let dead = second.stop();
+    let applied = store.apply(served(dead, Some(tcp_check())));
+    assert_eq!(applied.targets.get("b", "t").unwrap().health, Health::Initial);
+    until(&store, Health::Unhealthy).await;
+
+    store.apply(served(dead, None));
+    assert!(store.snapshot().targets.serves("b", "t"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_joins_a_running_check_learns_its_verdict_at_once() {
+    let server = Server::start().await;
+    let (store, _stop) = start(served(server.address, Some(tcp_check())));
+    until(&store, Health::Healthy).await;
+    let before = Instant::now();
+    let both = [("a", Some(tcp_check())), ("b", Some(tcp_check()))];
+    store.apply(model(&both, &[target("t", server.address)]));
+    assert!(settled(&store, Duration::from_secs(1)).await);
+    assert!(before.elapsed() < Duration::from_millis(10));
+    assert!(store.snapshot().targets.serves("a", "t"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn settled_gives_up_in_time() {
+    let address = "127.0.0.1:9".parse().unwrap();
+    let store = Store::new(served(address, Some(tcp_check())), &TargetStates::default());
+    assert!(!settled(&store, Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_the_loop() {
+    let store = Store::new(served("127.0.0.1:9".parse().unwrap(), None), &TargetStates::default());
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(run(store, stopped));
+    stop.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(1), running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn probes_of_many_targets_keep_within_the_open_files() {
+    // One server behind many loopback addresses: every check is another address.
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let targets: Vec<_> = (1..=200_u8)
+        .map(|last| target(&format!("t{last}"), ([127, 0, 9, last], port).into()))
+        .collect();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let (store, _stop) = start(model(&[("b", Some(tcp_check()))], &targets));
+    assert!(settled(&store, Duration::from_secs(10)).await);
+    let snapshot = store.snapshot();
+    let serving = snapshot.targets.iter().filter(|(_, state)| state.health.serves()).count();
+    assert_eq!(serving, 200);
+}

@@ -1,0 +1,86 @@
+//! What survives a change of the model: pure.
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, time::SystemTime};
+
+use super::{Health, TargetRef, TargetState, TargetStates};
+use crate::model::{HealthCheck, Model};
+
+/// The states of `new`'s targets, given what was known before.
+///
+/// A target that is still at the same address and port keeps its verdict, also when only the
+/// settings of its check changed: a reload must not take serving targets out, and the new
+/// check decides within its thresholds. `old` = `None` (a start) trusts `known` by id.
+pub(super) fn carry(
+    known: &TargetStates,
+    old: Option<&Model>,
+    new: &Model,
+    generation: u64,
+    now: SystemTime,
+) -> TargetStates {
+    let before = old.map(uses);
+    let mut states = TargetStates::default();
+    for (target, is) in uses(new) {
+        let was = before.as_ref().map(|before| before.get(&target));
+        let kept = match was {
+            Some(None) => None,
+            Some(Some(was)) if !was.same_server(&is) => None,
+            None | Some(Some(_)) => known.get(&target.backend, &target.target),
+        };
+        let unchanged = matches!(was, Some(Some(was)) if *was == is);
+        states.insert(target, next(kept, &is, unchanged, generation, now));
+    }
+    states
+}
+
+fn next(
+    kept: Option<&TargetState>,
+    is: &Use<'_>,
+    unchanged: bool,
+    generation: u64,
+    now: SystemTime,
+) -> TargetState {
+    let fresh = |health| TargetState { health, reason: None, since: now, revision: generation };
+    let Some(kept) = kept else {
+        return fresh(if is.check.is_some() { Health::Initial } else { Health::Unchecked });
+    };
+    let mut state = match (is.check, kept.health) {
+        (None, Health::Unchecked)
+        | (Some(_), Health::Initial | Health::Healthy | Health::Unhealthy) => kept.clone(),
+        (None, Health::Initial | Health::Healthy | Health::Unhealthy) => fresh(Health::Unchecked),
+        // It has been serving; checks that were just opened take it out if it fails them.
+        (Some(_), Health::Unchecked) => fresh(Health::Healthy),
+    };
+    state.revision = if unchanged { kept.revision } else { generation };
+    state
+}
+
+/// How a backend uses a target.
+#[derive(PartialEq)]
+struct Use<'a> {
+    address: IpAddr,
+    port: NonZeroU16,
+    check: Option<&'a HealthCheck>,
+}
+
+impl Use<'_> {
+    fn same_server(&self, other: &Self) -> bool {
+        (self.address, self.port) == (other.address, other.port)
+    }
+}
+
+fn uses(model: &Model) -> BTreeMap<TargetRef, Use<'_>> {
+    let mut uses = BTreeMap::new();
+    for balancer in &model.load_balancers {
+        for backend in &balancer.backends {
+            for target in balancer.targets_of(backend) {
+                let (address, port) = (target.address, target.port_for(backend));
+                let check = backend.health_check.as_ref();
+                uses.insert(TargetRef::new(&backend.id, &target.id), Use { address, port, check });
+            }
+        }
+    }
+    uses
+}
+
+#[cfg(test)]
+mod tests;
