@@ -7,7 +7,13 @@
 //! control, api, metrics: read the snapshot and the datapath's counters
 //! ```
 
+pub mod api;
 pub mod cli;
+pub mod control;
 pub mod health;
+pub mod http;
+pub mod log;
+pub mod metrics;
 pub mod model;
+pub mod report;
 pub mod state;

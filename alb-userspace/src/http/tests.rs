@@ -1,0 +1,143 @@
+//! Clients that misbehave, over real sockets with short limits.
+
+use std::{net::SocketAddr, time::Duration};
+
+use hyper::{Request, StatusCode, body::Incoming};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Limits, reply, serve};
+
+/// Nothing here may take longer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+const SHORT: Limits = Limits {
+    connections: 2,
+    head_bytes: 8192,
+    head: Duration::from_millis(200),
+    lifetime: Duration::from_millis(600),
+    grace: Duration::from_millis(200),
+};
+
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Answers every request with its path.
+    async fn start(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback socket");
+        let address = listener.local_addr().expect("bound address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let echo = |request: Request<Incoming>| async move {
+                reply::text(StatusCode::OK, "text/plain", request.uri().path().to_owned())
+            };
+            let stopped = async { drop(stopped.await) };
+            serve(&listener, limits, echo, stopped).await;
+        });
+        Self { address, stop, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        within(TcpStream::connect(self.address)).await.expect("connect")
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, work).await.expect("deadline")
+}
+
+/// Sends `bytes`, then reads until the server closes.
+async fn exchange(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = server.connect().await;
+    // The server may close before it has read all of it.
+    drop(stream.write_all(bytes).await);
+    read_all(&mut stream).await
+}
+
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A server that closes with unread input resets the connection: what came before counts.
+    drop(within(stream.read_to_end(&mut answer)).await);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_answered_and_closed() {
+    let server = Server::start(SHORT).await;
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000));
+    let wide = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(20_000));
+    for (request, expected) in [
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", "400"),
+        ("hello\r\n\r\n", "400"),
+        ("GET / HTTP/9.9\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n", "400"),
+        ("POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", "400"),
+        (many.as_str(), "431"),
+        (long.as_str(), "431"),
+        (wide.as_str(), "431"),
+    ] {
+        let answer = exchange(&server, request.as_bytes()).await;
+        let start = format!("HTTP/1.1 {expected} ");
+        assert!(answer.starts_with(&start), "{request:.40?} → {answer:.60?}");
+    }
+    assert!(exchange(&server, b"GET /still HTTP/1.0\r\n\r\n").await.ends_with("/still"));
+}
+
+#[tokio::test]
+async fn silent_and_slow_clients_give_their_connections_back() {
+    let server = Server::start(SHORT).await;
+    // As many as there are slots: one says nothing, one sends half a head.
+    let mut silent = server.connect().await;
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: ").await.expect("write");
+
+    let answer = exchange(&server, b"GET /next HTTP/1.0\r\n\r\n").await;
+    assert!(answer.ends_with("/next"), "{answer}");
+    for stream in [&mut silent, &mut slow] {
+        let rest = read_all(stream).await;
+        assert!(!rest.starts_with("HTTP/1.1 200"), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_in_use_ends_with_its_lifetime() {
+    let server = Server::start(SHORT).await;
+    let mut stream = server.connect().await;
+    let ended = async {
+        let mut buffer = [0; 1024];
+        loop {
+            if stream.write_all(b"GET /again HTTP/1.1\r\n\r\n").await.is_err() {
+                return;
+            }
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    };
+    within(ended).await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_idle_connections_and_the_task() {
+    let server = Server::start(Limits::default()).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /one HTTP/1.1\r\n\r\n").await.expect("write");
+    let mut first = [0; 1024];
+    assert_ne!(within(idle.read(&mut first)).await.expect("answer"), 0);
+
+    let Server { stop, task, .. } = server;
+    stop.send(()).expect("server is running");
+    assert_eq!(read_all(&mut idle).await, "");
+    within(task).await.expect("server ends without a panic");
+}

@@ -1,0 +1,93 @@
+//! Prometheus text exposition (format 0.0.4) of a status report. Pure: a report in, text out.
+//!
+//! Built on the `prometheus` crate's encoder, fed with families made from the report:
+//! `prometheus-client` writes `OpenMetrics` only, whose counters are untyped to a 0.0.4 parser.
+
+mod datapath;
+mod listeners;
+mod node;
+
+#[cfg(test)]
+mod tests;
+
+use prometheus::{
+    TextEncoder,
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use crate::report::StatusReport;
+
+/// What [`render`] writes.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The report in the text format.
+pub fn render(report: &StatusReport) -> Result<String, prometheus::Error> {
+    let mut families = Vec::new();
+    node::families(report, &mut families);
+    if let Some(datapath) = &report.datapath {
+        datapath::families(datapath, &mut families);
+    }
+    datapath::outcomes(report, &mut families);
+    listeners::families(&report.listeners, &mut families);
+    // The encoder refuses a family without samples.
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families)
+}
+
+/// Label names with values.
+type Labels<'a> = &'a [(&'static str, &'a str)];
+
+/// A family that only grows; `name` ends in `_total`.
+fn counter(name: &str, help: &str) -> MetricFamily {
+    family(name, help, MetricType::COUNTER)
+}
+
+/// A family that goes up and down.
+fn gauge(name: &str, help: &str) -> MetricFamily {
+    family(name, help, MetricType::GAUGE)
+}
+
+fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(format!("alb_{name}"));
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family
+}
+
+/// Adds a sample to a family.
+trait Sample {
+    fn with(&mut self, labels: Labels<'_>, value: f64);
+
+    /// Exact up to 2⁵³, as every number of the format is.
+    #[expect(clippy::cast_precision_loss, reason = "the exposition format's numbers are doubles")]
+    fn with_count(&mut self, labels: Labels<'_>, value: u64) {
+        self.with(labels, value as f64);
+    }
+
+    fn with_flag(&mut self, labels: Labels<'_>, value: bool) {
+        self.with_count(labels, u64::from(value));
+    }
+}
+
+impl Sample for MetricFamily {
+    fn with(&mut self, labels: Labels<'_>, value: f64) {
+        let pairs = labels.iter().map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        let mut metric = Metric::from_label(pairs.collect());
+        if self.get_field_type() == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.mut_metric().push(metric);
+    }
+}

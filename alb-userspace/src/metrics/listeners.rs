@@ -1,0 +1,103 @@
+//! Listeners and the targets behind them.
+
+use std::collections::BTreeSet;
+
+use prometheus::proto::MetricFamily;
+
+use super::{Labels, Sample as _, counter, gauge};
+use crate::report::{ListenerReport, TargetReport, Traffic};
+
+pub(super) fn families(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
+    let mut traffic = TrafficFamilies::new("listener", "a listener");
+    for listener in listeners {
+        let (vip, port) = (listener.vip.to_string(), listener.port.to_string());
+        let labels = [
+            ("load_balancer", listener.load_balancer.as_str()),
+            ("listener", listener.name.as_str()),
+            ("vip", vip.as_str()),
+            ("port", port.as_str()),
+        ];
+        traffic.add(&labels, &listener.traffic);
+    }
+    out.extend(traffic.into_families());
+    targets(listeners, out);
+}
+
+fn targets(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
+    let mut healthy = gauge("target_healthy", "Whether a target takes new connections");
+    let mut state = gauge("target_state", "State of a target; the value is always 1");
+    let mut weight = gauge("target_weight", "Share of new connections of a target, 0 to 100");
+    let mut traffic = TrafficFamilies::new("target", "a target");
+    // A backend that several listeners use is one series, not one for each.
+    let mut seen = BTreeSet::new();
+    for listener in listeners {
+        for target in &listener.targets {
+            let TargetReport { id: _, address, port, weight: share, state: is, .. } = target;
+            if !seen.insert((&listener.load_balancer, &listener.backend, address, port)) {
+                continue;
+            }
+            let (address, port) = (address.to_string(), port.to_string());
+            let labels = [
+                ("load_balancer", listener.load_balancer.as_str()),
+                ("backend", listener.backend.as_str()),
+                ("address", address.as_str()),
+                ("port", port.as_str()),
+            ];
+            let [balancer, backend, at, on] = labels;
+            healthy.with_flag(&labels, is.takes_new_flows());
+            state.with_count(&[balancer, backend, at, on, ("state", is.label())], 1);
+            weight.with_count(&labels, u64::from(*share));
+            traffic.add(&labels, &target.traffic);
+        }
+    }
+    out.extend([healthy, state, weight]);
+    out.extend(traffic.into_families());
+}
+
+/// The families that count traffic, of listeners or of targets.
+struct TrafficFamilies {
+    new_flows: MetricFamily,
+    active_flows: MetricFamily,
+    packets: MetricFamily,
+    bytes: MetricFamily,
+}
+
+impl TrafficFamilies {
+    fn new(prefix: &str, whose: &str) -> Self {
+        Self {
+            new_flows: counter(
+                &format!("{prefix}_new_flows_total"),
+                &format!("Connections opened through {whose}"),
+            ),
+            active_flows: gauge(
+                &format!("{prefix}_active_flows"),
+                &format!("Connections open through {whose}"),
+            ),
+            packets: counter(
+                &format!("{prefix}_packets_total"),
+                &format!("Packets through {whose}: in is from clients, out is to clients"),
+            ),
+            bytes: counter(
+                &format!("{prefix}_bytes_total"),
+                &format!("Bytes of IP packets through {whose}: in is from clients, out to clients"),
+            ),
+        }
+    }
+
+    fn add(&mut self, labels: Labels<'_>, traffic: &Traffic) {
+        let Traffic { new_flows, active_flows, packets_in, packets_out, bytes_in, bytes_out } =
+            *traffic;
+        self.new_flows.with_count(labels, new_flows);
+        self.active_flows.with_count(labels, active_flows);
+        let directed = |direction| [labels, &[("direction", direction)]].concat();
+        self.packets.with_count(&directed("in"), packets_in);
+        self.packets.with_count(&directed("out"), packets_out);
+        self.bytes.with_count(&directed("in"), bytes_in);
+        self.bytes.with_count(&directed("out"), bytes_out);
+    }
+
+    fn into_families(self) -> [MetricFamily; 4] {
+        let Self { new_flows, active_flows, packets, bytes } = self;
+        [new_flows, active_flows, packets, bytes]
+    }
+}

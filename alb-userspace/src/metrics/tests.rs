@@ -1,0 +1,111 @@
+//! The whole text against a golden file, and the format's rules checked by a parser of their own.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::render;
+use crate::report::{StatusReport, fixture};
+
+/// One sample: name, label pairs, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
+#[test]
+fn the_text_is_the_golden_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/tests/metrics.txt");
+    let text = render(&fixture::report()).expect("render");
+    if std::env::var_os("ALB_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &text).expect("write the golden file");
+    }
+    let golden = fs::read_to_string(&path).expect("golden file");
+    assert_eq!(text, golden, "ALB_UPDATE_GOLDEN=1 writes {} anew", path.display());
+}
+
+#[test]
+fn the_format_holds_also_for_hostile_names() {
+    let mut report = fixture::report();
+    report.listeners[0].load_balancer = "a\"b\\c\nd{}= é".into();
+    let samples = parse(&render(&report).expect("render"));
+    assert!(
+        samples.iter().any(|(_, labels, _)| labels
+            .iter()
+            .any(|(name, value)| name == "load_balancer" && value == "a\"b\\c\nd{}= é")),
+        "labels survive the way through the text"
+    );
+}
+
+#[test]
+fn an_empty_node_renders() {
+    let report = StatusReport {
+        listeners: vec![],
+        reasons: vec![],
+        events: vec![],
+        datapath: None,
+        ..fixture::report()
+    };
+    let samples = parse(&render(&report).expect("render"));
+    assert!(samples.iter().all(|(name, ..)| !name.starts_with("alb_target")));
+}
+
+#[test]
+fn a_backend_of_two_listeners_is_one_series() {
+    let mut report = fixture::report();
+    let mut again = report.listeners[0].clone();
+    again.name = "db-again".into();
+    again.port = 5434;
+    report.listeners.push(again);
+    parse(&render(&report).expect("render"));
+}
+
+/// Reads the text format strictly; panics where it is broken, also on two samples of one series.
+fn parse(text: &str) -> Vec<Sample> {
+    assert!(text.ends_with('\n'), "the last line ends");
+    let mut samples = Vec::new();
+    let mut family = None;
+    let mut families = BTreeSet::new();
+    let mut series = BTreeSet::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, _) = help.split_once(' ').expect("HELP has a text");
+            assert!(families.insert(name), "{name} is one group");
+            let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE "));
+            let (typed, kind) = kind.and_then(|kind| kind.split_once(' ')).expect("TYPE follows");
+            assert_eq!(typed, name);
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(name.starts_with("alb_"), "{name}");
+            family = Some(name);
+            continue;
+        }
+        let (id, value) = line.rsplit_once(' ').expect("a sample has a value");
+        let (name, labels) = id.split_once('{').unwrap_or((id, "}"));
+        assert_eq!(Some(name), family, "{line} is in its group");
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        assert!(series.insert(id), "{id} comes twice");
+        samples.push((name.to_owned(), pairs(labels), value.parse().expect("a number")));
+    }
+    samples
+}
+
+/// Label pairs up to the closing brace.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut rest = text;
+    while rest != "}" {
+        let (name, after) = rest.split_once("=\"").expect("a label has a quoted value");
+        let (mut value, mut chars) = (String::new(), after.char_indices());
+        let end = loop {
+            match chars.next().expect("a value ends") {
+                (end, '"') => break end,
+                (_, '\\') => value.push(match chars.next().expect("an escape is two characters") {
+                    (_, 'n') => '\n',
+                    (_, escaped @ ('"' | '\\')) => escaped,
+                    (_, other) => panic!("no escape \\{other}"),
+                }),
+                (_, plain) => value.push(plain),
+            }
+        };
+        pairs.push((name.to_owned(), value));
+        rest = &after[end + 1..];
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+    pairs
+}

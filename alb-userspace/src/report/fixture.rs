@@ -1,0 +1,138 @@
+//! One report that exercises every column, for the tests of all who show reports.
+
+use std::net::IpAddr;
+
+use super::{
+    AttachMode, ConfigReport, DatapathReport, EventReport, FlowsReport, InterfaceReport,
+    ListenerReport, ReasonReport, SnatReport, StatusReport, TableReport, TargetReport, TargetState,
+    Traffic, VerdictReport,
+};
+
+/// Start of the daemon in [`report`].
+const STARTED: u64 = 1_700_000_000;
+
+/// A node with two listeners: a busy one with targets in every state, and an idle one on IPv6.
+pub(crate) fn report() -> StatusReport {
+    StatusReport {
+        node: "lb-1".into(),
+        version: "0.1.0".into(),
+        generation: 7,
+        started_at: STARTED,
+        uptime_seconds: 11_523,
+        ready: true,
+        not_ready_because: None,
+        config: ConfigReport {
+            file: Some("/etc/alb/alb.yaml".into()),
+            applied: 3,
+            refused: 1,
+            applied_at: Some(STARTED + 60),
+            last_error: None,
+        },
+        datapath: Some(datapath()),
+        listeners: vec![busy(), idle()],
+        reasons: vec![
+            reason("flow_forward", VerdictReport::Forward, 1_234_567, 812.4),
+            reason("not_ours", VerdictReport::Pass, 4_321, 1.0),
+            reason("no_healthy_target", VerdictReport::Reset, 17, 0.5),
+            reason("truncated", VerdictReport::Drop, 2, 0.0),
+        ],
+        events: vec![EventReport { event: "half_open_evicted".into(), count: 5 }],
+        new_flows_per_second: 41.25,
+    }
+}
+
+fn datapath() -> DatapathReport {
+    DatapathReport {
+        interfaces: vec![
+            InterfaceReport { name: "eth0".into(), ifindex: 2, mode: AttachMode::Xdp },
+            InterfaceReport { name: "eth1".into(), ifindex: 3, mode: AttachMode::XdpGeneric },
+        ],
+        adopted: true,
+        abi_version: 1,
+        bpffs: "/sys/fs/bpf/alb".into(),
+        flows: FlowsReport {
+            established: TableReport { used: 1_520, capacity: 1_048_576 },
+            half_open: TableReport { used: 3, capacity: 131_072 },
+        },
+        snat: SnatReport {
+            addresses: vec![IpAddr::from([198, 18, 0, 2])],
+            first_port: 10_000,
+            last_port: 29_999,
+        },
+    }
+}
+
+fn busy() -> ListenerReport {
+    ListenerReport {
+        id: "listener-0123456789".into(),
+        name: "db".into(),
+        load_balancer: "shop".into(),
+        vip: IpAddr::from([198, 18, 0, 10]),
+        port: 5432,
+        protocol: "tcp".into(),
+        enabled: true,
+        backend: "pg".into(),
+        algorithm: "RoundRobin".into(),
+        traffic: Traffic {
+            new_flows: 98_231,
+            active_flows: 1_520,
+            packets_in: 900_000,
+            packets_out: 1_100_000,
+            bytes_in: 81_000_000,
+            bytes_out: 7_340_032_000,
+        },
+        targets: vec![
+            target(21, 20, TargetState::Healthy, None, 1_010),
+            target(22, 10, TargetState::Unhealthy, Some("CONNECT_TIMEOUT: no answer in 2 s"), 0),
+            target(23, 10, TargetState::Initial, None, 0),
+            target(24, 0, TargetState::Unchecked, None, 500),
+            target(25, 0, TargetState::Draining, None, 10),
+        ],
+    }
+}
+
+fn idle() -> ListenerReport {
+    ListenerReport {
+        id: "listener-9876543210".into(),
+        name: "db6".into(),
+        load_balancer: "shop".into(),
+        vip: "2001:db8::10".parse().expect("address"),
+        port: 5433,
+        protocol: "tcp".into(),
+        enabled: false,
+        backend: "none".into(),
+        algorithm: "IpHash".into(),
+        traffic: Traffic::default(),
+        targets: vec![],
+    }
+}
+
+fn target(
+    last: u8,
+    weight: u8,
+    state: TargetState,
+    reason: Option<&str>,
+    active_flows: u64,
+) -> TargetReport {
+    TargetReport {
+        id: format!("target-{last}"),
+        address: IpAddr::from([198, 18, 1, last]),
+        port: 5432,
+        weight,
+        state,
+        reason: reason.map(str::to_owned),
+        since: Some(STARTED + 11_000),
+        traffic: Traffic {
+            new_flows: active_flows * 3,
+            active_flows,
+            packets_in: active_flows * 10,
+            packets_out: active_flows * 12,
+            bytes_in: active_flows * 1_000,
+            bytes_out: active_flows * 64_000,
+        },
+    }
+}
+
+fn reason(reason: &str, verdict: VerdictReport, packets: u64, per_second: f64) -> ReasonReport {
+    ReasonReport { reason: reason.into(), verdict, packets, per_second }
+}
