@@ -4,12 +4,22 @@
 //! Counts run from the creation of the pinned tables, so they survive the daemon; rates are per
 //! second over the last sampling interval.
 
+mod build;
+mod counters;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod rates;
+
+pub use build::{About, build};
+pub use counters::{Counters, Draining, ListenerRef};
+pub use rates::{Rates, Sample, Sampler};
 
 use std::{net::IpAddr, path::PathBuf};
 
+use alb_common::reason::Verdict;
 use serde::{Deserialize, Serialize};
+
+use crate::state::Health;
 
 /// A daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,7 +162,7 @@ impl SnatReport {
     }
 }
 
-/// Packets and bytes in one direction.
+/// Connections, packets and bytes through a listener or a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
@@ -195,6 +205,8 @@ pub struct ListenerReport {
     /// What went through it.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// Connections opened a second.
+    pub new_flows_per_second: f64,
     /// The backend's targets in file order, then those that drain.
     pub targets: Vec<TargetReport>,
 }
@@ -220,6 +232,8 @@ pub struct TargetReport {
     /// What went through it.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// Connections opened a second.
+    pub new_flows_per_second: f64,
 }
 
 /// Whether a target gets new connections, and why.
@@ -236,6 +250,17 @@ pub enum TargetState {
     Unchecked,
     /// Gone from the file; its connections may finish.
     Draining,
+}
+
+impl From<Health> for TargetState {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Initial => Self::Initial,
+            Health::Healthy => Self::Healthy,
+            Health::Unhealthy => Self::Unhealthy,
+            Health::Unchecked => Self::Unchecked,
+        }
+    }
 }
 
 impl TargetState {
@@ -282,6 +307,17 @@ pub enum VerdictReport {
     Reset,
     /// Discarded.
     Drop,
+}
+
+impl From<Verdict> for VerdictReport {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Forward => Self::Forward,
+            Verdict::Pass => Self::Pass,
+            Verdict::Reset => Self::Reset,
+            Verdict::Drop => Self::Drop,
+        }
+    }
 }
 
 impl VerdictReport {

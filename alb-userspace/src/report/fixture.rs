@@ -81,6 +81,7 @@ fn busy() -> ListenerReport {
             bytes_in: 81_000_000,
             bytes_out: 7_340_032_000,
         },
+        new_flows_per_second: 41.25,
         targets: vec![
             target(21, 20, TargetState::Healthy, None, 1_010),
             target(22, 10, TargetState::Unhealthy, Some("CONNECT_TIMEOUT: no answer in 2 s"), 0),
@@ -103,6 +104,7 @@ fn idle() -> ListenerReport {
         backend: "none".into(),
         algorithm: "IpHash".into(),
         traffic: Traffic::default(),
+        new_flows_per_second: 0.0,
         targets: vec![],
     }
 }
@@ -130,6 +132,7 @@ fn target(
             bytes_in: active_flows * 1_000,
             bytes_out: active_flows * 64_000,
         },
+        new_flows_per_second: f64::from(weight) * 1.375,
     }
 }
 
