@@ -1,6 +1,10 @@
 //! The command line: what each subcommand takes. What each does is in `cli/`.
 
 mod completions;
+mod output;
+mod status;
+mod table;
+mod units;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -16,6 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what the running daemon serves: listeners, targets, flows, and why packets were dropped.
+    Status(status::StatusArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell to complete for.
@@ -46,6 +52,7 @@ pub enum Output {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     match command {
+        Command::Status(args) => status::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }
 }

@@ -132,7 +132,7 @@ fn target(
             bytes_in: active_flows * 1_000,
             bytes_out: active_flows * 64_000,
         },
-        new_flows_per_second: f64::from(weight) * 1.375,
+        new_flows_per_second: if state.takes_new_flows() { f64::from(weight) * 1.375 } else { 0.0 },
     }
 }
 
