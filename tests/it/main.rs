@@ -1,1 +1,13 @@
 //! One test binary; modules by subject.
+
+mod lab;
+mod setting;
+
+mod malformed;
+mod neighbour;
+mod refusal;
+mod reload;
+mod restart;
+mod selection;
+mod snat;
+mod transfer;

@@ -1,1 +1,14 @@
-//! Harness for the kernel rings: namespaces, topology, daemon, packets.
+//! Harness for the kernel rings and the demo: namespaces, topology, daemon, servers, clients.
+//!
+//! Everything is made in network namespaces of its own and removed when its owner is dropped, on
+//! panic too. Set-up that fails panics with the command that failed.
+#![expect(clippy::missing_panics_doc, reason = "a harness panics wherever a test must fail")]
+
+pub mod client;
+pub mod daemon;
+pub mod foreign;
+pub mod netns;
+pub mod server;
+pub mod topology;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,101 @@
+//! What the daemon refuses, and what it leaves behind.
+
+use std::{fs, net::Ipv4Addr, process::Output, time::Duration};
+
+use alb_tests::{
+    client::tally,
+    daemon::{Instance, Node},
+    foreign,
+    topology::{Lab, Shape, VIP},
+    wait,
+};
+
+use crate::setting::{Service, servers, vip};
+
+#[test]
+fn detach_removes_every_trace() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let mut daemon = Service::of(&lab).serve(&lab);
+    tally(&lab.client.namespace, vip(), 10).expect("every connection served");
+    let balancer = &lab.balancer.namespace;
+    assert!(balancer.ip("link show eth0").contains("prog/xdp"), "attached while it runs");
+    assert!(balancer.ip("address show dev eth0").contains(&VIP.to_string()));
+    daemon.terminate();
+
+    let output = daemon.instance.alb("detach");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!daemon.instance.bpffs().exists(), "pins are left");
+    for device in ["eth0", "eth1"] {
+        let link = balancer.ip(&format!("link show {device}"));
+        assert!(!link.contains("xdp"), "a program is left: {link}");
+    }
+    let addresses = balancer.ip("address show");
+    assert!(!addresses.contains(&VIP.to_string()), "a VIP is left: {addresses}");
+}
+
+#[test]
+fn a_vip_that_goes_is_taken_off() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let service = Service::of(&lab);
+    let daemon = service.serve(&lab);
+    let other = Ipv4Addr::new(198, 18, 0, 20);
+    assert!(daemon.reload(&service.body().replace(&VIP.to_string(), &other.to_string())));
+    wait::until("the addresses to follow", Duration::from_secs(5), || {
+        let shown = lab.balancer.namespace.ip("address show dev eth0");
+        (shown.contains(&format!("{other}/")) && !shown.contains(&format!("{VIP}/"))).then_some(())
+    });
+}
+
+#[test]
+fn a_missing_interface_is_named() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    refused(&lab, Node::xdp(&["eth0", "eth7"]), &["eth7"]);
+}
+
+#[test]
+fn another_program_on_the_interface_is_left_alone() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let balancer = &lab.balancer.namespace;
+    foreign::attach(balancer, "eth0");
+    let before = foreign::attached(balancer, "eth0");
+    assert!(before.is_some());
+    refused(&lab, Node::xdp(lab.interfaces()), &["eth0", "another"]);
+    assert_eq!(foreign::attached(balancer, "eth0"), before);
+}
+
+#[test]
+fn a_listener_that_cannot_be_served_yet_is_named() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let body = Service::of(&lab).body().replace("protocol: Tcp", "protocol: Http");
+    let body = body.replace("healthCheck: { protocol: Http", "healthCheck: { protocol: Tcp");
+    let instance = Instance::new(&lab.balancer.namespace, Node::xdp(lab.interfaces()), &body);
+    ends_with(&instance, &["tcp", "http"]);
+}
+
+/// `alb run` ends with 1, says all of `words`, and leaves nothing.
+fn refused(lab: &Lab, node: Node, words: &[&str]) {
+    let instance = Instance::new(&lab.balancer.namespace, node, &Service::of(lab).body());
+    ends_with(&instance, words);
+}
+
+fn ends_with(instance: &Instance<'_>, words: &[&str]) {
+    let mut child = instance.spawn();
+    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    if status.is_none() {
+        child.kill().expect("a running child");
+        child.wait().expect("a killed child");
+    }
+    let log = instance.log();
+    let status = status.unwrap_or_else(|| panic!("alb run was not refused:\n{log}"));
+    assert_eq!(status.code(), Some(1), "{log}");
+    for word in words {
+        assert!(log.to_lowercase().contains(&word.to_lowercase()), "no {word} in:\n{log}");
+    }
+    let pins = fs::read_dir(instance.bpffs()).map_or(0, Iterator::count);
+    assert_eq!(pins, 0, "a refused start leaves pins");
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

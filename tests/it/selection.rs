@@ -1,0 +1,111 @@
+//! Which target a connection goes to: weights, client hash, health.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use alb_tests::{
+    client::{tally, who},
+    topology::{Arms, Lab, Shape},
+};
+
+use crate::setting::{Service, servers, vip};
+
+#[test]
+fn round_robin_follows_the_weights() {
+    for arms in [Arms::One, Arms::Two] {
+        let lab = Lab::new(Shape { arms, ..Shape::default() });
+        let _servers = servers(&lab);
+        let mut service = Service::of(&lab);
+        for (target, weight) in service.targets.iter_mut().zip([50, 30, 20]) {
+            target.1 = weight;
+        }
+        let _daemon = service.serve(&lab);
+        let answers = tally(&lab.client.namespace, vip(), 3_000).expect("every connection served");
+        for (name, expected) in [("t1", 1_500), ("t2", 900), ("t3", 600)] {
+            let count = answers.get(name).copied().unwrap_or(0);
+            let off = count.abs_diff(expected);
+            assert!(off * 100 <= 3 * expected, "{name} got {count}, not {expected}: {answers:?}");
+        }
+    }
+}
+
+#[test]
+fn weight_zero_gets_no_connection() {
+    let lab = Lab::new(Shape::default());
+    let _servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    service.targets[2].1 = 0;
+    let _daemon = service.serve(&lab);
+    let answers = tally(&lab.client.namespace, vip(), 200).expect("every connection served");
+    assert_eq!(answers, BTreeMap::from([("t1".into(), 100), ("t2".into(), 100)]));
+}
+
+#[test]
+fn ip_hash_sticks_and_moves_only_what_it_must() {
+    let lab = Lab::new(Shape { targets: 10, ..Shape::default() });
+    let mut servers = servers(&lab);
+    let clients = lab.add_client_addresses(200);
+    let mut service = Service::of(&lab);
+    service.algorithm = "IpHash";
+    service.checked = true;
+    let daemon = service.serve(&lab);
+
+    let ask = || -> BTreeMap<Ipv4Addr, String> {
+        let client = &lab.client.namespace;
+        let ask_one = |&from| (from, who(client, Some(from), vip()).expect("an answer"));
+        clients.iter().map(ask_one).collect()
+    };
+    let before = ask();
+    assert_eq!(before, ask(), "the same client is always sent to the same target");
+    let used: BTreeSet<&String> = before.values().collect();
+    assert_eq!(used.len(), 10, "200 clients use every one of 10 targets");
+
+    drop(servers.remove(4));
+    daemon.wait_targets("tcp", "unhealthy", 1);
+    let after = ask();
+    let moved = |&&from: &&Ipv4Addr| before[&from] != after[&from];
+    let unrelated = clients.iter().filter(|from| before[from] != "t5");
+    let (all, lost) = (unrelated.clone().count(), unrelated.filter(moved).count());
+    assert!(after.values().all(|name| name != "t5"));
+    // 2 % of unrelated clients when 1 of 100 goes; with 10 targets each is 10 times as large.
+    assert!(lost * 100 <= 5 * all, "{lost} of {all} clients of other targets moved");
+}
+
+#[test]
+fn a_dead_target_gets_nothing_and_a_living_one_again() {
+    let lab = Lab::new(Shape::default());
+    let mut servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    service.checked = true;
+    let daemon = service.serve(&lab);
+
+    drop(servers.remove(1));
+    let stopped = Instant::now();
+    daemon.wait_targets("tcp", "unhealthy", 1);
+    assert!(stopped.elapsed() < Duration::from_secs(8), "interval 5 s and its jitter");
+    let answers = tally(&lab.client.namespace, vip(), 100).expect("every connection served");
+    assert_eq!(answers, BTreeMap::from([("t1".into(), 50), ("t3".into(), 50)]));
+
+    let revived = crate::setting::server_again(&lab, 1);
+    daemon.wait_targets("tcp", "healthy", 3);
+    let answers = tally(&lab.client.namespace, vip(), 99).expect("every connection served");
+    assert_eq!(answers.values().copied().collect::<Vec<_>>(), [33, 33, 33], "{answers:?}");
+    drop(revived);
+}
+
+#[test]
+fn without_a_healthy_target_connections_are_refused_at_once() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    service.checked = true;
+    let daemon = service.serve(&lab);
+    drop(servers);
+    daemon.wait_targets("tcp", "unhealthy", 1);
+    let error = who(&lab.client.namespace, None, vip()).expect_err("nobody is there");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(daemon.reason("no_healthy_target") >= 1);
+}

@@ -1,0 +1,91 @@
+//! What most tests begin with: a lab, a small server on every target, a daemon that serves them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use alb_tests::{
+    daemon::{Daemon, Instance, Node},
+    server::Server,
+    topology::{Lab, VIP},
+};
+
+/// Port of the listener and of every target.
+pub(crate) const PORT: u16 = 8080;
+
+/// Where clients connect.
+pub(crate) fn vip() -> SocketAddr {
+    (VIP, PORT).into()
+}
+
+/// One small server on every target, named `t1` and up.
+pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
+    let hosts = (1..).zip(&lab.targets);
+    hosts.map(|(number, host)| Server::start(host, PORT, &format!("t{number}"))).collect()
+}
+
+/// A listener with one backend and one target group.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// `RoundRobin` or `IpHash`.
+    pub(crate) algorithm: &'static str,
+    /// Address and weight of each target.
+    pub(crate) targets: Vec<(Ipv4Addr, u8)>,
+    /// Probe the targets; without, all count as healthy at once.
+    pub(crate) checked: bool,
+    /// Seconds that flows of removed targets live on.
+    pub(crate) draining: u32,
+}
+
+impl Service {
+    /// Every target of the lab with the same weight, round robin, unchecked.
+    pub(crate) fn of(lab: &Lab) -> Self {
+        Self {
+            algorithm: "RoundRobin",
+            targets: lab.targets.iter().map(|host| (host.address, 10)).collect(),
+            checked: false,
+            draining: 300,
+        }
+    }
+
+    /// The file without its `node` section.
+    pub(crate) fn body(&self) -> String {
+        let targets = self.targets.iter().map(|(address, weight)| {
+            format!("{{ ipAddress: {address}, port: {PORT}, weight: {weight} }}")
+        });
+        let check = if self.checked {
+            "healthCheck: { protocol: Tcp, checkTimeoutSeconds: 2, intervalSeconds: 5, \
+             healthyThresholdCount: 1, unhealthyThresholdCount: 1 }"
+        } else {
+            "closeHealthCheck: true"
+        };
+        format!(
+            "subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
+             loadBalancers:\n\
+             - name: lab\n  subnet: front\n  privateIpAddress: {VIP}\n  \
+             targetGroups: [{{ name: all, type: ip, targets: [{}] }}]\n  \
+             backends: [{{ name: all, protocol: Tcp, port: {PORT}, algorithm: {}, \
+             targetGroup: all, connectionDrainingSeconds: {}, {check} }}]\n  \
+             listeners: [{{ name: tcp, protocol: Tcp, port: {PORT}, backend: all }}]\n",
+            targets.collect::<Vec<_>>().join(", "),
+            self.algorithm,
+            self.draining,
+        )
+    }
+
+    /// A ready daemon with native XDP that serves this.
+    pub(crate) fn serve<'lab>(&self, lab: &'lab Lab) -> Daemon<'lab> {
+        self.serve_as(lab, Node::xdp(lab.interfaces()))
+    }
+
+    /// A ready daemon, all of its targets healthy or unchecked.
+    pub(crate) fn serve_as<'lab>(&self, lab: &'lab Lab, node: Node) -> Daemon<'lab> {
+        let daemon = Instance::new(&lab.balancer.namespace, node, &self.body()).start();
+        let state = if self.checked { "healthy" } else { "unchecked" };
+        daemon.wait_targets("tcp", state, self.targets.len());
+        daemon
+    }
+}
+
+/// The small server of one target, by position, as after a restart.
+pub(crate) fn server_again(lab: &Lab, position: usize) -> Server {
+    Server::start(&lab.targets[position], PORT, &format!("t{}", position + 1))
+}

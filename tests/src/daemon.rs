@@ -1,0 +1,288 @@
+//! A daemon in a namespace: its file, its state, its pins and its log, all its own.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{self, Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{netns::Namespace, wait};
+
+/// The filesystem pins live on.
+pub const BPFFS: &str = "/sys/fs/bpf";
+/// How the directories of tests begin.
+pub const PIN_PREFIX: &str = "alb-test-";
+
+/// Long enough for the verifier on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// What a daemon's file says of its node beside the directories, which are the harness's.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Interfaces of the fast path.
+    pub interfaces: Vec<String>,
+    /// `auto`, `xdp` or `xdp-generic`.
+    pub datapath: &'static str,
+    /// More lines of the `node` section, such as `snat: {…}`; each ends without a line break.
+    pub more: Vec<String>,
+}
+
+impl Node {
+    /// Native XDP on these interfaces.
+    pub fn xdp(interfaces: &[&str]) -> Self {
+        let interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
+        Self { interfaces, datapath: "xdp", more: vec!["flows: 65536".to_owned()] }
+    }
+}
+
+/// Where one instance keeps its things; outlives the process, as on a real host.
+#[derive(Debug)]
+pub struct Instance<'lab> {
+    namespace: &'lab Namespace,
+    node: Node,
+    dir: TempDir,
+    bpffs: PathBuf,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon<'lab> {
+    /// Its directories.
+    pub instance: Instance<'lab>,
+    child: Option<Child>,
+}
+
+impl<'lab> Instance<'lab> {
+    /// Makes the directories and writes the file; `body` is everything but `node`.
+    pub fn new(namespace: &'lab Namespace, node: Node, body: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let bpffs = Path::new(BPFFS).join(format!("{PIN_PREFIX}{}-{number}", process::id()));
+        let dir = tempfile::Builder::new().prefix(PIN_PREFIX).tempdir().expect("a directory");
+        let instance = Self { namespace, node, dir, bpffs };
+        instance.write(body);
+        instance
+    }
+
+    /// Replaces the file.
+    pub fn write(&self, body: &str) {
+        let Node { interfaces, datapath, more } = &self.node;
+        let mut text = format!(
+            "node:\n  interfaces: [{}]\n  datapath: {datapath}\n  bpffs: {}\n  stateDir: {}\n  \
+             api: {{ listen: 127.0.0.1:9180 }}\n",
+            interfaces.join(", "),
+            self.bpffs.display(),
+            self.dir.path().join("state").display(),
+        );
+        for line in more {
+            writeln!(text, "  {line}").expect("writing to a string");
+        }
+        text.push_str(body);
+        fs::write(self.config(), text).expect("writing the configuration");
+    }
+
+    /// The file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("alb.yaml")
+    }
+
+    /// Where its maps and links are pinned.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("state/alb.sock")
+    }
+
+    /// Everything its daemons have written to standard output and error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Runs `alb {words} --config {file}` to its end.
+    pub fn alb(&self, subcommand: &str) -> Output {
+        let mut command = self.namespace.command(binary());
+        command.arg(subcommand).arg("--config").arg(self.config());
+        command.output().expect("running alb")
+    }
+
+    /// Starts the daemon without waiting for it.
+    pub fn spawn(&self) -> Child {
+        let path = self.dir.path().join("log");
+        let mut log = File::options().create(true).append(true).open(path).expect("a log file");
+        writeln!(log, "--- start").expect("writing the log");
+        let mut command = self.namespace.command(binary());
+        command.args(["run", "--config"]).arg(self.config());
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        command.spawn().expect("starting alb")
+    }
+
+    /// Starts the daemon and waits until it is ready; panics with its log if it does not get there.
+    pub fn start(self) -> Daemon<'lab> {
+        let mut daemon = Daemon { child: Some(self.spawn()), instance: self };
+        daemon.wait_ready();
+        daemon
+    }
+}
+
+impl Drop for Instance<'_> {
+    /// Leaves nothing attached or pinned even if `alb detach` cannot do it.
+    fn drop(&mut self) {
+        if !self.bpffs.exists() {
+            return;
+        }
+        let mut detach = self.namespace.command(binary());
+        detach.arg("detach").arg("--config").arg(self.config());
+        if !detach.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("alb detach failed; removing {}", self.bpffs.display());
+        }
+        if self.bpffs.exists() {
+            drop(fs::remove_dir_all(&self.bpffs));
+        }
+    }
+}
+
+impl Daemon<'_> {
+    /// Starts it again after its end, with the same directories.
+    pub fn restart(&mut self) {
+        self.child = Some(self.instance.spawn());
+        self.wait_ready();
+    }
+
+    /// `kill -9`; returns when the process is gone.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// SIGTERM; returns how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Replaces the file, sends SIGHUP and waits until the daemon has read it; whether it was
+    /// applied.
+    pub fn reload(&self, body: &str) -> bool {
+        let outcome = |status: &Value| {
+            let config = &status["config"];
+            (config["applied"].as_u64(), config["refused"].as_u64())
+        };
+        let before = outcome(&self.status());
+        self.instance.write(body);
+        let child = self.child.as_ref().expect("a running daemon");
+        kill(pid(child), Signal::SIGHUP).expect("a running daemon takes signals");
+        let after = wait::until("the reload", Duration::from_secs(10), || {
+            Some(outcome(&self.status())).filter(|now| *now != before)
+        });
+        after.1 == before.1
+    }
+
+    /// `alb status -o json`.
+    pub fn status(&self) -> Value {
+        self.try_status().unwrap_or_else(|error| panic!("alb status: {error}\n{}", self.log()))
+    }
+
+    /// How many of a listener's targets are in this state.
+    pub fn targets_in_state(&self, listener: &str, state: &str) -> usize {
+        let status = self.status();
+        let listeners = status["listeners"].as_array().into_iter().flatten();
+        let of_name = listeners.filter(|entry| entry["name"] == listener);
+        let targets = of_name.filter_map(|entry| entry["targets"].as_array()).flatten();
+        targets.filter(|target| target["state"] == state).count()
+    }
+
+    /// Waits until so many of a listener's targets are in this state.
+    pub fn wait_targets(&self, listener: &str, state: &str, count: usize) {
+        wait::until(&format!("{count} {state} targets"), Duration::from_secs(30), || {
+            (self.targets_in_state(listener, state) == count).then_some(())
+        });
+    }
+
+    /// The counter of one reason.
+    pub fn reason(&self, name: &str) -> u64 {
+        let status = self.status();
+        let mut reasons = status["reasons"].as_array().into_iter().flatten();
+        let reason = reasons.find(|entry| entry["reason"] == name);
+        reason.and_then(|entry| entry["packets"].as_u64()).unwrap_or_else(|| {
+            panic!("no reason {name} in {}", status["reasons"]);
+        })
+    }
+
+    /// Everything it has written.
+    pub fn log(&self) -> String {
+        self.instance.log()
+    }
+
+    fn try_status(&self) -> Result<Value, String> {
+        let mut command = Command::new(binary());
+        command.args(["status", "-o", "json", "--socket"]).arg(self.instance.socket());
+        let output = command.output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    }
+
+    fn wait_ready(&mut self) {
+        let ready = wait::within(START, || {
+            let child = self.child.as_mut().expect("a started daemon");
+            if let Some(status) = child.try_wait().expect("a child can be asked") {
+                panic!("alb run ended with {status}:\n{}", self.instance.log());
+            }
+            let ready = self.try_status().is_ok_and(|status| status["ready"] == true);
+            ready.then_some(())
+        });
+        assert!(ready.is_some(), "alb run is not ready after {START:?}:\n{}", self.log());
+    }
+
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("a running daemon");
+        kill(pid(&child), signal).expect("a running daemon takes signals");
+        let ended = wait::within(Duration::from_secs(10), || {
+            child.try_wait().expect("a child can be asked")
+        });
+        ended.unwrap_or_else(|| {
+            drop(child.kill());
+            panic!("alb run did not end on {signal}:\n{}", self.log())
+        })
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.log());
+        }
+    }
+}
+
+/// The daemon under test: `ALB_BIN`, else the one built beside this test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ALB_BIN") {
+        return path.into();
+    }
+    let this = std::env::current_exe().expect("the path of this program");
+    let candidates = this.ancestors().map(|dir| dir.join("alb"));
+    let found = candidates.into_iter().find(|path| path.is_file());
+    found.expect("alb is not built: run `cargo build -p alb-userspace`, or set ALB_BIN")
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("process ids are small"))
+}

@@ -1,0 +1,91 @@
+//! A packet program of somebody else's on an interface: two instructions that pass everything.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use crate::{
+    daemon::{BPFFS, PIN_PREFIX},
+    netns::Namespace,
+};
+
+const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
+const PROG_TYPE_XDP: u32 = 6;
+
+/// The start of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes the rest as zero.
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log: [u32; 4],
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+/// The start of `union bpf_attr` for `BPF_OBJ_PIN`.
+#[repr(C)]
+struct ObjPin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Attaches the program in native mode; it stays until the interface goes.
+pub fn attach(namespace: &Namespace, device: &str) {
+    let program = load().expect("loading two instructions");
+    let path = PathBuf::from(BPFFS).join(format!("{PIN_PREFIX}{}-foreign", std::process::id()));
+    drop(fs::remove_file(&path));
+    pin(&program, &path).expect("pinning a program; is bpffs mounted?");
+    namespace.ip(&format!("link set dev {device} xdpdrv pinned {}", path.display()));
+    fs::remove_file(&path).expect("removing the pin");
+}
+
+/// The id of the program on the interface.
+pub fn attached(namespace: &Namespace, device: &str) -> Option<u32> {
+    let link = namespace.ip(&format!("link show {device}"));
+    let mut words = link.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp"));
+    words.nth(2)?.parse().ok()
+}
+
+fn load() -> io::Result<OwnedFd> {
+    // r0 = XDP_PASS; exit
+    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
+    let attributes = ProgLoad {
+        prog_type: PROG_TYPE_XDP,
+        insn_cnt: 2,
+        insns: instructions.as_ptr().addr() as u64,
+        license: c"GPL".as_ptr().addr() as u64,
+        ..ProgLoad::default()
+    };
+    let descriptor = bpf(PROG_LOAD, &attributes)?;
+    #[expect(unsafe_code, reason = "the system call returns a bare number")]
+    // SAFETY: the kernel has just made this descriptor and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn pin(program: &OwnedFd, path: &std::path::Path) -> io::Result<()> {
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let bpf_fd = u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?;
+    let attributes = ObjPin { pathname: name.as_ptr().addr() as u64, bpf_fd, file_flags: 0 };
+    bpf(OBJ_PIN, &attributes).map(drop)
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
+    #[expect(unsafe_code, reason = "no library loads a program without an object file")]
+    // SAFETY: the pointer and size describe `attributes`, and what those point to (instructions,
+    // licence, path) outlives the call in both callers.
+    let outcome = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
+    };
+    if outcome < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        i32::try_from(outcome).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,163 @@
+//! A lab: one client, the balancer and targets, each in a namespace, joined by bridges in a
+//! namespace of their own.
+//!
+//! The balancer's devices run XDP, which decides how everything around them must be set:
+//! a frame it redirects reaches a veth only if the peer polls (GRO on), and a checksum that the
+//! sender left to the device is lost (TX checksums off at both TCP endpoints).
+
+use std::net::Ipv4Addr;
+
+use crate::netns::Namespace;
+
+/// Address clients connect to; not assigned by the lab.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
+/// The balancer on the clients' side.
+pub const BALANCER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The client's first address.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 100);
+
+/// How the balancer is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arms {
+    /// `eth0` towards everything.
+    One,
+    /// `eth0` towards clients, `eth1` towards targets.
+    Two,
+}
+
+/// What a lab is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How the balancer is connected.
+    pub arms: Arms,
+    /// Number of targets, 1–100.
+    pub targets: u8,
+    /// Senders may hand super-packets to their device; generic XDP cannot live with them.
+    pub gso: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { arms: Arms::Two, targets: 3, gso: true }
+    }
+}
+
+/// One host: a namespace with `eth0`.
+#[derive(Debug)]
+pub struct Host {
+    /// Where it lives.
+    pub namespace: Namespace,
+    /// Its address on `eth0`.
+    pub address: Ipv4Addr,
+}
+
+/// The whole lab.
+#[derive(Debug)]
+pub struct Lab {
+    /// What it was made from.
+    pub shape: Shape,
+    /// Connects to the VIP.
+    pub client: Host,
+    /// Runs the daemon; `eth0`, and with two arms `eth1`.
+    pub balancer: Host,
+    /// Servers, `198.18.1.11` and up (`198.18.0.11` and up with one arm).
+    pub targets: Vec<Host>,
+    /// Holds the bridges `front` and `back`.
+    switch: Namespace,
+}
+
+impl Lab {
+    /// Makes the namespaces, links and addresses.
+    pub fn new(shape: Shape) -> Self {
+        let switch = Namespace::new("switch");
+        for bridge in ["front", "back"] {
+            switch.ip(&format!("link add {bridge} type bridge"));
+            switch.ip(&format!("link set {bridge} up"));
+        }
+        let balancer = Namespace::new("balancer");
+        connect(&switch, "front", "bal0", &balancer, "eth0", &format!("{BALANCER}/24"));
+        poll(&switch, "bal0");
+        let (segment, network) = match shape.arms {
+            Arms::One => ("front", [198, 18, 0]),
+            Arms::Two => {
+                connect(&switch, "back", "bal1", &balancer, "eth1", "198.18.1.1/24");
+                poll(&switch, "bal1");
+                ("back", [198, 18, 1])
+            }
+        };
+        let client = endpoint(&switch, "front", "client", CLIENT, shape.gso);
+        let [a, b, c] = network;
+        let targets = (1..=shape.targets).map(|number| {
+            let address = Ipv4Addr::new(a, b, c, 10 + number);
+            endpoint(&switch, segment, &format!("target{number}"), address, shape.gso)
+        });
+        let targets = targets.collect();
+        let balancer = Host { namespace: balancer, address: BALANCER };
+        Self { shape, client, balancer, targets, switch }
+    }
+
+    /// Names of the balancer's interfaces.
+    pub fn interfaces(&self) -> &'static [&'static str] {
+        match self.shape.arms {
+            Arms::One => &["eth0"],
+            Arms::Two => &["eth0", "eth1"],
+        }
+    }
+
+    /// Gives the client `count` more addresses, `198.18.2.1` and up, with a way back to each.
+    pub fn add_client_addresses(&self, count: u8) -> Vec<Ipv4Addr> {
+        self.balancer.namespace.ip("route replace 198.18.2.0/24 dev eth0");
+        let addresses = (1..=count).map(|last| Ipv4Addr::new(198, 18, 2, last));
+        addresses
+            .inspect(|address| {
+                self.client.namespace.ip(&format!("address add {address}/32 dev eth0"));
+            })
+            .collect()
+    }
+
+    /// Gives a target another hardware address, as when a host is replaced under its address.
+    pub fn change_mac(&self, target: usize, mac: &str) {
+        let namespace = &self.targets[target].namespace;
+        namespace.ip(&format!("link set eth0 address {mac}"));
+        // What a replaced host does on start: it announces itself.
+        namespace.sysctl("ipv4/conf/eth0/arp_notify", "1");
+        namespace.ip("link set eth0 down");
+        namespace.ip("link set eth0 up");
+    }
+
+    /// The namespace of the bridges, to look at ports or to cut them.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+}
+
+fn endpoint(switch: &Namespace, bridge: &str, label: &str, address: Ipv4Addr, gso: bool) -> Host {
+    let namespace = Namespace::new(label);
+    connect(switch, bridge, label, &namespace, "eth0", &format!("{address}/24"));
+    namespace.ethtool("-K eth0 tx off");
+    if !gso {
+        namespace.ethtool("-K eth0 gso off tso off gro off");
+    }
+    Host { namespace, address }
+}
+
+/// A veth pair: `port` on the bridge, `device` in the host, up, with its address.
+fn connect(
+    switch: &Namespace,
+    bridge: &str,
+    port: &str,
+    host: &Namespace,
+    device: &str,
+    address: &str,
+) {
+    switch.ip(&format!("link add {port} type veth peer name {device} netns {}", host.name()));
+    switch.ip(&format!("link set {port} master {bridge} up"));
+    host.sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "1");
+    host.ip(&format!("link set {device} up"));
+    host.ip(&format!("address add {address} dev {device}"));
+}
+
+/// Makes the peer of an XDP device poll, without which redirected frames vanish.
+fn poll(switch: &Namespace, port: &str) {
+    switch.ethtool(&format!("-K {port} gro on"));
+}
