@@ -1,5 +1,6 @@
 //! The command line: what each subcommand takes. What each does is in `cli/`.
 
+mod check;
 mod completions;
 mod output;
 mod status;
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check a file without touching anything: prints every error, or a summary.
+    Check(check::Check),
     /// Show what the running daemon serves: listeners, targets, flows, and why packets were dropped.
     Status(status::StatusArgs),
     /// Print a completion script for a shell.
@@ -52,6 +55,7 @@ pub enum Output {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     match command {
+        Command::Check(check) => check::run(&check),
         Command::Status(args) => status::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }

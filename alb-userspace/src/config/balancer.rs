@@ -1,0 +1,244 @@
+//! Load balancers: what nests in them, and where they stand.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    backend,
+    cursor::{Field, Object},
+    format,
+    ids::Kind,
+    listener, network,
+    scope::Scope,
+    security, target, url_map,
+};
+use crate::model::{ElasticIp, Instance, LoadBalancer, Model, Subnet, Tag};
+
+const AZS: usize = 2;
+const TAG_CHARS: usize = 256;
+
+/// What load balancers refer to.
+#[derive(Debug)]
+pub(super) struct Scopes<'s> {
+    pub(super) load_balancers: &'s Scope,
+    pub(super) subnets: &'s Scope,
+    pub(super) elastic_ips: &'s Scope,
+    pub(super) security_groups: &'s Scope,
+    pub(super) security_policies: &'s Scope,
+    pub(super) certificates: &'s Scope,
+    pub(super) availability_groups: &'s Scope,
+}
+
+/// Where a load balancer stands, for its targets.
+#[derive(Debug)]
+pub(super) struct Place<'m> {
+    pub(super) name: &'m str,
+    pub(super) subnet: Option<&'m Subnet>,
+    pub(super) azs: &'m [String],
+    pub(super) instances: &'m [Instance],
+}
+
+/// Reads one load balancer. `model` holds everything at the top that could be read.
+pub(super) fn read(
+    object: &Object<'_>,
+    scopes: &Scopes<'_>,
+    model: &Model,
+) -> Option<LoadBalancer> {
+    let name = format::name(object);
+    let description = format::description(object);
+    kind(object);
+    let subnet = object.need("subnet").and_then(|field| scopes.subnets.resolve(&field));
+    let at = model.subnets.iter().find(|known| Some(&known.id) == subnet.as_ref());
+    let azs = azs(object, at);
+    let elastic_ip = object.get("elasticIp").and_then(|field| scopes.elastic_ips.resolve(&field));
+    let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
+    let vips = vips(object, at, elastic);
+    let security_groups = security_groups(object, scopes, at, model);
+    let delete_protection = object.bool("deleteProtection", false);
+    let tags = tags(object);
+
+    let owner = name.clone().unwrap_or_default();
+    let place = Place { name: &owner, subnet: at, azs: &azs, instances: &model.instances };
+    let group_items = object.list("targetGroups");
+    let backend_items = object.list("backends");
+    let map_items = object.list("urlMaps");
+    let listener_items = object.list("listeners");
+    let target_groups = Scope::declare(Kind::TargetGroup, &owner, &group_items);
+    let backends = Scope::declare(Kind::Backend, &owner, &backend_items);
+    let url_maps = Scope::declare(Kind::UrlMap, &owner, &map_items);
+    let listeners = Scope::declare(Kind::Listener, &owner, &listener_items);
+
+    let groups_read = each(&group_items, |object| target::read(object, &target_groups, &place));
+    let backend_scopes = backend::Scopes {
+        backends: &backends,
+        target_groups: &target_groups,
+        availability_groups: scopes.availability_groups,
+    };
+    let backends_read = each(&backend_items, |object| backend::read(object, &backend_scopes));
+    let map_scopes = url_map::Scopes { url_maps: &url_maps, backends: &backends, owner: &owner };
+    let maps_read = each(&map_items, |object| url_map::read(object, &map_scopes, &backends_read));
+    let listener_scopes = listener::Scopes {
+        listeners: &listeners,
+        backends: &backends,
+        url_maps: &url_maps,
+        certificates: scopes.certificates,
+        security_policies: scopes.security_policies,
+    };
+    let listeners_read =
+        each(&listener_items, |object| listener::read(object, &listener_scopes, &backends_read));
+    unique_ports(&listener_items);
+
+    let name = name?;
+    Some(LoadBalancer {
+        id: scopes.load_balancers.id(&name),
+        name,
+        description,
+        subnet: subnet?,
+        azs,
+        elastic_ip,
+        vips,
+        security_groups,
+        delete_protection,
+        listeners: listeners_read,
+        backends: backends_read,
+        target_groups: groups_read,
+        url_maps: maps_read,
+        tags,
+    })
+}
+
+fn each<'a, T>(items: &[Field<'a>], read: impl Fn(&Object<'a>) -> Option<T>) -> Vec<T> {
+    items.iter().filter_map(|item| item.object(&read)).collect()
+}
+
+fn kind(object: &Object<'_>) {
+    let Some(field) = object.get("type") else { return };
+    let Some(text) = field.text() else { return };
+    if text.eq_ignore_ascii_case("nlb") || text.eq_ignore_ascii_case("dnlb") {
+        field.reject("network load balancers are not offered, allowed is alb");
+    } else if !text.eq_ignore_ascii_case("alb") {
+        field.reject("allowed is alb");
+    }
+}
+
+fn azs(object: &Object<'_>, subnet: Option<&Subnet>) -> Vec<String> {
+    let Some(field) = object.get("azs") else {
+        return subnet.map(|subnet| subnet.zone.clone()).into_iter().collect();
+    };
+    let zones = format::zones(&field);
+    if field.is_list() && !(1..=AZS).contains(&field.items().len()) {
+        field.complain(format!("a load balancer is in 1–{AZS} zones"));
+    }
+    zones
+}
+
+/// The addresses the file names; the subnet gives one later if there is neither kind.
+fn vips(object: &Object<'_>, subnet: Option<&Subnet>, elastic: Option<&ElasticIp>) -> Vec<IpAddr> {
+    let private = object.get("privateIpAddress");
+    let six = object.get("ipv6Address");
+    let mut vips = Vec::new();
+    if let Some(field) = private
+        && let Some(address) = format::ipv4(&field)
+    {
+        if let Some(subnet) = subnet {
+            in_subnet(&field, subnet, address.into(), subnet.prefix.map(Into::into));
+        }
+        vips.push(address.into());
+    }
+    if let Some(field) = six
+        && let Some(address) = format::ipv6(&field)
+    {
+        if let Some(subnet) = subnet {
+            in_subnet(&field, subnet, address.into(), subnet.prefix6.map(Into::into));
+        }
+        vips.push(address.into());
+    }
+    vips.extend(elastic.map(|elastic| elastic.address));
+    vips
+}
+
+fn in_subnet(field: &Field<'_>, subnet: &Subnet, address: IpAddr, prefix: Option<ipnet::IpNet>) {
+    let Subnet { name, .. } = subnet;
+    match prefix {
+        None if address.is_ipv4() => field.reject(format!("subnet {name} has no addressPrefix")),
+        None => field.reject(format!("subnet {name} has no ipv6AddressPrefix")),
+        Some(prefix) if !prefix.contains(&address) => {
+            field.reject(format!("must lie in {prefix}, the prefix of subnet {name}"));
+        }
+        Some(prefix) if network::is_edge(subnet, address) => {
+            field.reject(format!("is the network or broadcast address of {prefix}"));
+        }
+        Some(_) => {}
+    }
+}
+
+fn security_groups(
+    object: &Object<'_>,
+    scopes: &Scopes<'_>,
+    subnet: Option<&Subnet>,
+    model: &Model,
+) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for item in object.list("securityGroups") {
+        let Some(id) = scopes.security_groups.resolve(&item) else { continue };
+        if ids.contains(&id) {
+            item.reject("is named twice");
+            continue;
+        }
+        let group = model.security_group(&id).filter(|group| !group.open);
+        if let (Some(group), Some(subnet)) = (group, subnet)
+            && group.vpc != subnet.vpc
+        {
+            item.reject("the security group is in another vpc than the load balancer");
+        }
+        ids.push(id);
+    }
+    if ids.is_empty() {
+        ids.push(scopes.security_groups.id(security::DEFAULT_GROUP));
+    }
+    ids
+}
+
+fn tags(object: &Object<'_>) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for item in object.list("tags") {
+        let Some(tag) = item.object(|object| {
+            let key = object.need("key").and_then(|field| tag_text(&field));
+            let value =
+                object.get("value").map_or_else(|| Some(String::new()), |field| tag_text(&field));
+            Some(Tag { key: key?, value: value? })
+        }) else {
+            continue;
+        };
+        if tags.iter().any(|other| other.key == tag.key) {
+            item.complain(format!("the key {} is named twice", tag.key));
+        }
+        tags.push(tag);
+    }
+    tags
+}
+
+fn tag_text(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if text.chars().count() > TAG_CHARS {
+        field.reject(format!("allowed are {TAG_CHARS} characters"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// A port is used once in a load balancer, whatever the protocol.
+fn unique_ports(listeners: &[Field<'_>]) {
+    let mut first: BTreeMap<u16, u32> = BTreeMap::new();
+    for listener in listeners {
+        let Some(field) = listener.glance("port") else { continue };
+        let Some(port) = field.peek().and_then(|text| text.parse().ok()) else { continue };
+        match first.get(&port) {
+            Some(line) => field.reject(format!(
+                "the port is already used on line {line}; a port has one listener in a load balancer"
+            )),
+            None => {
+                first.insert(port, field.pos().line);
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Certificates and keys: found, readable, PEM. What is inside is the TLS library's business.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    cursor::{Field, Object},
+    format,
+    scope::Scope,
+};
+use crate::model::{Certificate, PrivateKey};
+
+/// Largest PEM file that is read, bytes.
+const MAX_FILE: u64 = 1 << 20;
+const KEY_FILE: &str = "keyFile";
+
+pub(super) fn read(object: &Object<'_>, certificates: &Scope) -> Option<Certificate> {
+    let name = format::name(object);
+    let chain = pem(object, "cert", "certFile", is_chain);
+    let key = pem(object, "key", KEY_FILE, is_key);
+    let (name, chain, key) = (name?, chain?, key?);
+    Some(Certificate {
+        id: certificates.id(&name),
+        name,
+        chain: chain.text,
+        key: PrivateKey(key.text),
+        files: (chain.file, key.file),
+    })
+}
+
+struct Pem {
+    text: String,
+    file: Option<PathBuf>,
+}
+
+/// PEM text, inline or in a file. Neither text is ever quoted: people mix the two up.
+fn pem(
+    object: &Object<'_>,
+    inline: &'static str,
+    file: &'static str,
+    fault: fn(&str) -> Option<&'static str>,
+) -> Option<Pem> {
+    let (field, pem) = match (object.get(inline), object.get(file)) {
+        (Some(field), None) => {
+            let text = field.text()?.to_owned();
+            (field, Pem { text, file: None })
+        }
+        (None, Some(field)) => {
+            let path = field.file()?;
+            let text = contents(&field, &path)?;
+            if file == KEY_FILE {
+                format::warn_if_readable(&field, &path);
+            }
+            (field, Pem { text, file: Some(path) })
+        }
+        (Some(_), Some(field)) => {
+            field.complain(format!("give either `{inline}` or `{file}`"));
+            return None;
+        }
+        (None, None) => {
+            object.whole().complain(format!("`{inline}` or `{file}` is missing"));
+            return None;
+        }
+    };
+    if let Some(fault) = fault(&pem.text) {
+        field.complain(fault);
+        return None;
+    }
+    Some(pem)
+}
+
+fn contents(field: &Field<'_>, path: &PathBuf) -> Option<String> {
+    let read = fs::metadata(path).and_then(|meta| {
+        if meta.len() > MAX_FILE {
+            return Err(std::io::Error::other(format!("is larger than {MAX_FILE} bytes")));
+        }
+        fs::read_to_string(path)
+    });
+    match read {
+        Ok(text) => Some(text),
+        Err(error) => {
+            field.reject(format!("cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+fn is_chain(text: &str) -> Option<&'static str> {
+    (!has_block(text, |label| label == "CERTIFICATE"))
+        .then_some("must be PEM with a `-----BEGIN CERTIFICATE-----` block")
+}
+
+fn is_key(text: &str) -> Option<&'static str> {
+    if has_block(text, |label| label == "ENCRYPTED PRIVATE KEY") || text.contains(",ENCRYPTED") {
+        return Some("the key is encrypted; nobody is there to enter a passphrase");
+    }
+    let known = |label: &str| matches!(label, "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY");
+    (!has_block(text, known)).then_some(
+        "must be PEM with a `-----BEGIN PRIVATE KEY-----` block (or RSA or EC PRIVATE KEY)",
+    )
+}
+
+/// Whether a PEM block of such a label begins and ends.
+fn has_block(text: &str, is: impl Fn(&str) -> bool) -> bool {
+    let label = |line: &str, edge: &str| {
+        let label = line.trim().strip_prefix(edge)?.strip_suffix("-----")?;
+        is(label).then(|| label.to_owned())
+    };
+    let begin = text.lines().find_map(|line| label(line, "-----BEGIN "));
+    begin.is_some_and(|begin| {
+        text.lines().any(|line| label(line, "-----END ").as_ref() == Some(&begin))
+    })
+}

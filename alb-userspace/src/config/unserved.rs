@@ -1,0 +1,150 @@
+//! What the grammar knows and this program does not serve yet. `alb check` warns of each,
+//! `alb run` refuses; nothing is silently ignored. What is served is said here only.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    Diagnostic,
+    backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
+};
+use crate::model::{
+    Algorithm, Backend, BackendProtocol, DatapathMode, Listener, ListenerProtocol, LoadBalancer,
+    Model, TargetSource, UnhealthyFlows,
+};
+
+/// Everything in use that is not served yet, in the order of the file. Line and column are 0:
+/// `Loaded::unserved` knows them.
+pub fn unserved(model: &Model) -> Vec<Diagnostic> {
+    let mut found = Findings::default();
+    node(model, &mut found);
+    for (index, balancer) in model.load_balancers.iter().enumerate() {
+        load_balancer(model, balancer, &format!("loadBalancers[{index}]"), &mut found);
+    }
+    found.0
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Diagnostic>);
+
+impl Findings {
+    fn add(&mut self, path: String, what: impl std::fmt::Display) {
+        let message = format!("{what} not served yet");
+        self.0.push(Diagnostic { line: 0, column: 0, path, value: None, message });
+    }
+}
+
+fn node(model: &Model, found: &mut Findings) {
+    let node = &model.node;
+    let datapath = match node.datapath {
+        DatapathMode::Auto | DatapathMode::Xdp | DatapathMode::XdpGeneric => None,
+        DatapathMode::Tc => Some("tc"),
+        DatapathMode::Proxy => Some("proxy"),
+    };
+    if let Some(datapath) = datapath {
+        found.add("node.datapath".into(), format!("datapath {datapath} is"));
+    }
+    for (index, address) in node.snat.addresses.iter().enumerate() {
+        if address.is_ipv6() {
+            found.add(
+                format!("node.snat.addresses[{index}]"),
+                format!("the IPv6 address {address} is"),
+            );
+        }
+    }
+    if node.access_log.is_some() {
+        found.add("node.accessLog".into(), "the access log is");
+    }
+    if node.api.as_ref().is_some_and(|api| api.tls.is_some()) {
+        found.add("node.api.tls".into(), "TLS on the API listener is");
+    }
+}
+
+fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut Findings) {
+    let LoadBalancer { name, vips, security_groups, listeners, backends, .. } = balancer;
+    for vip in vips.iter().filter(|vip| vip.is_ipv6()) {
+        found.add(
+            format!("{path}.ipv6Address"),
+            format!("the IPv6 VIP {vip} of load balancer {name} is"),
+        );
+    }
+    for (index, id) in security_groups.iter().enumerate() {
+        if let Some(group) = model.security_group(id).filter(|group| !group.open) {
+            found.add(
+                format!("{path}.securityGroups[{index}]"),
+                format!("security group {} on load balancer {name} is", group.name),
+            );
+        }
+    }
+    // Only what a listener leads to is in use.
+    for (index, backend) in backends.iter().enumerate() {
+        if listeners.iter().any(|listener| listener.backend == backend.id) {
+            let path = format!("{path}.backends[{index}]");
+            used_backend(balancer, backend, &path, found);
+        }
+    }
+    for (index, listener) in listeners.iter().enumerate() {
+        used_listener(balancer, listener, &format!("{path}.listeners[{index}]"), found);
+    }
+}
+
+fn used_listener(balancer: &LoadBalancer, listener: &Listener, path: &str, found: &mut Findings) {
+    let Listener { name, .. } = listener;
+    let protocol = match listener.protocol {
+        ListenerProtocol::Tcp => None,
+        ListenerProtocol::Tls => Some("Tls"),
+        ListenerProtocol::Http => Some("Http"),
+        ListenerProtocol::Https => Some("Https"),
+    };
+    if let Some(protocol) = protocol {
+        found.add(format!("{path}.protocol"), format!("protocol {protocol} of listener {name} is"));
+    }
+    if let Some(map) = listener.url_map.as_ref().and_then(|id| balancer.url_map(id)) {
+        found.add(format!("{path}.urlMap"), format!("url map {} on listener {name} is", map.name));
+    }
+    if listener.max_connections.is_some() || listener.max_qps.is_some() {
+        found.add(format!("{path}.limitation"), format!("the limitation of listener {name} is"));
+    }
+}
+
+fn used_backend(balancer: &LoadBalancer, backend: &Backend, path: &str, found: &mut Findings) {
+    let Backend { name, .. } = backend;
+    let mut add = |key: &str, what: &str| {
+        found.add(format!("{path}.{key}"), format!("{what} of backend {name} is"));
+    };
+    if backend.algorithm == Algorithm::LeastConn {
+        add("algorithm", "algorithm LeastConn");
+    }
+    if matches!(backend.source, TargetSource::AvailabilityGroup { .. }) {
+        add("availabilityGroup", "the availability group");
+    }
+    if backend.proxy_protocol {
+        add("proxyProtocol", "proxyProtocol");
+    }
+    if backend.health_check.as_ref().is_some_and(|check| check.http.is_some()) {
+        add("healthCheck.protocol", "the HTTP health check");
+    }
+    if backend.protocol == BackendProtocol::Tcp
+        && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into())
+    {
+        add("connectTimeoutSeconds", "connectTimeoutSeconds");
+    }
+    if backend.retries != RETRIES.default {
+        add("retries", "retries");
+    }
+    if !backend.slow_start.is_zero() {
+        add("slowStartSeconds", "slowStartSeconds");
+    }
+    if backend.unhealthy_flows != UnhealthyFlows::Keep {
+        add("unhealthyFlows", "unhealthyFlows: Reset");
+    }
+    if backend.panic_mode {
+        add("panicMode", "panicMode");
+    }
+    if backend.passive_max_percent != PASSIVE_MAX.default {
+        add("passiveMaxPercent", "passiveMaxPercent");
+    }
+    let targets = balancer.targets_of(backend);
+    if let Some(target) = targets.iter().find(|target| matches!(target.address, IpAddr::V6(_))) {
+        add("targetGroup", &format!("the IPv6 target {}", target.address));
+    }
+}

@@ -1,0 +1,126 @@
+//! Which load balancer serves which address: conflicts, and addresses for those that name none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::{cursor::Field, network};
+use crate::model::{LoadBalancer, Model, Subnet};
+
+/// How many IPv6 addresses are looked at for a free one; prefixes are larger than patience.
+const IPV6_TRIES: u128 = 65_536;
+
+/// Gives every load balancer its addresses; `model` holds everything at the top.
+pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model) {
+    elastic_ips_are_used_once(drafts);
+    let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
+    for (field, balancer) in &*drafts {
+        for vip in &balancer.vips {
+            let at = blame(field, *vip);
+            match owners.get(vip) {
+                Some(owner) if *owner == balancer.name => {
+                    at.reject_part(&vip.to_string(), "is named twice in this load balancer");
+                }
+                Some(owner) => {
+                    at.reject_part(
+                        &vip.to_string(),
+                        format!("is already a VIP of load balancer {owner}"),
+                    );
+                }
+                None => {
+                    owners.insert(*vip, balancer.name.clone());
+                }
+            }
+        }
+    }
+    let mut taken = taken(drafts, model);
+    for (field, balancer) in drafts.iter_mut() {
+        let named =
+            ["privateIpAddress", "ipv6Address"].iter().any(|key| field.glance(key).is_some());
+        let subnet = model.subnets.iter().find(|subnet| subnet.id == balancer.subnet);
+        if let (false, Some(subnet)) = (named, subnet) {
+            match lowest_free(subnet, &taken) {
+                Some(address) => {
+                    taken.insert(address);
+                    balancer.vips.insert(0, address);
+                }
+                None => {
+                    field.complain(format!("subnet {} has no free address for a VIP", subnet.name));
+                }
+            }
+        }
+    }
+    for (field, balancer) in &*drafts {
+        no_loops(field, balancer);
+    }
+}
+
+/// The key that gave an address, else the load balancer.
+fn blame<'a>(field: &Field<'a>, vip: IpAddr) -> Field<'a> {
+    ["privateIpAddress", "ipv6Address"]
+        .iter()
+        .filter_map(|key| field.glance(key))
+        .find(|key| key.peek().and_then(|text| text.parse().ok()) == Some(vip))
+        .or_else(|| field.glance("elasticIp"))
+        .unwrap_or_else(|| field.clone())
+}
+
+fn elastic_ips_are_used_once(drafts: &[(Field<'_>, LoadBalancer)]) {
+    let mut users: BTreeMap<&str, &str> = BTreeMap::new();
+    for (field, balancer) in drafts {
+        let Some(id) = &balancer.elastic_ip else { continue };
+        if let Some(user) = users.get(id.as_str()) {
+            field
+                .glance("elasticIp")
+                .unwrap_or_else(|| field.clone())
+                .reject(format!("the elastic IP is already used by load balancer {user}"));
+        } else {
+            users.insert(id, &balancer.name);
+        }
+    }
+}
+
+/// Every address the file uses for something.
+fn taken(drafts: &[(Field<'_>, LoadBalancer)], model: &Model) -> BTreeSet<IpAddr> {
+    let balancers = drafts.iter().flat_map(|(_, balancer)| {
+        let targets = balancer.target_groups.iter().flat_map(|group| &group.targets);
+        balancer.vips.iter().copied().chain(targets.map(|target| target.address))
+    });
+    balancers
+        .chain(model.instances.iter().map(|instance| instance.address))
+        .chain(model.elastic_ips.iter().map(|elastic| elastic.address))
+        .chain(model.node.snat.addresses.iter().copied())
+        .chain(model.node.api.iter().map(|api| api.listen.ip()))
+        .collect()
+}
+
+/// The lowest address of a subnet that nothing uses.
+pub(super) fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    let free = |address: &IpAddr| !taken.contains(address) && !network::is_edge(subnet, *address);
+    if let Some(prefix) = subnet.prefix {
+        let (first, last) = subnet.vip_range.unwrap_or((prefix.network(), prefix.broadcast()));
+        return (first.to_bits()..=last.to_bits())
+            .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
+            .find(free);
+    }
+    let prefix = subnet.prefix6?;
+    let first = prefix.network().to_bits();
+    let last = prefix.broadcast().to_bits().min(first.saturating_add(IPV6_TRIES));
+    (first..=last).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).find(free)
+}
+
+/// A load balancer that is its own target would send traffic in a circle.
+fn no_loops(field: &Field<'_>, balancer: &LoadBalancer) {
+    let Some(groups) = field.glance("targetGroups").filter(Field::is_list) else { return };
+    for group in groups.items() {
+        let Some(targets) = group.glance("targets").filter(Field::is_list) else { continue };
+        for target in targets.items() {
+            let Some(address) = target.glance("ipAddress") else { continue };
+            let parsed = address.peek().and_then(|text| text.parse().ok());
+            if parsed.is_some_and(|parsed| balancer.vips.contains(&parsed)) {
+                address.reject("is a VIP of this load balancer, which cannot be its own target");
+            }
+        }
+    }
+}
