@@ -44,8 +44,14 @@ impl BpfToolchain {
         }
     }
 
-    /// The compiler this machine has, if any.
+    /// The compiler this machine has, if any; `ALB_BPF_TOOLCHAIN` chooses one, `debian` or a
+    /// rustup toolchain's name.
     pub(crate) fn detect() -> Option<Self> {
+        match env::var("ALB_BPF_TOOLCHAIN").as_deref() {
+            Ok("debian") => return debian_is_complete().then_some(Self::Debian),
+            Ok(name) => return Some(Self::Nightly(name.to_owned())),
+            Err(_) => {}
+        }
         let usable =
             |name: &String| sysroot_has_core(&mut rustup_rustc(name)) && llvm_of(name).is_some();
         match nightlies().into_iter().find(usable) {

@@ -1,0 +1,76 @@
+//! What the file of the demo says: where clients connect and which servers there are.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use alb_tests::topology::Lab;
+use alb_userspace::config;
+use anyhow::{Context as _, Result, ensure};
+
+/// The part of the file that the demo shows.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The first listener.
+    pub(crate) vip: SocketAddr,
+    /// The daemon's control socket.
+    pub(crate) socket: PathBuf,
+    /// The targets of its backend, in file order.
+    pub(crate) servers: Vec<Server>,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// What it answers.
+    pub(crate) name: String,
+    /// Where it is.
+    pub(crate) address: IpAddr,
+    /// Where it listens.
+    pub(crate) port: u16,
+    /// 0–100.
+    pub(crate) weight: u8,
+}
+
+impl Plan {
+    /// Reads the file.
+    pub(crate) fn read(config: &Path) -> Result<Self> {
+        let model = config::load(config)?.model;
+        let balancer = model.load_balancers.first().context("the file has no load balancer")?;
+        let listener = balancer.listeners.first().context("its load balancer has no listener")?;
+        let vip = balancer.vips.first().context("its load balancer has no address")?;
+        let backend = balancer.backend(&listener.backend).context("its listener has no backend")?;
+        let targets = balancer.targets_of(backend).iter().enumerate();
+        let servers = targets.map(|(position, target)| Server {
+            name: format!("web-{}", position + 1),
+            address: target.address,
+            port: target.port_for(backend).get(),
+            weight: target.weight,
+        });
+        Ok(Self {
+            vip: SocketAddr::new(*vip, listener.port.get()),
+            socket: model.node.socket.clone(),
+            servers: servers.collect(),
+        })
+    }
+
+    /// The lab has the addresses that the file names.
+    pub(crate) fn check(&self, lab: &Lab) -> Result<()> {
+        ensure!(
+            self.servers.len() == lab.targets.len(),
+            "the demo has {} targets and the file {}",
+            lab.targets.len(),
+            self.servers.len()
+        );
+        for (server, host) in self.servers.iter().zip(&lab.targets) {
+            ensure!(
+                server.address == IpAddr::from(host.address),
+                "the demo has {} where the file has {}",
+                host.address,
+                server.address
+            );
+        }
+        Ok(())
+    }
+}
