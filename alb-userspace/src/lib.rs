@@ -16,5 +16,6 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod net;
 pub mod report;
 pub mod state;

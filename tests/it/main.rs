@@ -5,6 +5,7 @@ mod setting;
 
 mod malformed;
 mod neighbour;
+mod net;
 mod refusal;
 mod reload;
 mod restart;

@@ -1,0 +1,102 @@
+//! Next hops towards the addresses somebody wants to reach: kept resolved, watched, and
+//! published as one table.
+
+mod known;
+mod watch_loop;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    MacAddr,
+    netlink::{Error, Events, Netlink},
+};
+
+/// Where packets to an address are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Index of the interface to send on.
+    pub interface: u32,
+    /// Router on the way; `None` = the address itself is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Address of the node towards it.
+    pub source: IpAddr,
+    /// Destination MAC; `None` until it is known for the first time. Kept while a neighbour
+    /// does not answer: there is nothing better to send to.
+    pub mac: Option<MacAddr>,
+}
+
+/// All next hops at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextHopTable {
+    /// By wanted address. One without a route over a link has no entry.
+    pub hops: BTreeMap<IpAddr, NextHop>,
+    /// Grows (wrapping) whenever a way learnt earlier may be wrong now: a route, an address
+    /// or a link changed, or any neighbour has another MAC.
+    pub route_generation: u32,
+}
+
+/// Handle on the task that watches; it ends when the last handle is dropped.
+#[derive(Debug)]
+pub struct NextHops {
+    wanted: watch::Sender<BTreeSet<IpAddr>>,
+    table: watch::Receiver<Arc<NextHopTable>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for NextHops {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl NextHops {
+    /// Starts watching in the calling thread's network namespace.
+    pub async fn spawn() -> Result<Self, Error> {
+        let events = Events::open()?;
+        let netlink = Netlink::open()?;
+        let (wanted, wants) = watch::channel(BTreeSet::new());
+        let (publisher, table) = watch::channel(Arc::default());
+        let task = watch_loop::WatchLoop::new(netlink, events, wants, publisher).await?;
+        Ok(Self { wanted, table, task: tokio::spawn(task.run()) })
+    }
+
+    /// Replaces the addresses whose next hops are kept.
+    pub fn want(&self, addresses: BTreeSet<IpAddr>) {
+        self.wanted.send_if_modified(|wanted| {
+            let differs = *wanted != addresses;
+            *wanted = addresses;
+            differs
+        });
+    }
+
+    /// Wakes when the table changes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<NextHopTable>> {
+        self.table.clone()
+    }
+
+    /// Waits until every wanted address has a MAC, at most `within`. Returns those that have
+    /// none by then.
+    pub async fn resolved(&self, within: Duration) -> BTreeSet<IpAddr> {
+        let wanted = self.wanted.borrow().clone();
+        let missing = |table: &NextHopTable| -> BTreeSet<IpAddr> {
+            let has =
+                |address: &IpAddr| table.hops.get(address).is_some_and(|hop| hop.mac.is_some());
+            wanted.iter().copied().filter(|address| !has(address)).collect()
+        };
+        let mut table = self.table.clone();
+        let complete = table.wait_for(|table| missing(table).is_empty());
+        let complete = tokio::time::timeout(within, complete).await;
+        if matches!(complete, Ok(Ok(_))) {
+            return BTreeSet::new();
+        }
+        drop(complete);
+        missing(&self.table.borrow())
+    }
+}

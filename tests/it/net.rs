@@ -1,0 +1,202 @@
+//! Interfaces, VIPs, ARP and next hops against the kernel, in namespaces of their own.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it stands")]
+
+mod lab;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alb_userspace::net::{Netlink, NextHop, NextHopTable, NextHops, Vip, arp};
+use lab::Lab;
+
+const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 3];
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn set(addresses: &[&str]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|address| ip(address)).collect()
+}
+
+/// Waits for a table, at most ten seconds; panics with the last one.
+async fn until(hops: &NextHops, is: impl FnMut(&Arc<NextHopTable>) -> bool) -> Arc<NextHopTable> {
+    let mut tables = hops.subscribe();
+    let found = tokio::time::timeout(Duration::from_secs(10), tables.wait_for(is)).await;
+    match found {
+        Ok(table) => table.unwrap().clone(),
+        Err(elapsed) => panic!("{elapsed}: {:?}", hops.subscribe().borrow()),
+    }
+}
+
+fn mac(table: &NextHopTable, address: &str) -> Option<[u8; 6]> {
+    table.hops.get(&ip(address)).and_then(|hop| hop.mac)
+}
+
+#[test]
+fn interfaces_are_those_of_the_namespace() {
+    let lab = Lab::new();
+    lab.on_near(async || {
+        let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
+        let names: Vec<_> = interfaces.0.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(names, ["lo", "near"]);
+        let near = interfaces.named("near").unwrap();
+        assert_eq!((near.mac, near.mtu, near.up), (NEAR, 1500, true));
+        assert_eq!(near.kind.as_deref(), Some("veth"));
+        assert!(near.addresses.contains(&"198.18.1.1/24".parse().unwrap()));
+        assert_eq!(near.xdp, Vec::<u32>::new());
+    });
+}
+
+#[test]
+fn vips_come_and_go_and_foreign_addresses_stay() {
+    let lab = Lab::new();
+    lab.near(&["ip", "address", "add", "198.18.1.20/32", "dev", "near"]);
+    lab.near(&["ip", "address", "add", "198.18.1.30/32", "dev", "lo"]);
+    lab.on_near(async || {
+        let netlink = Netlink::open().unwrap();
+        let near = netlink.interfaces().await.unwrap().named("near").unwrap().index;
+        let vip = |address| Vip { interface: near, address: ip(address) };
+        let (ours, all) = (BTreeSet::from([near]), |list: &[Vip]| list.iter().copied().collect());
+
+        let wanted = all(&[vip("198.18.1.10"), vip("198.18.1.20"), vip("2001:db8::10")]);
+        let changes = netlink.sync_vips(&ours, &wanted).await.unwrap();
+        assert_eq!(changes.added, [vip("198.18.1.10"), vip("2001:db8::10")]);
+        assert_eq!(changes.foreign, [vip("198.18.1.20")]);
+        let shown = lab.near(&["ip", "address", "show", "dev", "near"]);
+        assert!(shown.contains("198.18.1.10/32 scope global noprefixroute near"), "{shown}");
+        assert!(shown.contains("2001:db8::10/128 scope global nodad noprefixroute"), "{shown}");
+
+        let again = netlink.sync_vips(&ours, &wanted).await.unwrap();
+        assert_eq!((again.added, again.removed), (vec![], vec![]));
+
+        // A later run, which knows nothing of the first, wants another one.
+        let later = Netlink::open().unwrap();
+        let changes = later.sync_vips(&ours, &all(&[vip("198.18.1.11")])).await.unwrap();
+        assert_eq!(changes.removed, [vip("198.18.1.10"), vip("2001:db8::10")]);
+        assert_eq!(changes.added, [vip("198.18.1.11")]);
+
+        let other = BTreeSet::from([near + 100]);
+        assert_eq!(later.sync_vips(&other, &all(&[])).await.unwrap().removed, []);
+        let changes = later.sync_vips(&ours, &all(&[])).await.unwrap();
+        assert_eq!(changes.removed, [vip("198.18.1.11")]);
+        let shown = lab.near(&["ip", "address", "show"]);
+        for kept in ["198.18.1.1/24", "198.18.1.20/32", "198.18.1.30/32"] {
+            assert!(shown.contains(kept), "{kept} in {shown}");
+        }
+    });
+}
+
+#[test]
+fn an_announcement_moves_an_address_in_the_caches_of_others() {
+    let lab = Lab::new();
+    let entry = ["ip", "neighbour", "add", "198.18.1.10", "lladdr", "02:00:00:00:00:99"];
+    lab.far(&[&entry[..], &["nud", "stale", "dev", "far"]].concat());
+    lab.on_near(async || {
+        let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
+        let near = interfaces.named("near").unwrap();
+        arp::announce(near, &[ip("198.18.1.10"), ip("2001:db8::10")]).await.unwrap();
+    });
+    let cache = lab.far(&["ip", "neighbour", "show", "198.18.1.10"]);
+    assert!(cache.contains("02:00:00:00:00:01"), "{cache}");
+}
+
+#[test]
+fn an_address_in_use_is_found_with_its_holder() {
+    let lab = Lab::new();
+    lab.on_near(async || {
+        let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
+        let near = interfaces.named("near").unwrap();
+        let asked = async |last| {
+            let address = Ipv4Addr::from([198, 18, 1, last]);
+            arp::in_use(near, address, Duration::from_millis(300)).await.unwrap()
+        };
+        assert_eq!(asked(2).await, Some(FAR));
+        assert_eq!(asked(3).await, None);
+        // Our own is no conflict.
+        assert_eq!(asked(1).await, None);
+    });
+}
+
+#[test]
+fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
+    let lab = Lab::new();
+    lab.near(&["ip", "route", "add", "198.19.0.0/16", "via", "198.18.1.2"]);
+    lab.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2", "198.19.5.5", "198.18.1.1"]));
+        let missing = hops.resolved(Duration::from_secs(2)).await;
+        assert_eq!(missing, set(&["198.18.1.1"]), "only the node's own address has no next hop");
+
+        let table = hops.subscribe().borrow().clone();
+        let (interface, source) = (table.hops[&ip("198.18.1.2")].interface, ip("198.18.1.1"));
+        let direct = NextHop { interface, gateway: None, source, mac: Some(FAR) };
+        assert_eq!(table.hops[&ip("198.18.1.2")], direct);
+        let routed = NextHop { gateway: Some(ip("198.18.1.2")), ..direct };
+        assert_eq!(table.hops[&ip("198.19.5.5")], routed);
+        let shown = lab.near(&["ip", "neighbour", "show"]);
+        assert!(shown.contains("managed"), "kept by the kernel too: {shown}");
+
+        lab.near(&["ip", "route", "delete", "198.19.0.0/16"]);
+        let after = until(&hops, |table| !table.hops.contains_key(&ip("198.19.5.5"))).await;
+        assert!(after.route_generation > table.route_generation);
+    });
+}
+
+#[test]
+fn a_mac_that_is_announced_is_published_at_once() {
+    let lab = Lab::new();
+    lab.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2"]));
+        let before = until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
+        lab.far(&["sysctl", "-qw", "net.ipv4.conf.far.arp_notify=1"]);
+        let told = Instant::now();
+        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
+        let took = told.elapsed();
+        assert!(took < Duration::from_millis(100), "published after {took:?}");
+        assert!(after.route_generation > before.route_generation);
+    });
+}
+
+#[test]
+fn a_mac_that_changes_without_a_word_heals() {
+    let lab = Lab::new();
+    lab.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2"]));
+        let before = until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
+        let changed = Instant::now();
+        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
+        let took = changed.elapsed();
+        assert!(took < Duration::from_secs(7), "healed after {took:?}");
+        assert!(after.route_generation > before.route_generation);
+    });
+}
+
+#[test]
+fn a_link_that_returns_is_resolved_again() {
+    let lab = Lab::new();
+    lab.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2"]));
+        until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
+        lab.near(&["ip", "link", "set", "near", "down"]);
+        until(&hops, |table| table.hops.is_empty()).await;
+        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        let returned = Instant::now();
+        lab.near(&["ip", "link", "set", "near", "up"]);
+        until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
+        let took = returned.elapsed();
+        assert!(took < Duration::from_secs(4), "resolved after {took:?}");
+    });
+}
