@@ -85,9 +85,9 @@ impl Namespace {
         command
     }
 
-    /// Runs `ip {words}` in the namespace.
+    /// Runs `ip {words}` in the namespace; not as `ip -n`, which hides bpffs too.
     pub fn ip(&self, words: &str) -> String {
-        must(Command::new("ip").args(["-n", &self.name]).args(words.split_whitespace()))
+        must(self.command("ip").args(words.split_whitespace()))
     }
 
     /// Runs `ethtool {words}` in the namespace.
@@ -151,10 +151,13 @@ fn remove_leftovers() {
     }
     let bpffs = Path::new(crate::daemon::BPFFS);
     for name in names_in(bpffs) {
-        if is_of_dead_process(&name, crate::daemon::PIN_PREFIX)
-            && let Err(error) = fs::remove_dir_all(bpffs.join(&name))
-        {
-            eprintln!("cannot remove {name}: {error}");
+        if is_of_dead_process(&name, crate::daemon::PIN_PREFIX) {
+            let path = bpffs.join(&name);
+            let is_dir = path.is_dir();
+            let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                eprintln!("cannot remove {name}: {error}");
+            }
         }
     }
 }
