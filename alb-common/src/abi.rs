@@ -42,14 +42,17 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// RST budget, per CPU.
     pub const RST_BUDGET: &str = "RST_BUDGET";
+    /// Working space, per CPU.
+    pub const SCRATCH: &str = "SCRATCH";
     /// One [`crate::settings::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
+        SCRATCH,
         LOCALS,
         LISTENERS,
         LISTENER_STATES,

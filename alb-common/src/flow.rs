@@ -94,6 +94,18 @@ impl FlowEntry {
     }
 }
 
+/// Room for both entries of a flow under construction: the BPF stack is too small for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Scratch {
+    /// Client to target.
+    pub forward: FlowEntry,
+    /// Target to client.
+    pub reverse: FlowEntry,
+}
+
+plain!(Scratch, 96: forward: FlowEntry, reverse: FlowEntry);
+
 /// A flow named in one of the rings, by its forward key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -49,6 +49,7 @@ macro_rules! reasons {
             }
 
             /// What happens to a packet counted under it.
+            #[inline(always)]
             pub const fn verdict(self) -> Verdict {
                 match self { $(Self::$name => Verdict::$verdict,)+ }
             }
@@ -113,12 +114,19 @@ pub enum Event {
     PortReclaimed,
     /// A client's link-layer address changed and was followed.
     ClientMoved,
+    /// A handshake completed while the flow table was full.
+    TableFull,
 }
 
 impl Event {
     /// Every event, in counter order.
-    pub const ALL: &'static [Self] =
-        &[Self::HalfOpenEvicted, Self::ClosedReclaimed, Self::PortReclaimed, Self::ClientMoved];
+    pub const ALL: &'static [Self] = &[
+        Self::HalfOpenEvicted,
+        Self::ClosedReclaimed,
+        Self::PortReclaimed,
+        Self::ClientMoved,
+        Self::TableFull,
+    ];
 
     /// Snake-case name: metric label and log word.
     pub const fn label(self) -> &'static str {
@@ -127,6 +135,7 @@ impl Event {
             Self::ClosedReclaimed => "closed_reclaimed",
             Self::PortReclaimed => "port_reclaimed",
             Self::ClientMoved => "client_moved",
+            Self::TableFull => "table_full",
         }
     }
 }

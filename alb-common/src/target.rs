@@ -10,6 +10,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TargetEntry {
+    /// Hash of the ids of backend and target: tells a restarted daemon whose index it is.
+    pub id: u64,
     /// Its address; zero = free index.
     pub addr: Be32,
     /// Its port.
@@ -23,7 +25,7 @@ pub struct TargetEntry {
 /// Source addresses towards one target.
 pub type SnatAddresses = [Be32; MAX_SNAT_ADDRESSES];
 
-plain!(TargetEntry, 24: addr: Be32, port: Be16, snat_count: u16, snat: SnatAddresses);
+plain!(TargetEntry, 32: id: u64, addr: Be32, port: Be16, snat_count: u16, snat: SnatAddresses);
 
 /// Live numbers of a target, updated atomically.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

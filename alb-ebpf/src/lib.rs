@@ -1,2 +1,25 @@
+//! The packet path, in the order a packet takes it.
+//!
+//! Everything generic over [`packet::Packet`] also builds and tests on the host; what touches
+//! maps or helpers is for the BPF target alone.
+
 #![no_std]
-//! The packet path.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "see atomic.rs"))]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    reason = "BPF: a call costs stack and verifier states, and numbers are of packet size"
+)]
+
+pub mod packet;
+pub mod parse;
+
+pub mod reset;
+pub mod rewrite;
+
+#[cfg(target_arch = "bpf")]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+pub use kernel::balance::{Host, Outcome, process};

@@ -1,0 +1,233 @@
+//! The decision, from a packet to what becomes of it.
+
+use alb_common::{
+    Reason, Verdict,
+    net::{Be32, Mac},
+    service::local,
+    tcp::flag,
+};
+use aya_ebpf::helpers::generated::bpf_redirect;
+
+use super::{clock, count, established, handshake, maps, open};
+use crate::{
+    packet::Packet,
+    parse::{self, Segment},
+    reset,
+    rewrite::{self, Rewrite},
+};
+
+/// What the host program returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To the host's stack.
+    Pass,
+    /// Discard.
+    Drop,
+    /// Back out of the interface it came in by.
+    Reflect,
+    /// Out of the interface that `bpf_redirect` was told.
+    Redirect,
+}
+
+/// A packet that goes on: its rewrite, the way out, and what to count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forward {
+    pub(super) rewrite: Rewrite,
+    /// Interface index.
+    pub(super) ifindex: u32,
+    /// Largest IP packet that fits through it.
+    pub(super) mtu: u16,
+    pub(super) reason: Reason,
+}
+
+/// Takes a packet through the whole path.
+#[inline(always)]
+pub fn process<P: Packet + Host>(packet: &mut P) -> Outcome {
+    match ours(packet) {
+        Err(reason) => refuse(reason),
+        Ok((segment, kind)) => match decide(packet, &segment, kind) {
+            Ok((reason, ifindex)) => {
+                count::reason(reason);
+                send(packet, ifindex)
+            }
+            Err(reason) if matches!(reason.verdict(), Verdict::Reset) => {
+                answer(packet, reason, &segment)
+            }
+            Err(reason) => refuse(reason),
+        },
+    }
+}
+
+/// Counts a packet that ends here or is left to the host.
+#[inline(always)]
+fn refuse(reason: Reason) -> Outcome {
+    count::reason(reason);
+    if matches!(reason.verdict(), Verdict::Pass) { Outcome::Pass } else { Outcome::Drop }
+}
+
+/// What the packet path needs of its host beyond the bytes.
+pub trait Host {
+    /// The context pointer that helpers take.
+    fn context(&self) -> *mut core::ffi::c_void;
+}
+
+/// The segment of a packet to one of our addresses, and what that address is.
+#[inline(always)]
+fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
+    let l3 = parse::ipv4_offset(packet)?;
+    let addr = parse::destination(packet, l3)?;
+    let kind = local_kind(addr).ok_or(Reason::NotOurs)?;
+    match parse::segment(packet, l3) {
+        Ok(segment) => Ok((segment, kind)),
+        // What only the host's own address is asked for is the host's business.
+        Err(Reason::UnsupportedProtocol | Reason::Fragment) if kind & local::VIP == 0 => {
+            Err(Reason::HostTraffic)
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Sends a segment on its way, rewritten: what to count and the interface index; or why not.
+#[inline(always)]
+fn decide<P: Packet + Host>(
+    packet: &P,
+    segment: &Segment,
+    kind: u32,
+) -> Result<(Reason, u32), Reason> {
+    let settings = settings().ok_or(Reason::Internal)?;
+    let snat_port = segment.key.dport.host().wrapping_sub(settings.port_first);
+    if kind & local::VIP == 0 && snat_port >= settings.port_count {
+        return Err(Reason::HostTraffic);
+    }
+    let now = clock::now();
+    if let Some(forward) = established::find(packet, segment, now)? {
+        finish(packet, segment, &forward)?;
+        return Ok((forward.reason, forward.ifindex));
+    }
+    let mut ifindex = 0;
+    let reason = match half_open(packet, segment, now, &mut ifindex) {
+        Some(reason) => reason,
+        None if kind & local::VIP == 0 => return Err(Reason::HostTraffic),
+        None => no_flow(packet, segment, now, &mut ifindex),
+    };
+    if ifindex == 0 {
+        return Err(reason);
+    }
+    if reason == Reason::Promoted && segment.flags & flag::FIN != 0 {
+        established::close(packet, segment, now);
+    }
+    Ok((reason, ifindex))
+}
+
+/// Takes a packet of a half-open flow on its way; `None` if it is of none. `ifindex` is set
+/// when the packet goes on.
+///
+/// This and [`no_flow`] are calls of their own, so that their stack frames are not added to
+/// that of established flows nor to each other. They return one number, because a larger
+/// result would be returned by pointer, which the verifier refuses.
+#[inline(never)]
+fn half_open<P: Packet + Host>(
+    packet: &P,
+    segment: &Segment,
+    now: u32,
+    ifindex: &mut u32,
+) -> Option<Reason> {
+    let forward = match handshake::find(packet, segment, now) {
+        Ok(Some(forward)) => forward,
+        Ok(None) => return None,
+        Err(reason) => return Some(reason),
+    };
+    if let Err(reason) = finish(packet, segment, &forward) {
+        return Some(reason);
+    }
+    *ifindex = forward.ifindex;
+    Some(forward.reason)
+}
+
+/// Takes the first packet of a flow on its way. `ifindex` is set when it goes on.
+#[inline(never)]
+fn no_flow<P: Packet>(packet: &P, segment: &Segment, now: u32, ifindex: &mut u32) -> Reason {
+    let forward = match open::open(packet, segment, now) {
+        Ok(forward) => forward,
+        Err(reason) => return reason,
+    };
+    if let Err(reason) = finish(packet, segment, &forward) {
+        return reason;
+    }
+    *ifindex = forward.ifindex;
+    forward.reason
+}
+
+/// Writes the way into the packet.
+#[inline(always)]
+fn finish<P: Packet>(packet: &P, segment: &Segment, forward: &Forward) -> Result<(), Reason> {
+    if segment.ip_len > forward.mtu as u32 {
+        return Err(Reason::MtuExceeded);
+    }
+    rewrite::apply(packet, segment.l3, segment.l4, &forward.rewrite)
+}
+
+#[inline(always)]
+fn send<P: Packet>(packet: &P, ifindex: u32) -> Outcome {
+    if ifindex == packet.ifindex() {
+        return Outcome::Reflect;
+    }
+    // SAFETY: takes an index and flags; a wrong index is found out when the frame is sent.
+    #[expect(unsafe_code, reason = "a helper call")]
+    unsafe {
+        bpf_redirect(ifindex, 0);
+    }
+    Outcome::Redirect
+}
+
+/// Answers with a RST, within the budget and never a RST with a RST.
+#[inline(always)]
+fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outcome {
+    if !rst_allowed() {
+        count::reason(Reason::RstLimited);
+        return Outcome::Drop;
+    }
+    if let Err(reason) = reset::write(packet, segment) {
+        count::reason(reason);
+        return Outcome::Drop;
+    }
+    count::reason(reason);
+    Outcome::Reflect
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn local_kind(addr: Be32) -> Option<u32> {
+    // SAFETY: the value is a word that userspace replaces whole.
+    unsafe { maps::LOCALS.get(addr) }.copied()
+}
+
+/// The settings; they are always there, the element being part of the array.
+#[inline(always)]
+pub(super) fn settings() -> Option<&'static alb_common::settings::Settings> {
+    maps::SETTINGS.get(0)
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn rst_allowed() -> bool {
+    let (Some(settings), Some(budget)) = (settings(), maps::RST_BUDGET.get_ptr_mut(0)) else {
+        return false;
+    };
+    // SAFETY: this CPU's element, which only this function writes.
+    let budget = unsafe { &mut *budget };
+    let window = clock::now() >> alb_common::settings::RST_WINDOW_SHIFT;
+    if budget.window != window {
+        budget.window = window;
+        budget.sent = 0;
+    }
+    budget.sent += 1;
+    budget.sent <= settings.rst_per_window
+}
+
+/// The interface in this slot: index, MTU and our station on it.
+#[inline(always)]
+pub(super) fn interface(slot: u32) -> Option<(u32, u16, Mac)> {
+    let entry = maps::INTERFACES.get(slot)?;
+    (entry.ifindex != 0).then_some((entry.ifindex, entry.mtu, entry.mac))
+}

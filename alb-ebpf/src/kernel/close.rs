@@ -1,0 +1,149 @@
+//! FIN and RST, and the removal of flows.
+
+use alb_common::{
+    expiry,
+    flow::{FlowEntry, FlowKey, RingSlot, Scratch},
+    tcp::{Direction, FlowFlags},
+};
+
+use super::{balance, count, established, maps, ring};
+use crate::{
+    packet::Packet,
+    parse::{self, Segment, TCP_LEN},
+};
+
+/// Above the timestamp in a closed flow's `bytes`: there was one.
+const HAD_TIMESTAMP: u64 = 1 << 32;
+
+/// Writes the state after a packet with FIN or RST into both entries. When it ends the flow,
+/// its counters are folded into the totals and it is queued for collection.
+#[inline(never)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn note<P: Packet>(packet: &P, segment: &Segment, entry: *mut FlowEntry, now: u32) {
+    let Some(Scratch { forward, reverse }) = maps::scratch() else { return };
+    // SAFETY: `entry` is a live element of the flow table.
+    let direction = unsafe { (*entry).flags }.direction();
+    let (own, other) = match direction {
+        Direction::Forward => (&mut *forward, &mut *reverse),
+        Direction::Reverse => (&mut *reverse, &mut *forward),
+    };
+    if !established::copy_to(own, entry, &segment.key) {
+        return;
+    }
+    let next = own.flags.after(direction, segment.flags);
+    if next == own.flags {
+        return;
+    }
+    let peer_key = own.peer_key();
+    let Some(peer) = maps::FLOWS.get_ptr_mut(&peer_key) else { return };
+    if !established::copy_to(other, peer, &peer_key) {
+        return;
+    }
+    // SAFETY: `entry` and `peer` are live elements of the flow table, found to be this flow's.
+    unsafe { (*entry).flags = next }
+    // SAFETY: as above.
+    unsafe { (*peer).flags = next.copied_to(other.flags) }
+    if !next.closed() || own.flags.closed() {
+        return;
+    }
+
+    let (forward_key, forward_entry, reverse_entry) = match direction {
+        Direction::Forward => (segment.key, entry, peer),
+        Direction::Reverse => (peer_key, peer, entry),
+    };
+    count::fold(forward, reverse);
+    count::active(forward.target, -1);
+    // SAFETY: as above.
+    unsafe { (*reverse_entry).packets = 0 }
+    // SAFETY: as above.
+    unsafe { (*reverse_entry).bytes = 0 }
+    let (sequence, timestamp) = last_sent(packet, segment, direction);
+    // SAFETY: as above.
+    unsafe { (*forward_entry).packets = sequence }
+    // SAFETY: as above.
+    unsafe { (*forward_entry).bytes = timestamp }
+    if let Some(settings) = balance::settings() {
+        ring::push_closed(settings, RingSlot { key: forward_key, at: now });
+    }
+}
+
+/// What a target in TIME-WAIT will compare a new SYN with: the client's next sequence number
+/// and its last timestamp.
+#[inline(always)]
+fn last_sent<P: Packet>(packet: &P, segment: &Segment, direction: Direction) -> (u32, u64) {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return (0, 0) };
+    match direction {
+        Direction::Forward => {
+            let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
+            (next, timestamp(packet, segment))
+        }
+        // Only a client's FIN leaves a target in TIME-WAIT, so this is not asked for again.
+        Direction::Reverse => (u32::from_be(tcp.u32::<8>()), 0),
+    }
+}
+
+/// A segment's timestamp value as it is kept in an entry's `bytes`.
+#[inline(always)]
+pub(super) fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> u64 {
+    parse::timestamp(packet, segment).map_or(0, |value| value as u64 | HAD_TIMESTAMP)
+}
+
+/// Whether a target that holds a closed flow in TIME-WAIT takes this SYN for a new
+/// connection: sequence number and, if both have one, timestamp are beyond the last
+/// (RFC 6191 §2; Linux `tcp_timewait_state_process`). `syn` has the two in `packets` and `bytes`;
+/// `reverse` is the old flow's.
+#[inline(always)]
+pub(super) fn beyond_last(syn: &FlowEntry, reverse: &FlowEntry) -> bool {
+    if !reverse.flags.closed() || !reverse.flags.has(FlowFlags::TARGET_FIRST) {
+        return false;
+    }
+    let key = reverse.peer_key();
+    let Some(entry) = maps::FLOWS.get_ptr_mut(&key) else { return false };
+    let Some(forward) = established::copy(entry, &key) else { return false };
+    if !after(syn.packets, forward.packets) {
+        return false;
+    }
+    let both_have_one = syn.bytes & forward.bytes & HAD_TIMESTAMP != 0;
+    !both_have_one || after(syn.bytes as u32, forward.bytes as u32)
+}
+
+/// Whether `a` comes after `b` in sequence space (RFC 9293 §3.4).
+#[inline(always)]
+fn after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b).cast_signed()) > 0
+}
+
+/// Removes a flow, given either of its entries: the forward one first, so that no packet finds
+/// a flow whose port is already free.
+#[inline(never)]
+pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
+    let Some(copy) = established::copy(entry, key) else { return };
+    let peer_key = copy.peer_key();
+    let peer = maps::FLOWS.get_ptr_mut(&peer_key);
+    let (forward_key, reverse_key) = match copy.flags.direction() {
+        Direction::Forward => (key, &peer_key),
+        Direction::Reverse => (&peer_key, key),
+    };
+    // Whoever removes the forward entry counts: another CPU, or userspace, may be at it too.
+    let closed = copy.flags.closed();
+    let first = maps::FLOWS.remove(forward_key).is_ok();
+    if first && !closed {
+        count::active(copy.target, -1);
+        if let Some(peer) = peer
+            && let Some(peer) = established::copy(peer, &peer_key)
+        {
+            match copy.flags.direction() {
+                Direction::Forward => count::fold(&copy, &peer),
+                Direction::Reverse => count::fold(&peer, &copy),
+            }
+        }
+    }
+    // A failure means that it is gone already.
+    _ = maps::FLOWS.remove(reverse_key);
+}
+
+/// Whether a closed flow has had its time.
+#[inline(always)]
+pub(super) fn done(copy: &FlowEntry, now: u32) -> bool {
+    copy.flags.closed() && expiry::older(now, copy.last, expiry::lifetime(copy.flags, 0))
+}

@@ -1,0 +1,76 @@
+//! Counters: reasons and events per packet, totals per flow.
+
+use alb_common::{
+    Reason,
+    flow::{FlowEntry, Totals},
+    reason::Event,
+};
+
+use super::{atomic, maps};
+
+/// Counts a packet.
+#[inline(always)]
+pub(crate) fn reason(reason: Reason) {
+    bump(reason as u32);
+}
+
+/// Counts an event.
+#[inline(always)]
+pub(super) fn event(event: Event) {
+    bump(Reason::COUNT as u32 + event as u32);
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn bump(index: u32) {
+    if let Some(counter) = maps::COUNTERS.get_ptr_mut(index) {
+        // SAFETY: the lookup returned this CPU's element, which nothing else writes: the
+        // program is not re-entered on one CPU.
+        unsafe { *counter += 1 }
+    }
+}
+
+/// Adds to the active flows of a target.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn active(target: u32, add: i64) {
+    if let Some(state) = maps::TARGET_STATES.get_ptr_mut(target) {
+        // SAFETY: an array element stays where it is; `active` is its first and only field.
+        let active = unsafe { &raw mut (*state).active };
+        // SAFETY: every writer of it in the kernel is this function.
+        unsafe {
+            atomic::fetch_add(active, add.cast_unsigned());
+        }
+    }
+}
+
+/// Counts a flow that begins.
+#[inline(always)]
+pub(super) fn new_flow(target: u32, listener: u16) {
+    total(target, listener, |totals| totals.new_flows += 1);
+    active(target, 1);
+}
+
+/// Folds the counters of an ended flow's two entries into the totals.
+#[inline(always)]
+pub(super) fn fold(forward: &FlowEntry, reverse: &FlowEntry) {
+    total(forward.target, forward.listener, |totals| {
+        totals.packets_in += forward.packets as u64;
+        totals.bytes_in += forward.bytes;
+        totals.packets_out += reverse.packets as u64;
+        totals.bytes_out += reverse.bytes;
+    });
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn total(target: u32, listener: u16, add: impl Fn(&mut Totals)) {
+    if let Some(totals) = maps::TARGET_TOTALS.get_ptr_mut(target) {
+        // SAFETY: this CPU's element; nothing else holds a reference to it meanwhile.
+        add(unsafe { &mut *totals });
+    }
+    if let Some(totals) = maps::LISTENER_TOTALS.get_ptr_mut(listener as u32) {
+        // SAFETY: as above.
+        add(unsafe { &mut *totals });
+    }
+}

@@ -1,0 +1,126 @@
+//! Packets of established flows: one lookup, then arrays.
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use alb_common::{
+    Reason,
+    flow::{FlowEntry, FlowKey},
+    tcp::{Direction, flag},
+};
+
+use super::{
+    balance::{self, Forward, Host},
+    close, maps, neighbour,
+};
+use crate::{packet::Packet, parse::Segment, rewrite::Rewrite};
+
+/// The way of a packet whose flow is established; `None` if it has none.
+#[inline(always)]
+pub(super) fn find<P: Packet + Host>(
+    packet: &P,
+    segment: &Segment,
+    now: u32,
+) -> Result<Option<Forward>, Reason> {
+    let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) else {
+        return Ok(None);
+    };
+    let Some(copy) = copy(entry, &segment.key) else {
+        return Ok(None);
+    };
+    if segment.opens() && copy.flags.closed() {
+        close::remove(&segment.key, entry);
+        return Ok(None);
+    }
+    touch(segment, entry, &copy, now);
+    if segment.flags & (flag::FIN | flag::RST) != 0 {
+        close::note(packet, segment, entry, now);
+    }
+    match copy.flags.direction() {
+        Direction::Forward => {
+            neighbour::follow_client(packet, entry, &copy);
+            way(&copy, Reason::FlowForward).map(Some)
+        }
+        Direction::Reverse => {
+            let (interface, mac) = neighbour::client(packet, entry, &copy);
+            way(&FlowEntry { interface, mac, ..copy }, Reason::FlowReverse).map(Some)
+        }
+    }
+}
+
+/// Notes a FIN that came with the very ACK that established its flow.
+#[inline(always)]
+pub(super) fn close<P: Packet>(packet: &P, segment: &Segment, now: u32) {
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) {
+        close::note(packet, segment, entry, now);
+    }
+}
+
+/// A copy of an entry that is this key's for sure: the kernel may give the element to another
+/// key while we read it, so the tag is read after the rest.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn copy(entry: *mut FlowEntry, key: &FlowKey) -> Option<FlowEntry> {
+    // SAFETY: the lookup returned a value of the map's type; it stays mapped for the program's
+    // run (RCU), and every bit pattern is a valid entry.
+    let copy = unsafe { *entry };
+    // Keeps the compiler from reading the tag first.
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: as above.
+    let tag = unsafe { core::ptr::read_volatile(&raw const (*entry).tag) };
+    (tag == key.tag()).then_some(copy)
+}
+
+/// As [`copy`], to a place that is not the stack.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKey) -> bool {
+    // SAFETY: as in `copy`.
+    *place = unsafe { *entry };
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: as in `copy`.
+    let tag = unsafe { core::ptr::read_volatile(&raw const (*entry).tag) };
+    tag == key.tag()
+}
+
+/// Counts the packet in its entry. A closed flow's counters are folded already.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn touch(segment: &Segment, entry: *mut FlowEntry, copy: &FlowEntry, now: u32) {
+    if copy.last != now {
+        // SAFETY: as in `copy`. A lost race with another CPU costs one tick.
+        unsafe { (*entry).last = now }
+    }
+    if copy.flags.closed() {
+        return;
+    }
+    // SAFETY: as in `copy`. Packets of one flow arrive on one CPU; if not, a count is lost.
+    unsafe { (*entry).packets = copy.packets.wrapping_add(1) }
+    // SAFETY: as above.
+    unsafe { (*entry).bytes = copy.bytes.wrapping_add(segment.ip_len as u64) }
+}
+
+/// Where a packet of this entry goes and as what.
+#[inline(always)]
+pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
+    let (slot, next_hop) = match copy.flags.direction() {
+        Direction::Forward => {
+            let hop = maps::HOPS.get(copy.target).ok_or(Reason::Internal)?;
+            (hop.interface as u32, hop.mac)
+        }
+        Direction::Reverse => (copy.interface as u32, copy.mac),
+    };
+    if next_hop.is_unset() {
+        return Err(Reason::NoNextHop);
+    }
+    let (ifindex, mtu, station) = balance::interface(slot).ok_or(Reason::NoNextHop)?;
+    let rewrite = Rewrite {
+        src: copy.src,
+        dst: copy.dst,
+        sport: copy.sport,
+        dport: copy.dport,
+        check_delta: copy.check_delta,
+        next_hop,
+        station,
+    };
+    Ok(Forward { rewrite, ifindex, mtu, reason })
+}

@@ -1,0 +1,140 @@
+//! Packets of half-open flows: repeated SYNs, the SYN-ACK, and the ACK that promotes the flow
+//! to the established table.
+
+use alb_common::{
+    Reason,
+    flow::{FlowEntry, Scratch},
+    reason::Event,
+    tcp::{Direction, FlowFlags, flag},
+};
+use aya_ebpf::bindings::BPF_ANY;
+
+use super::{
+    balance::{self, Forward},
+    count, established, maps, ring,
+};
+use crate::{
+    packet::Packet,
+    parse::{Segment, TCP_LEN},
+};
+
+/// How far the client's acknowledgment may be past the target's initial sequence number:
+/// data that a target sends with its SYN-ACK (TCP Fast Open, RFC 7413).
+const ACK_SLACK: u32 = 1 << 16;
+
+/// The way of a packet whose flow is half-open; `None` if it has none.
+#[inline(always)]
+pub(super) fn find<P: Packet>(
+    packet: &P,
+    segment: &Segment,
+    now: u32,
+) -> Result<Option<Forward>, Reason> {
+    let Some(entry) = maps::HALF_OPEN.get_ptr_mut(&segment.key) else {
+        return Ok(None);
+    };
+    let Scratch { forward: copy, reverse } = maps::scratch().ok_or(Reason::Internal)?;
+    if !established::copy_to(copy, entry, &segment.key) {
+        return Ok(None);
+    }
+    let tcp = packet.window::<TCP_LEN>(segment.l4).ok_or(Reason::Internal)?;
+    let sequence = u32::from_be(tcp.u32::<4>());
+    let acknowledgment = u32::from_be(tcp.u32::<8>());
+    let is_reset = segment.flags & flag::RST != 0;
+    let reason = match copy.flags.direction() {
+        Direction::Forward if segment.opens() => {
+            note(segment, entry, copy, sequence, copy.flags, now);
+            Reason::HandshakeForward
+        }
+        Direction::Forward if !is_reset => promote(segment, copy, reverse, acknowledgment, now)?,
+        Direction::Forward => Reason::HandshakeForward,
+        Direction::Reverse => {
+            if segment.flags & flag::SYN != 0 {
+                let flags = copy.flags.with(FlowFlags::SYN_ACK);
+                note(segment, entry, copy, sequence, flags, now);
+            }
+            Reason::HandshakeReverse
+        }
+    };
+    if is_reset {
+        ring::remove_half_open(&segment.key, copy);
+    }
+    established::way(copy, reason).map(Some)
+}
+
+/// Writes what a packet of the handshake tells into its entry.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn note(
+    segment: &Segment,
+    entry: *mut FlowEntry,
+    copy: &FlowEntry,
+    sequence: u32,
+    flags: FlowFlags,
+    now: u32,
+) {
+    // SAFETY: `entry` is a live element of the half-open table, which the caller found to be
+    // this flow's; lost races with another CPU are repaired by the next packet.
+    unsafe { (*entry).last = now }
+    // SAFETY: as above.
+    unsafe { (*entry).flags = flags }
+    // SAFETY: as above.
+    unsafe { (*entry).packets = sequence }
+    // SAFETY: as above.
+    unsafe { (*entry).bytes = copy.bytes.wrapping_add(segment.ip_len as u64) }
+}
+
+/// Moves a flow to the established table if this packet acknowledges the target's SYN. A
+/// sender who has not seen the SYN-ACK cannot know its sequence number, so spoofed sources
+/// stay half-open.
+///
+/// Inserted before deleted, so that at every instant the flow and its port are in a table.
+#[inline(always)]
+fn promote(
+    segment: &Segment,
+    forward: &mut FlowEntry,
+    reverse: &mut FlowEntry,
+    acknowledgment: u32,
+    now: u32,
+) -> Result<Reason, Reason> {
+    let reverse_key = forward.peer_key();
+    let entry = maps::HALF_OPEN.get_ptr_mut(&reverse_key).ok_or(Reason::UnknownFlow)?;
+    if !established::copy_to(reverse, entry, &reverse_key) {
+        return Err(Reason::UnknownFlow);
+    }
+    let past = acknowledgment.wrapping_sub(reverse.packets).wrapping_sub(1);
+    if !reverse.flags.has(FlowFlags::SYN_ACK) || past > ACK_SLACK {
+        return Err(Reason::UnknownFlow);
+    }
+    reverse.flags = FlowFlags(FlowFlags::REVERSE);
+    reverse.packets = 1;
+    reverse.last = now;
+    forward.flags = FlowFlags(0);
+    forward.packets = 2;
+    forward.bytes = forward.bytes.wrapping_add(segment.ip_len as u64);
+    forward.last = now;
+    if !insert(segment, forward, reverse) {
+        count::event(Event::TableFull);
+        ring::reclaim_closed(balance::settings().ok_or(Reason::Internal)?, now);
+        if !insert(segment, forward, reverse) {
+            return Ok(Reason::FlowTableFull);
+        }
+    }
+    // A failure means that another CPU was faster.
+    _ = maps::HALF_OPEN.remove(&segment.key);
+    _ = maps::HALF_OPEN.remove(&reverse_key);
+    Ok(Reason::Promoted)
+}
+
+#[inline(always)]
+fn insert(segment: &Segment, forward: &FlowEntry, reverse: &FlowEntry) -> bool {
+    let reverse_key = forward.peer_key();
+    if maps::FLOWS.insert(&reverse_key, reverse, BPF_ANY as u64).is_err() {
+        return false;
+    }
+    if maps::FLOWS.insert(&segment.key, forward, BPF_ANY as u64).is_err() {
+        // Back to where it was: only in the half-open table.
+        _ = maps::FLOWS.remove(&reverse_key);
+        return false;
+    }
+    true
+}

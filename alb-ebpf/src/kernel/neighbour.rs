@@ -1,0 +1,105 @@
+//! The client's side of the link layer: learnt from its frames, refreshed from the routing
+//! table when that changes.
+
+use alb_common::{
+    flow::FlowEntry,
+    net::{Be32, Mac},
+    reason::Event,
+};
+use aya_ebpf::{bindings::bpf_fib_lookup, helpers::generated::bpf_fib_lookup as fib_lookup};
+
+use super::{
+    balance::{self, Host},
+    count, maps,
+};
+use crate::packet::Packet;
+
+const AF_INET: u8 = 2;
+const IPPROTO_TCP: u8 = 6;
+/// No slot has this number.
+const NO_ROUTE: u32 = u32::MAX;
+const FIB_SUCCESS: i64 = 0;
+
+/// On a packet from the client: if its frames come from another station than before, replies
+/// follow it, as a switch would learn. Mends a failed-over gateway and a moved client.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: &FlowEntry) {
+    let Some(eth) = packet.window::<14>(0) else { return };
+    let source = eth.source();
+    if source == copy.mac {
+        return;
+    }
+    let Some(slot) = slot_of(packet.ifindex()) else { return };
+    // SAFETY: `entry` is a live element of the flow table. Three 16-bit stores: a reader that
+    // sees half of them sends one frame astray, and TCP repeats it.
+    unsafe { (*entry).mac = source }
+    let Some(peer) = maps::FLOWS.get_ptr_mut(copy.peer_key()) else { return };
+    // SAFETY: as above.
+    unsafe { (*peer).mac = source }
+    // SAFETY: as above.
+    unsafe { (*peer).interface = slot as u8 }
+    count::event(Event::ClientMoved);
+}
+
+/// On a packet to the client: the way to it. If routes have changed since it was learnt, the
+/// routing table is asked; where that cannot tell, the learnt way stands.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn client<P: Packet + Host>(
+    packet: &P,
+    entry: *mut FlowEntry,
+    copy: &FlowEntry,
+) -> (u8, Mac) {
+    let learnt = (copy.interface, copy.mac);
+    let Some(settings) = balance::settings() else { return learnt };
+    let generation = settings.route_generation;
+    if generation == copy.route_generation {
+        return learnt;
+    }
+    // SAFETY: `entry` is a live element of the flow table.
+    unsafe { (*entry).route_generation = generation }
+    let mut mac = Mac::default();
+    let slot = route(packet, copy.src, copy.dst, &mut mac);
+    if slot == NO_ROUTE {
+        return learnt;
+    }
+    // SAFETY: as above.
+    unsafe { (*entry).mac = mac }
+    let slot = slot as u8;
+    // SAFETY: as above.
+    unsafe { (*entry).interface = slot }
+    (slot, mac)
+}
+
+/// Asks the kernel's routing and neighbour tables for the way to the client: the slot of the
+/// interface, or [`NO_ROUTE`], and the next hop's station. Needs forwarding to be on for the
+/// interface (`bpf_ipv4_fib_lookup` refuses otherwise).
+#[inline(never)]
+#[expect(unsafe_code, reason = "a helper call")]
+fn route<P: Packet + Host>(packet: &P, vip: Be32, client: Be32, mac: &mut Mac) -> u32 {
+    // SAFETY: all zeroes is a valid value of this C struct of integers.
+    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    params.family = AF_INET;
+    params.l4_protocol = IPPROTO_TCP;
+    params.ifindex = packet.ifindex();
+    params.__bindgen_anon_3.ipv4_src = vip.0;
+    params.__bindgen_anon_4.ipv4_dst = client.0;
+    // SAFETY: the context is the program's own and `params` is of the size given.
+    let result = unsafe {
+        fib_lookup(packet.context(), &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0)
+    };
+    if result != FIB_SUCCESS {
+        return NO_ROUTE;
+    }
+    *mac = Mac::new(params.dmac);
+    slot_of(params.ifindex).unwrap_or(NO_ROUTE)
+}
+
+/// Slot of an interface; `None` if it is not ours.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn slot_of(ifindex: u32) -> Option<u32> {
+    // SAFETY: the value is a word that userspace replaces whole.
+    unsafe { maps::INTERFACE_SLOTS.get(ifindex) }.copied()
+}

@@ -1,0 +1,121 @@
+//! SYNs that open a flow, and packets of no flow at all.
+//!
+//! Three steps that hand the flow on in the scratch entries, each a call of its own: together
+//! they would outgrow the BPF stack.
+
+use alb_common::{
+    Reason,
+    flow::{FlowEntry, FlowKey, Scratch},
+    service::ListenerKey,
+    tcp::{FlowFlags, flag},
+};
+use aya_ebpf::bindings::BPF_NOEXIST;
+
+use super::{
+    balance::{self, Forward},
+    close, count, established, maps, neighbour, ring, select, snat,
+};
+use crate::{
+    packet::Packet,
+    parse::{self, Segment, TCP_LEN},
+    rewrite,
+};
+
+/// Opens a flow for a SYN to a listener; every other packet that gets here is of no flow.
+#[inline(always)]
+pub(super) fn open<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Result<Forward, Reason> {
+    if let Some(reason) = prepare(packet, segment, now) {
+        return Err(reason);
+    }
+    if let Some(reason) = snat::claim(segment, now) {
+        return Err(reason);
+    }
+    commit(segment, now)
+}
+
+/// Chooses the target and begins the entries; or says why not.
+#[inline(never)]
+#[expect(unsafe_code, reason = "map value access")]
+fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason> {
+    if segment.flags & flag::RST != 0 {
+        return Some(Reason::UnexpectedRst);
+    }
+    if !parse::is_client(segment.key.src) || segment.key.src == segment.key.dst {
+        return Some(Reason::BadSource);
+    }
+    let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
+    // SAFETY: read at once; userspace replaces the element and never changes it.
+    let Some(listener) = (unsafe { maps::LISTENERS.get(&key) }) else {
+        return Some(Reason::NoListener);
+    };
+    if !segment.opens() {
+        return Some(Reason::UnknownFlow);
+    }
+    let index = listener.index;
+    let Some(target) = select::target(listener, segment.key.src) else {
+        return Some(Reason::NoHealthyTarget);
+    };
+    if maps::HOPS.get(target).is_none_or(|hop| hop.mac.is_unset()) {
+        return Some(Reason::NoNextHop);
+    }
+    let (Some(settings), Some(slot), Some(eth), Some(tcp), Some(scratch)) = (
+        balance::settings(),
+        neighbour::slot_of(packet.ifindex()),
+        packet.window::<14>(0),
+        packet.window::<TCP_LEN>(segment.l4),
+        maps::scratch(),
+    ) else {
+        return Some(Reason::Internal);
+    };
+    scratch.reverse = FlowEntry {
+        tag: 0,
+        route_generation: settings.route_generation,
+        src: segment.key.dst,
+        dst: segment.key.src,
+        sport: segment.key.dport,
+        dport: segment.key.sport,
+        check_delta: 0,
+        listener: index,
+        interface: slot as u8,
+        flags: FlowFlags(FlowFlags::REVERSE),
+        mac: eth.source(),
+        target,
+        last: now,
+        packets: 0,
+        bytes: 0,
+    };
+    scratch.forward.packets = u32::from_be(tcp.u32::<4>());
+    scratch.forward.bytes = close::timestamp(packet, segment);
+    None
+}
+
+/// Files the flow under the client's key too, now that its port is claimed.
+#[inline(always)]
+fn commit(segment: &Segment, now: u32) -> Result<Forward, Reason> {
+    let settings = balance::settings().ok_or(Reason::Internal)?;
+    let Scratch { forward, reverse } = maps::scratch().ok_or(Reason::Internal)?;
+    let after =
+        FlowKey { src: forward.src, dst: forward.dst, sport: forward.sport, dport: forward.dport };
+    *forward = FlowEntry {
+        tag: segment.key.tag(),
+        src: after.src,
+        dst: after.dst,
+        sport: after.sport,
+        dport: after.dport,
+        check_delta: rewrite::check_delta(&segment.key, &after),
+        interface: 0,
+        flags: FlowFlags(0),
+        packets: forward.packets,
+        bytes: segment.ip_len as u64,
+        ..*reverse
+    };
+    if maps::HALF_OPEN.insert(&segment.key, &*forward, BPF_NOEXIST as u64).is_err() {
+        // The same SYN on another CPU was faster, or the table is full; the client repeats it.
+        let reverse_key = forward.peer_key();
+        _ = maps::HALF_OPEN.remove(&reverse_key);
+        return Err(Reason::HalfOpenFull);
+    }
+    count::new_flow(forward.target, forward.listener);
+    ring::push_half_open(settings, &segment.key, now);
+    established::way(forward, Reason::NewFlow)
+}

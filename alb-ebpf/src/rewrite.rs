@@ -1,0 +1,75 @@
+//! Writes a flow entry's rewrite into a packet: addresses, ports, checksums, TTL, stations.
+
+use alb_common::{
+    Reason, checksum,
+    net::{Be16, Be32, Mac},
+};
+
+use crate::{
+    packet::Packet,
+    parse::{IPV4_LEN, TCP_LEN},
+};
+
+/// Everything that changes in a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrite {
+    /// New source address.
+    pub src: Be32,
+    /// New destination address.
+    pub dst: Be32,
+    /// New source port.
+    pub sport: Be16,
+    /// New destination port.
+    pub dport: Be16,
+    /// What the above add to the TCP checksum's sum.
+    pub check_delta: u16,
+    /// Next station.
+    pub next_hop: Mac,
+    /// Our station on the way out.
+    pub station: Mac,
+}
+
+/// What replacing a packet's addresses and ports adds to its TCP checksum's sum, the
+/// pseudo-header included.
+#[inline(always)]
+pub fn check_delta(old: &alb_common::flow::FlowKey, new: &alb_common::flow::FlowKey) -> u16 {
+    checksum::fold(
+        checksum::replace32(old.src.0, new.src.0)
+            + checksum::replace32(old.dst.0, new.dst.0)
+            + checksum::replace16(old.sport.0, new.sport.0)
+            + checksum::replace16(old.dport.0, new.dport.0),
+    )
+}
+
+/// Applies `rewrite` to the packet whose headers are at `l3` and `l4`. Decrements the TTL: the
+/// balancer is a hop, and two that point at each other must not loop.
+#[inline(always)]
+pub fn apply<P: Packet>(packet: &P, l3: usize, l4: usize, rewrite: &Rewrite) -> Result<(), Reason> {
+    // In ascending order: see `reset::write`.
+    let eth = packet.window::<14>(0).ok_or(Reason::Internal)?;
+    let ip = packet.window::<IPV4_LEN>(l3).ok_or(Reason::Internal)?;
+    let tcp = packet.window::<TCP_LEN>(l4).ok_or(Reason::Internal)?;
+
+    let ttl = ip.u8::<8>();
+    if ttl <= 1 {
+        return Err(Reason::TtlExceeded);
+    }
+    let old_ttl_word = ip.u16::<8>();
+    ip.set_u8::<8>(ttl - 1);
+    let delta = checksum::replace32(ip.u32::<12>(), rewrite.src.0)
+        + checksum::replace32(ip.u32::<16>(), rewrite.dst.0)
+        + checksum::replace16(old_ttl_word, ip.u16::<8>());
+    ip.set_u16::<10>(checksum::update(ip.u16::<10>(), delta));
+    ip.set_u32::<12>(rewrite.src.0);
+    ip.set_u32::<16>(rewrite.dst.0);
+
+    tcp.set_u16::<16>(checksum::update(tcp.u16::<16>(), rewrite.check_delta as u64));
+    tcp.set_u16::<0>(rewrite.sport.0);
+    tcp.set_u16::<2>(rewrite.dport.0);
+
+    eth.set(rewrite.next_hop, rewrite.station);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The XDP host: its packet, its entry point, its actions.
+
+use core::ffi::c_void;
+
+use alb_ebpf::{Host, Outcome, packet::Packet, process};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
+    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    macros::xdp,
+    programs::XdpContext,
+};
+
+struct XdpPacket(XdpContext);
+
+impl Packet for XdpPacket {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.0.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.0.data_end()
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a helper call")]
+    fn len(&self) -> usize {
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.0.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a helper call")]
+    fn truncate(&mut self, len: usize) -> bool {
+        let delta = len as i64 - self.len() as i64;
+        // SAFETY: the context is the program's own. No window is alive: they borrow `self`.
+        unsafe { bpf_xdp_adjust_tail(self.0.ctx, delta as i32) == 0 }
+    }
+}
+
+impl Host for XdpPacket {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+}
+
+/// The packet path at XDP. `frags`: frames of several buffers come too (Linux 5.18).
+#[expect(unreachable_pub, reason = "the macro wants it")]
+#[xdp(frags)]
+pub fn alb_xdp(ctx: XdpContext) -> u32 {
+    match process(&mut XdpPacket(ctx)) {
+        Outcome::Pass => XDP_PASS,
+        Outcome::Drop => XDP_DROP,
+        Outcome::Reflect => XDP_TX,
+        Outcome::Redirect => XDP_REDIRECT,
+    }
+}
+
+/// The kernel's word for programs that may use GPL helpers.
+#[expect(unsafe_code, reason = "the loader looks for this section")]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: nothing here panics, and the verifier would refuse the endless loop.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
