@@ -63,6 +63,7 @@ impl Loaded {
             let Pos { line, column } = self.locate(&diagnostic.path);
             (diagnostic.line, diagnostic.column) = (line, column);
         }
+        found.sort();
         found
     }
 
@@ -122,7 +123,8 @@ fn parse_named(text: &str, base: &Path, name: String) -> Result<Loaded, ConfigEr
     };
     let cx = Context::new(base);
     let model = Field::root(&cx, &root).object(document);
-    let (mut errors, warnings, places) = cx.into_parts();
+    let (mut errors, mut warnings, places) = cx.into_parts();
+    warnings.sort();
     match model {
         Some(model) if errors.is_empty() => Ok(Loaded { model, warnings, places }),
         _ => {

@@ -227,9 +227,14 @@ impl<'a> Field<'a> {
                 return None;
             }
         };
+        let before = self.cx.errors.borrow().len();
         let object = Object { field: self.clone(), entries, known: RefCell::default() };
         let result = read(&object);
         object.close();
+        if result.is_none() && self.cx.errors.borrow().len() == before {
+            // A reader that gives up in silence would drop a part of the file.
+            self.complain("cannot be used");
+        }
         result
     }
 
@@ -255,6 +260,10 @@ impl<'a> Object<'a> {
     /// The mapping itself, for reports about it.
     pub(super) fn whole(&self) -> &Field<'a> {
         &self.field
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// A key that may be missing; `null` is missing.
@@ -358,8 +367,14 @@ pub(super) fn nearest<'w>(
         return None;
     }
     candidates
-        .map(|near| (strsim::damerau_levenshtein(&word, &near.to_lowercase()), near))
-        .filter(|(distance, near)| *distance <= length.max(near.chars().count()) / 3)
+        .filter_map(|near| {
+            let candidate = near.to_lowercase();
+            let distance = strsim::damerau_levenshtein(&word, &candidate);
+            let slip = distance <= length.max(candidate.chars().count()) / 3;
+            // `interval` for `intervalSeconds`.
+            let part = length >= 4 && candidate.contains(&word);
+            (slip || part).then_some((distance, near))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, near)| near)
 }

@@ -106,7 +106,7 @@ fn unicast(field: &Field<'_>, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240 => "a reserved address",
             IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in IPv6 clothes",
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4-mapped address",
             IpAddr::V4(_) | IpAddr::V6(_) => return true,
         }
     };

@@ -26,15 +26,16 @@ const FORBIDDEN: [&str; 8] = [
     "cookie",
 ];
 
-/// Reads a list of actions. `other` gets the keys that are not about headers and says whether
-/// it knows them.
+/// Reads a list of actions. `other` gets what stands under one of the `keys`, which are not
+/// about headers.
 pub(super) fn actions(
     field: &Field<'_>,
-    mut other: impl FnMut(&str, &Field<'_>) -> bool,
+    keys: &[&'static str],
+    mut other: impl FnMut(&str, &Field<'_>),
 ) -> Vec<HeaderAction> {
     let mut actions: Vec<HeaderAction> = Vec::new();
     for item in field.items() {
-        let Some(action) = item.object(|object| one(object, &mut other)) else { continue };
+        let Some(action) = item.object(|object| one(object, keys, &mut other)) else { continue };
         let Some(action) = action else { continue };
         if actions.iter().any(|known| key(known).eq_ignore_ascii_case(key(&action))) {
             item.complain(format!("the header {} is changed twice", key(&action)));
@@ -54,21 +55,22 @@ fn key(action: &HeaderAction) -> &str {
 #[expect(clippy::option_option, reason = "failed, done elsewhere, and a header action differ")]
 fn one(
     object: &Object<'_>,
-    other: &mut impl FnMut(&str, &Field<'_>) -> bool,
+    keys: &[&'static str],
+    other: &mut impl FnMut(&str, &Field<'_>),
 ) -> Option<Option<HeaderAction>> {
     let insert = object.get("insertHeader");
     let delete = object.get("deleteHeader");
     let mut given = usize::from(insert.is_some()) + usize::from(delete.is_some());
-    for key in ["rewrite", "mirrorBackend"] {
-        // Asking whether the key is there must not make it known where it is not allowed.
-        let Some(field) = object.whole().glance(key) else { continue };
-        if other(key, &field) {
-            object.get(key);
+    for key in keys {
+        if let Some(field) = object.get(key) {
+            other(key, &field);
             given += 1;
         }
     }
-    if given != 1 {
+    if given > 1 || object.is_empty() {
         object.whole().complain("each action is a mapping with one key");
+    }
+    if given != 1 {
         return None;
     }
     if let Some(field) = insert {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Backend, BackendProtocol, ExtensionCertificate, Listener, ListenerHttp, ListenerProtocol,
-    ListenerTls,
+    ListenerTls, TargetSource,
 };
 
 const IDLE: RangeInclusive<u32> = 1..=86_400;
@@ -145,6 +145,9 @@ fn backend(
 ) -> Option<String> {
     let id = scopes.backends.resolve(field)?;
     let backend = backends.iter().find(|backend| backend.id == id);
+    if backend.is_some_and(|backend| backend.source == TargetSource::None) {
+        field.warn("the backend has no targets yet: every connection is refused");
+    }
     if let (Some(backend), Some(protocol)) = (backend, protocol) {
         match (backend.protocol, layers(protocol).0) {
             (BackendProtocol::Http, true) | (BackendProtocol::Tcp, false) => {}

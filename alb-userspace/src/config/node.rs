@@ -329,7 +329,7 @@ fn access_key(object: &Object<'_>) -> Option<AccessKey> {
     let file = object.get("secretAccessKeyFile");
     let write = object.choice("access", ACCESS, true);
     let secret = match (inline, file) {
-        (Some(inline), None) => secret(&inline, inline.peek()?),
+        (Some(inline), None) => inline.text().and_then(|text| secret(&inline, text)),
         (None, Some(file)) => secret_file(&file),
         (Some(inline), Some(_)) => {
             inline.complain("give either `secretAccessKey` or `secretAccessKeyFile`");

@@ -1,3 +1,7 @@
+mod fixtures;
+mod fuzz;
+mod values;
+
 use std::path::Path;
 
 use super::*;

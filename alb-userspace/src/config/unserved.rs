@@ -1,7 +1,7 @@
 //! What the grammar knows and this program does not serve yet. `alb check` warns of each,
 //! `alb run` refuses; nothing is silently ignored. What is served is said here only.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Diagnostic,
@@ -17,6 +17,18 @@ use crate::model::{
 pub fn unserved(model: &Model) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     node(model, &mut found);
+    for (index, template) in model.instance_templates.iter().enumerate() {
+        found.add(
+            format!("instanceTemplates[{index}]"),
+            format!("instance template {} is", template.name),
+        );
+    }
+    for (index, group) in model.availability_groups.iter().enumerate() {
+        found.add(
+            format!("availabilityGroups[{index}]"),
+            format!("availability group {} is", group.name),
+        );
+    }
     for (index, balancer) in model.load_balancers.iter().enumerate() {
         load_balancer(model, balancer, &format!("loadBalancers[{index}]"), &mut found);
     }
@@ -54,16 +66,28 @@ fn node(model: &Model, found: &mut Findings) {
     if node.access_log.is_some() {
         found.add("node.accessLog".into(), "the access log is");
     }
-    if node.api.as_ref().is_some_and(|api| api.tls.is_some()) {
-        found.add("node.api.tls".into(), "TLS on the API listener is");
+    if let Some(api) = &node.api {
+        if api.tls.is_some() {
+            found.add("node.api.tls".into(), "TLS on the API listener is");
+        }
+        if api.rate_limit_per_minute != 0 {
+            found.add("node.api.rateLimitPerMinute".into(), "the rate limit of the API is");
+        }
     }
 }
 
 fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut Findings) {
-    let LoadBalancer { name, vips, security_groups, listeners, backends, .. } = balancer;
+    let LoadBalancer { name, elastic_ip, vips, security_groups, listeners, backends, .. } =
+        balancer;
+    let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
     for vip in vips.iter().filter(|vip| vip.is_ipv6()) {
+        let given_by = if elastic.is_some_and(|elastic| elastic.address == *vip) {
+            "elasticIp"
+        } else {
+            "ipv6Address"
+        };
         found.add(
-            format!("{path}.ipv6Address"),
+            format!("{path}.{given_by}"),
             format!("the IPv6 VIP {vip} of load balancer {name} is"),
         );
     }
@@ -79,9 +103,10 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
     for (index, backend) in backends.iter().enumerate() {
         if listeners.iter().any(|listener| listener.backend == backend.id) {
             let path = format!("{path}.backends[{index}]");
-            used_backend(balancer, backend, &path, found);
+            used_backend(backend, &path, found);
         }
     }
+    used_targets(balancer, path, found);
     for (index, listener) in listeners.iter().enumerate() {
         used_listener(balancer, listener, &format!("{path}.listeners[{index}]"), found);
     }
@@ -106,7 +131,7 @@ fn used_listener(balancer: &LoadBalancer, listener: &Listener, path: &str, found
     }
 }
 
-fn used_backend(balancer: &LoadBalancer, backend: &Backend, path: &str, found: &mut Findings) {
+fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
     let Backend { name, .. } = backend;
     let mut add = |key: &str, what: &str| {
         found.add(format!("{path}.{key}"), format!("{what} of backend {name} is"));
@@ -143,8 +168,30 @@ fn used_backend(balancer: &LoadBalancer, backend: &Backend, path: &str, found: &
     if backend.passive_max_percent != PASSIVE_MAX.default {
         add("passiveMaxPercent", "passiveMaxPercent");
     }
-    let targets = balancer.targets_of(backend);
-    if let Some(target) = targets.iter().find(|target| matches!(target.address, IpAddr::V6(_))) {
-        add("targetGroup", &format!("the IPv6 target {}", target.address));
+}
+
+/// IPv6 targets of groups that a listener leads to, each group once.
+fn used_targets(balancer: &LoadBalancer, path: &str, found: &mut Findings) {
+    let used: BTreeSet<&str> = balancer
+        .listeners
+        .iter()
+        .filter_map(|listener| balancer.backend(&listener.backend))
+        .filter_map(|backend| match &backend.source {
+            TargetSource::Group(id) => Some(id.as_str()),
+            TargetSource::None | TargetSource::AvailabilityGroup { .. } => None,
+        })
+        .collect();
+    for (group_index, group) in balancer.target_groups.iter().enumerate() {
+        if !used.contains(group.id.as_str()) {
+            continue;
+        }
+        for (index, target) in group.targets.iter().enumerate() {
+            if target.address.is_ipv6() {
+                found.add(
+                    format!("{path}.targetGroups[{group_index}].targets[{index}]"),
+                    format!("the IPv6 target {} of target group {} is", target.address, group.name),
+                );
+            }
+        }
     }
 }

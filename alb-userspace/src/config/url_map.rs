@@ -11,6 +11,8 @@ use crate::model::{
     RouteAction, Rule, UrlMap,
 };
 
+const REWRITE: &str = "rewrite";
+const MIRROR: &str = "mirrorBackend";
 const PATH: &str = "/*";
 const PATH_CHARS: usize = 128;
 const QUERY_CHARS: usize = 128;
@@ -73,7 +75,7 @@ impl Reader<'_> {
         let pre = object.get("preActions");
         let post_actions = object
             .get("postActions")
-            .map(|field| header::actions(&field, |_, _| false))
+            .map(|field| header::actions(&field, &[], |_, _| {}))
             .unwrap_or_default();
         if host.is_none() && path.is_none() {
             object.whole().complain("`host` or `path` is missing");
@@ -122,25 +124,21 @@ impl Reader<'_> {
         let mut mirror = None;
         let headers = pre
             .map(|field| {
-                header::actions(field, |key, field| match key {
-                    "rewrite" => {
+                header::actions(field, &[REWRITE, MIRROR], |key, field| {
+                    if key == REWRITE {
                         if rewrite.is_some() {
                             field.complain("a rule has one rewrite");
                         }
                         rewrite = field.object(|object| Some(read_rewrite(object, path)));
-                        true
+                        return;
                     }
-                    "mirrorBackend" => {
-                        if mirror.is_some() {
-                            field.reject("a rule has one mirrorBackend");
-                        }
-                        mirror = self.http_backend(field);
-                        if mirror.is_some() && mirror == backend {
-                            field.reject("must be another backend than the rule forwards to");
-                        }
-                        true
+                    if mirror.is_some() {
+                        field.reject("a rule has one mirrorBackend");
                     }
-                    _ => false,
+                    mirror = self.http_backend(field);
+                    if mirror.is_some() && mirror == backend {
+                        field.reject("must be another backend than the rule forwards to");
+                    }
                 })
             })
             .unwrap_or_default();

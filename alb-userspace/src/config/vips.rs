@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{cursor::Field, network};
-use crate::model::{LoadBalancer, Model, Subnet};
+use crate::model::{DatapathMode, LoadBalancer, Model, Subnet};
 
 /// How many IPv6 addresses are looked at for a free one; prefixes are larger than patience.
 const IPV6_TRIES: u128 = 65_536;
@@ -14,26 +14,7 @@ const IPV6_TRIES: u128 = 65_536;
 /// Gives every load balancer its addresses; `model` holds everything at the top.
 pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model) {
     elastic_ips_are_used_once(drafts);
-    let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
-    for (field, balancer) in &*drafts {
-        for vip in &balancer.vips {
-            let at = blame(field, *vip);
-            match owners.get(vip) {
-                Some(owner) if *owner == balancer.name => {
-                    at.reject_part(&vip.to_string(), "is named twice in this load balancer");
-                }
-                Some(owner) => {
-                    at.reject_part(
-                        &vip.to_string(),
-                        format!("is already a VIP of load balancer {owner}"),
-                    );
-                }
-                None => {
-                    owners.insert(*vip, balancer.name.clone());
-                }
-            }
-        }
-    }
+    vips_are_served_once(drafts);
     let mut taken = taken(drafts, model);
     for (field, balancer) in drafts.iter_mut() {
         let named =
@@ -52,7 +33,24 @@ pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model) {
         }
     }
     for (field, balancer) in &*drafts {
-        no_loops(field, balancer);
+        check_targets(field, balancer, model);
+        check_snat(field, balancer, model);
+    }
+}
+
+fn vips_are_served_once(drafts: &[(Field<'_>, LoadBalancer)]) {
+    let mut owners: BTreeMap<IpAddr, &LoadBalancer> = BTreeMap::new();
+    for (field, balancer) in drafts {
+        for vip in &balancer.vips {
+            let Some(owner) = owners.insert(*vip, balancer) else { continue };
+            let at = blame(field, *vip);
+            if owner.id == balancer.id {
+                at.reject_part(&vip.to_string(), "is named twice in this load balancer");
+            } else if owner.elastic_ip.is_none() || owner.elastic_ip != balancer.elastic_ip {
+                let message = format!("is already a VIP of load balancer {}", owner.name);
+                at.reject_part(&vip.to_string(), message);
+            }
+        }
     }
 }
 
@@ -110,16 +108,35 @@ pub(super) fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>) -> Option<I
     (first..=last).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).find(free)
 }
 
-/// A load balancer that is its own target would send traffic in a circle.
-fn no_loops(field: &Field<'_>, balancer: &LoadBalancer) {
+/// Replies to an address that is both could be a client's packets or a target's.
+fn check_snat(field: &Field<'_>, balancer: &LoadBalancer, model: &Model) {
+    for vip in &balancer.vips {
+        if model.node.snat.addresses.contains(vip) {
+            let message = "is one of node.snat.addresses; a VIP needs an address of its own";
+            blame(field, *vip).reject_part(&vip.to_string(), message);
+        }
+        if vip.is_loopback() && model.node.datapath != DatapathMode::Proxy {
+            blame(field, *vip).reject_part(&vip.to_string(), LOOPBACK);
+        }
+    }
+}
+
+const LOOPBACK: &str = "is a loopback address, which only datapath proxy can serve";
+
+/// A load balancer that is its own target would send traffic in a circle, and the fast path
+/// sends nothing to this host.
+fn check_targets(field: &Field<'_>, balancer: &LoadBalancer, model: &Model) {
     let Some(groups) = field.glance("targetGroups").filter(Field::is_list) else { return };
     for group in groups.items() {
         let Some(targets) = group.glance("targets").filter(Field::is_list) else { continue };
         for target in targets.items() {
             let Some(address) = target.glance("ipAddress") else { continue };
-            let parsed = address.peek().and_then(|text| text.parse().ok());
-            if parsed.is_some_and(|parsed| balancer.vips.contains(&parsed)) {
+            let parsed: Option<IpAddr> = address.peek().and_then(|text| text.parse().ok());
+            let Some(parsed) = parsed else { continue };
+            if balancer.vips.contains(&parsed) {
                 address.reject("is a VIP of this load balancer, which cannot be its own target");
+            } else if parsed.is_loopback() && model.node.datapath != DatapathMode::Proxy {
+                address.reject(LOOPBACK);
             }
         }
     }
