@@ -16,13 +16,21 @@ use super::{Limits, reply, serve};
 /// Nothing here may take longer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-const SHORT: Limits = Limits {
+/// Two connections; heads must come quickly, lifetimes do not matter.
+const QUICK_HEADS: Limits = Limits {
     connections: 2,
     head_bytes: 8192,
     head: Duration::from_millis(200),
-    lifetime: Duration::from_millis(600),
+    lifetime: Duration::from_hours(1),
     grace: Duration::from_millis(200),
 };
+
+/// Two connections; lifetimes are short, heads may take long.
+const SHORT_LIVES: Limits =
+    Limits { head: Duration::from_hours(1), lifetime: Duration::from_millis(300), ..QUICK_HEADS };
+
+/// More than the sockets of one connection buffer.
+const LARGE: usize = 32 * 1024 * 1024;
 
 struct Server {
     address: SocketAddr,
@@ -31,14 +39,16 @@ struct Server {
 }
 
 impl Server {
-    /// Answers every request with its path.
+    /// Answers every request with its path, `/large` with a large body.
     async fn start(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback socket");
         let address = listener.local_addr().expect("bound address");
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let echo = |request: Request<Incoming>| async move {
-                reply::text(StatusCode::OK, "text/plain", request.uri().path().to_owned())
+                let path = request.uri().path();
+                let body = if path == "/large" { "x".repeat(LARGE) } else { path.to_owned() };
+                reply::text(StatusCode::OK, "text/plain", body)
             };
             let stopped = async { drop(stopped.await) };
             serve(&listener, limits, echo, stopped).await;
@@ -72,7 +82,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn what_is_not_http_is_answered_and_closed() {
-    let server = Server::start(SHORT).await;
+    let server = Server::start(QUICK_HEADS).await;
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000));
     let wide = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(20_000));
@@ -93,32 +103,60 @@ async fn what_is_not_http_is_answered_and_closed() {
     assert!(exchange(&server, b"GET /still HTTP/1.0\r\n\r\n").await.ends_with("/still"));
 }
 
-#[tokio::test]
-async fn silent_and_slow_clients_give_their_connections_back() {
-    let server = Server::start(SHORT).await;
-    // As many as there are slots: one says nothing, one sends half a head.
-    let mut silent = server.connect().await;
-    let mut slow = server.connect().await;
-    slow.write_all(b"GET / HTTP/1.1\r\nhost: ").await.expect("write");
-
-    let answer = exchange(&server, b"GET /next HTTP/1.0\r\n\r\n").await;
+/// A client asks and is served although two others hold, or held, all connections.
+async fn assert_served(server: &Server) {
+    let answer = exchange(server, b"GET /next HTTP/1.0\r\n\r\n").await;
     assert!(answer.ends_with("/next"), "{answer}");
-    for stream in [&mut silent, &mut slow] {
+}
+
+#[tokio::test]
+async fn silent_clients_give_their_connections_back() {
+    let server = Server::start(QUICK_HEADS).await;
+    let mut silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.write_all(b"GET / HTTP/1.1\r\nhost: ").await.expect("write");
+    assert_served(&server).await;
+    for stream in [&mut silent, &mut half] {
         let rest = read_all(stream).await;
         assert!(!rest.starts_with("HTTP/1.1 200"), "{rest}");
     }
 }
 
 #[tokio::test]
+async fn clients_that_drip_or_idle_give_their_connections_back() {
+    let server = Server::start(QUICK_HEADS).await;
+    let mut dripping = server.connect().await;
+    let drip = tokio::spawn(async move {
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        while dripping.write_all(b"GET /").await.is_ok() {
+            pause.tick().await;
+        }
+    });
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /one HTTP/1.1\r\n\r\n").await.expect("write");
+    assert_served(&server).await;
+    assert!(read_all(&mut idle).await.ends_with("/one"));
+    within(drip).await.expect("the dripping connection was cut");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_give_their_connections_back() {
+    let server = Server::start(SHORT_LIVES).await;
+    let mut deaf = [server.connect().await, server.connect().await];
+    for stream in &mut deaf {
+        stream.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.expect("write");
+    }
+    assert_served(&server).await;
+    assert!(read_all(&mut deaf[0]).await.len() < LARGE);
+}
+
+#[tokio::test]
 async fn a_connection_in_use_ends_with_its_lifetime() {
-    let server = Server::start(SHORT).await;
+    let server = Server::start(SHORT_LIVES).await;
     let mut stream = server.connect().await;
     let ended = async {
         let mut buffer = [0; 1024];
-        loop {
-            if stream.write_all(b"GET /again HTTP/1.1\r\n\r\n").await.is_err() {
-                return;
-            }
+        while stream.write_all(b"GET /again HTTP/1.1\r\n\r\n").await.is_ok() {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
