@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod doctor;
 mod output;
 mod status;
 mod table;
@@ -25,6 +26,8 @@ enum Command {
     Check(check::Check),
     /// Show what the running daemon serves: listeners, targets, flows, and why packets were dropped.
     Status(status::StatusArgs),
+    /// Look at this host: kernel, capabilities, interfaces, ports, the way to the targets.
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// Shell to complete for.
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Check(check) => check::run(&check),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }
 }

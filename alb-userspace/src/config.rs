@@ -30,6 +30,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::node::SNAT_PORTS;
 use self::{
     cursor::{Context, Field, Object},
     ids::Kind,

@@ -11,6 +11,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod health;
 pub mod http;
 pub mod log;

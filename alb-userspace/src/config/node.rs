@@ -26,7 +26,7 @@ const BPFFS: &str = "/sys/fs/bpf/alb";
 const STATE_DIR: &str = "/var/lib/alb";
 const SOCKET: &str = "alb.sock";
 /// Below the kernel's ephemeral range, so that the host's own connections do not collide.
-const SNAT_PORTS: PortRange = PortRange { first: 10_000, last: 29_999 };
+pub(crate) const SNAT_PORTS: PortRange = PortRange { first: 10_000, last: 29_999 };
 /// `sun_path` holds 108 bytes with the final zero.
 const SOCKET_BYTES: usize = 107;
 /// `IFNAMSIZ` is 16 bytes with the final zero.

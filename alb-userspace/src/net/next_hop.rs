@@ -15,7 +15,9 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     MacAddr,
+    neighbour::Neighbour,
     netlink::{Error, Events, Netlink},
+    route::Route,
 };
 
 /// Where packets to an address are sent.
@@ -40,6 +42,20 @@ pub struct NextHopTable {
     /// Grows (wrapping) whenever a way learnt earlier may be wrong now: a route, an address
     /// or a link changed, or any neighbour has another MAC.
     pub route_generation: u32,
+}
+
+impl Netlink {
+    /// The next hop towards an address as the kernel knows it now, without asking anyone.
+    /// `None` = there is no route over a link.
+    pub async fn next_hop(&self, to: IpAddr) -> Result<Option<NextHop>, Error> {
+        let Some(Route { interface, gateway, source }) = self.route(to).await? else {
+            return Ok(None);
+        };
+        let neighbour = Neighbour { interface, address: gateway.unwrap_or(to) };
+        let entries = self.neighbours().await?;
+        let mac = entries.iter().find(|e| e.neighbour == neighbour).and_then(|entry| entry.mac);
+        Ok(Some(NextHop { interface, gateway, source, mac }))
+    }
 }
 
 /// Handle on the task that watches; it ends when the last handle is dropped.

@@ -1,0 +1,258 @@
+//! Kernel, capabilities, limits and bpffs: pure.
+
+use super::{BpfFs, Facts, Finding, Kernel, KernelConfig, Process};
+
+/// Oldest kernel the packet path is made for.
+const OLDEST: (u32, u32) = (6, 1);
+/// Fewer open files than this are felt: a quarter of them is for health checks.
+const OPEN_FILES: u64 = 4096;
+
+/// Capabilities `alb run` needs, with what for.
+const CAPABILITIES: [(u8, &str, &str); 4] = [
+    (12, "CAP_NET_ADMIN", "attach to interfaces, put VIPs on them"),
+    (13, "CAP_NET_RAW", "announce VIPs by ARP"),
+    (38, "CAP_PERFMON", "load programs that follow pointers"),
+    (39, "CAP_BPF", "load programs and maps"),
+];
+/// Stands for `CAP_PERFMON` and `CAP_BPF` too.
+const SYS_ADMIN: u8 = 21;
+
+pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![version(&facts.kernel)];
+    findings.extend(options(&facts.kernel));
+    findings.push(btf(&facts.kernel));
+    findings.extend(jit(&facts.kernel));
+    findings.push(capabilities(facts.process));
+    findings.push(open_files(facts.process));
+    findings.extend(bpffs(&facts.bpffs));
+    findings
+}
+
+fn version(kernel: &Kernel) -> Finding {
+    let release = &kernel.release;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|part| part.parse::<u32>().ok());
+    let version = number().zip(number());
+    match version {
+        Some(version) if version >= OLDEST => Finding::ok("kernel", format!("Linux {release}")),
+        Some(_) | None => Finding::fail(
+            "kernel",
+            format!("Linux {release}"),
+            "the packet path is made for Linux 6.1 and later; an older verifier refuses it",
+            "boot a kernel of 6.1 or later (Debian 12, Ubuntu 24.04, RHEL 10 have one)",
+        ),
+    }
+}
+
+fn options(kernel: &Kernel) -> Vec<Finding> {
+    let Some(KernelConfig { source, options }) = &kernel.config else {
+        return vec![Finding::warn(
+            "kernel",
+            "its build options cannot be read",
+            "without /proc/config.gz or a file in /boot it cannot be said beforehand whether \
+             programs can be loaded",
+            "none needed if `alb run` starts",
+        )];
+    };
+    let lacks = |names: &[&'static str]| -> Vec<&'static str> {
+        let lacks = |name: &&str| !options.get(*name).is_some_and(|v| v == "y" || v == "m");
+        names.iter().copied().filter(lacks).collect()
+    };
+    let mut findings = vec![];
+    let needed = lacks(&["BPF", "BPF_SYSCALL", "NET", "INET"]);
+    if !needed.is_empty() {
+        findings.push(Finding::fail(
+            "kernel",
+            format!("built without {}", needed.join(", ")),
+            "no BPF program can be loaded",
+            "boot a kernel with these options; every distribution's default kernel has them",
+        ));
+    }
+    if !lacks(&["BPF_JIT"]).is_empty() {
+        findings.push(Finding::warn(
+            "kernel",
+            "built without BPF_JIT",
+            "programs are interpreted, which is several times slower",
+            "boot a kernel with CONFIG_BPF_JIT=y",
+        ));
+    }
+    let tc = lacks(&["NET_CLS_BPF", "NET_SCH_INGRESS"]);
+    if !tc.is_empty() {
+        findings.push(Finding::warn(
+            "kernel",
+            format!("built without {}", tc.join(", ")),
+            "interfaces without XDP cannot be served by TC instead",
+            "nothing if XDP works on your interfaces, else a kernel with these options",
+        ));
+    }
+    if findings.is_empty() {
+        let source = source.display();
+        findings.push(Finding::ok("kernel", format!("BPF, JIT and TC are built in ({source})")));
+    }
+    findings
+}
+
+fn btf(kernel: &Kernel) -> Finding {
+    if kernel.btf {
+        return Finding::ok("kernel", "type information (BTF) is there");
+    }
+    Finding::warn(
+        "kernel",
+        "no type information at /sys/kernel/btf/vmlinux",
+        "map dumps and traces show bytes instead of fields",
+        "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+    )
+}
+
+fn jit(kernel: &Kernel) -> Option<Finding> {
+    match kernel.jit? {
+        0 => Some(Finding::warn(
+            "kernel",
+            "the BPF JIT is switched off (net.core.bpf_jit_enable = 0)",
+            "programs are interpreted, which is several times slower",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        )),
+        2 => Some(Finding::warn(
+            "kernel",
+            "the BPF JIT runs in debug mode (net.core.bpf_jit_enable = 2)",
+            "every program that is loaded is written to the kernel log",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        )),
+        _ => Some(Finding::ok("kernel", "the BPF JIT is on")),
+    }
+}
+
+fn capabilities(process: Process) -> Finding {
+    let has = |bit: u8| process.capabilities & (1 << bit) != 0;
+    let lacks: Vec<String> = CAPABILITIES
+        .into_iter()
+        .filter(|(bit, _, _)| !(has(*bit) || (*bit >= 38 && has(SYS_ADMIN))))
+        .map(|(_, name, what_for)| format!("{name} ({what_for})"))
+        .collect();
+    if lacks.is_empty() {
+        return Finding::ok("process", "all capabilities that are needed");
+    }
+    Finding::fail(
+        "process",
+        format!("lacks {}", lacks.join(", ")),
+        "`alb run` as the present user cannot do this",
+        "run it as root, or give its unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW \
+         CAP_PERFMON CAP_BPF",
+    )
+}
+
+fn open_files(process: Process) -> Finding {
+    let found = format!("may open {} files", process.open_files);
+    if process.open_files >= OPEN_FILES {
+        return Finding::ok("process", found);
+    }
+    Finding::warn(
+        "process",
+        found,
+        "a quarter of them is for health checks that run at the same time; with many targets \
+         they queue",
+        "raise it: LimitNOFILE=65536 in its unit, or ulimit -n 65536",
+    )
+}
+
+fn bpffs(bpffs: &BpfFs) -> Vec<Finding> {
+    let path = bpffs.path.display();
+    let mut findings = vec![if bpffs.mounted {
+        Finding::ok("bpffs", format!("{path} is on a bpffs"))
+    } else {
+        Finding::warn(
+            "bpffs",
+            format!("{path} is not on a bpffs"),
+            "maps and programs are pinned there, so that traffic flows on while the daemon \
+             does not run; `alb run` mounts one if it may",
+            "mount -t bpf bpf /sys/fs/bpf",
+        )
+    }];
+    if bpffs.private_mounts == Some(true) {
+        findings.push(Finding::warn(
+            "bpffs",
+            "this process has a private mount namespace",
+            "what is pinned here is not seen outside, and may be gone with the process; \
+             `ip netns exec` makes such a namespace for every command",
+            "enter a network namespace with nsenter --net=/run/netns/NAME instead",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Level::{self, Fail, Ok, Warn};
+
+    fn kernel(release: &str) -> Kernel {
+        let names = ["BPF", "BPF_SYSCALL", "BPF_JIT", "NET", "INET", "NET_CLS_BPF"];
+        let mut options: std::collections::BTreeMap<_, _> =
+            names.into_iter().map(|name| (name.to_owned(), "y".to_owned())).collect();
+        options.insert("NET_SCH_INGRESS".into(), "m".into());
+        let config = Some(KernelConfig { source: "/proc/config.gz".into(), options });
+        Kernel { release: release.into(), config, btf: true, jit: Some(1) }
+    }
+
+    #[test]
+    fn versions() {
+        let level = |release: &str| version(&kernel(release)).level;
+        assert_eq!(level("6.1.0-37-amd64"), Ok);
+        assert_eq!(level("6.18.44-fc"), Ok);
+        assert_eq!(level("10.0"), Ok);
+        assert_eq!(level("6.0.19"), Fail);
+        assert_eq!(level("5.15.0-1-generic"), Fail);
+        assert_eq!(level("unknown"), Fail);
+    }
+
+    #[track_caller]
+    fn without(option: &str, level: Level, words: &str) {
+        let mut kernel = kernel("6.1.0");
+        kernel.config.as_mut().unwrap().options.remove(option);
+        let findings = options(&kernel);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].level, level);
+        assert!(findings[0].found.contains(words), "{}", findings[0].found);
+    }
+
+    #[test]
+    fn build_options() {
+        without("NOTHING", Ok, "built in (/proc/config.gz)");
+        without("BPF_SYSCALL", Fail, "BPF_SYSCALL");
+        without("BPF_JIT", Warn, "BPF_JIT");
+        without("NET_SCH_INGRESS", Warn, "NET_SCH_INGRESS");
+        let unknown = Kernel { config: None, ..kernel("6.1.0") };
+        assert_eq!(options(&unknown)[0].level, Warn);
+    }
+
+    #[test]
+    fn what_a_process_may_do() {
+        let may = |bits: &[u8]| {
+            let held = bits.iter().map(|bit| 1_u64 << bit).sum();
+            capabilities(Process { capabilities: held, open_files: 1024 })
+        };
+        assert_eq!(may(&[12, 13, 38, 39]).level, Ok);
+        assert_eq!(may(&[12, 13, 21]).level, Ok);
+        let finding = may(&[13, 38, 39]);
+        assert_eq!(finding.level, Fail);
+        assert_eq!(finding.found, "lacks CAP_NET_ADMIN (attach to interfaces, put VIPs on them)");
+    }
+
+    #[test]
+    fn limits_jit_and_mounts() {
+        assert_eq!(open_files(Process { capabilities: 0, open_files: 1024 }).level, Warn);
+        assert_eq!(open_files(Process { capabilities: 0, open_files: 20_000 }).level, Ok);
+        let jit = |jit| super::jit(&Kernel { jit, ..kernel("6.1.0") }).map(|f| f.level);
+        assert_eq!([jit(None), jit(Some(0)), jit(Some(1))], [None, Some(Warn), Some(Ok)]);
+        let at = |mounted, private_mounts| {
+            let path = "/sys/fs/bpf/alb".into();
+            bpffs(&BpfFs { path, mounted, pinned: false, private_mounts })
+                .iter()
+                .map(|finding| finding.level)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(at(true, Some(false)), [Ok]);
+        assert_eq!(at(false, None), [Warn]);
+        assert_eq!(at(true, Some(true)), [Ok, Warn]);
+    }
+}

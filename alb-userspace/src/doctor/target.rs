@@ -1,0 +1,76 @@
+//! Targets: is there a way to them? Pure.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{Finding, Reach, TargetFacts};
+
+/// Names so many addresses at most in one sentence.
+const NAMED: usize = 5;
+
+pub(super) fn examine(targets: &[TargetFacts]) -> Vec<Finding> {
+    if targets.is_empty() {
+        return vec![];
+    }
+    let of = |is: fn(&Reach) -> bool| -> BTreeSet<IpAddr> {
+        targets.iter().filter(|target| is(&target.reach)).map(|target| target.address).collect()
+    };
+    let mut findings = vec![];
+    let lost = of(|reach| *reach == Reach::NoRoute);
+    if !lost.is_empty() {
+        findings.push(Finding::fail(
+            "targets",
+            format!("no route over a link to {}", list(&lost)),
+            "they can never be reached; an address of this node is no target either",
+            "add a route, or correct their addresses",
+        ));
+    }
+    let silent = of(|reach| matches!(reach, Reach::Neighbour { mac: None, .. }));
+    if !silent.is_empty() {
+        findings.push(Finding::warn(
+            "targets",
+            format!("nobody answers for {}", list(&silent)),
+            "neither they nor the router on the way to them answered an ARP request; they will \
+             be unhealthy",
+            "look whether they run and are on the link this node thinks they are on \
+             (ip route get ADDRESS)",
+        ));
+    }
+    let answering = of(|reach| matches!(reach, Reach::Neighbour { mac: Some(_), .. })).len();
+    if answering > 0 {
+        let all = targets.len();
+        findings.push(Finding::ok("targets", format!("{answering} of {all} have a next hop")));
+    }
+    findings
+}
+
+fn list(addresses: &BTreeSet<IpAddr>) -> String {
+    let named: Vec<_> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = addresses.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    named.join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reach, TargetFacts, examine};
+
+    #[test]
+    fn targets_are_summed_up() {
+        let target = |last: u8, reach| TargetFacts { address: [198, 18, 1, last].into(), reach };
+        let by = |mac| Reach::Neighbour { address: [198, 18, 1, 254].into(), mac };
+        let mut targets: Vec<_> = (1..=7).map(|last| target(last, by(None))).collect();
+        targets.push(target(8, Reach::NoRoute));
+        targets.push(target(9, by(Some([2, 0, 0, 0, 0, 1]))));
+        let found: Vec<_> = examine(&targets).into_iter().map(|finding| finding.found).collect();
+        assert_eq!(
+            found,
+            [
+                "no route over a link to 198.18.1.8",
+                "nobody answers for 198.18.1.1, 198.18.1.2, 198.18.1.3, 198.18.1.4, 198.18.1.5 \
+                 and 2 more",
+                "1 of 9 have a next hop",
+            ]
+        );
+        assert_eq!(examine(&[]), []);
+    }
+}
