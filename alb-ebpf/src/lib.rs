@@ -23,3 +23,6 @@ pub mod rewrite;
 mod kernel;
 #[cfg(target_arch = "bpf")]
 pub use kernel::balance::{Host, Outcome, process};
+
+#[cfg(not(target_arch = "bpf"))]
+pub mod builder;

@@ -82,6 +82,7 @@ macro_rules! access {
     };
 }
 
+#[allow(clippy::cast_ptr_alignment, reason = "each access says why it needs none")]
 impl<const N: usize> Window<'_, N> {
     access!(u8, set_u8, u8, "a byte");
     access!(u16, set_u16, u16, "a 16-bit word");
