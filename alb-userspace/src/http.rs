@@ -1,12 +1,13 @@
 //! HTTP/1.1 for the daemon's own listeners: accepting, limits and timeouts. Knows nothing of paths;
 //! load-balanced traffic never comes here.
 
+mod open;
 pub(crate) mod reply;
 
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, pin::pin, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -19,17 +20,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
-/// What a client may hold, and for how long. The time limits together guarantee that a slow or
-/// silent client gives its connection back.
+use self::open::{Busy, Open};
+
+/// What a client may hold, and for how long. The time limits together guarantee that every
+/// connection ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections open at once; more wait in the listen queue.
+    /// Connections open at once; one more replaces the one that has kept us waiting longest.
     pub connections: usize,
     /// Bytes of a request's head, at least 8192; longer ones are answered with 431.
     pub head_bytes: usize,
@@ -94,50 +96,49 @@ pub(crate) async fn serve<L, H, F>(
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(limits.connections));
     let (closing, closed) = watch::channel(());
-    let mut connections = JoinSet::new();
+    let mut open = Open::new(limits.connections);
     let mut shutdown = pin!(shutdown);
     loop {
-        let next = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok(stream) => {
-                let (handler, closed) = (handler.clone(), closed.clone());
-                connections.spawn(async move {
-                    connection(stream, limits, handler, closed).await;
-                    drop(slot);
-                });
-            }
+        let stream = match accepted {
+            Ok(stream) => stream,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = open.make_room() => {}
         }
-        while connections.try_join_next().is_some() {}
+        let (handler, closed) = (handler.clone(), closed.clone());
+        open.serve(|busy| connection(stream, limits, handler, busy, closed));
     }
     drop(closing);
-    let finished = async { while connections.join_next().await.is_some() {} };
-    if timeout(limits.grace, finished).await.is_err() {
+    if timeout(limits.grace, open.ended()).await.is_err() {
         debug!("connections cut at the end of the grace time");
     }
 }
 
 /// Serves one connection until either side ends it, its time is up or `closed` is dropped.
-async fn connection<S, H, F>(stream: S, limits: Limits, handler: H, mut closed: watch::Receiver<()>)
-where
+async fn connection<S, H, F>(
+    stream: S,
+    limits: Limits,
+    handler: H,
+    busy: Busy,
+    mut closed: watch::Receiver<()>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send,
     F: Future<Output = Reply> + Send,
 {
     let service = service_fn(move |request| {
-        let reply = handler(request);
+        let reply = busy.clone().during(handler(request));
         async { Ok::<_, Infallible>(reply.await) }
     });
     let mut connection = pin!(

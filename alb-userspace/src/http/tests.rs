@@ -6,7 +6,7 @@ use hyper::{Request, StatusCode, body::Incoming};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -16,18 +16,21 @@ use super::{Limits, reply, serve};
 /// Nothing here may take longer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Two connections; heads must come quickly, lifetimes do not matter.
+/// Heads must come quickly, lifetimes do not matter.
 const QUICK_HEADS: Limits = Limits {
-    connections: 2,
+    connections: 8,
     head_bytes: 8192,
     head: Duration::from_millis(200),
     lifetime: Duration::from_hours(1),
     grace: Duration::from_millis(200),
 };
 
-/// Two connections; lifetimes are short, heads may take long.
+/// Lifetimes are short, heads may take long.
 const SHORT_LIVES: Limits =
     Limits { head: Duration::from_hours(1), lifetime: Duration::from_millis(300), ..QUICK_HEADS };
+
+/// Two connections that may take their time.
+const TWO_PLACES: Limits = Limits { connections: 2, head: Duration::from_hours(1), ..QUICK_HEADS };
 
 /// More than the sockets of one connection buffer.
 const LARGE: usize = 32 * 1024 * 1024;
@@ -36,24 +39,37 @@ struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Requests for `/wait` that have come so far.
+    waiting: watch::Receiver<usize>,
+    /// Lets them be answered.
+    go_on: watch::Sender<bool>,
 }
 
 impl Server {
-    /// Answers every request with its path, `/large` with a large body.
+    /// Answers every request with its path: `/large` with a large body, `/wait` when told to.
     async fn start(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback socket");
         let address = listener.local_addr().expect("bound address");
         let (stop, stopped) = oneshot::channel::<()>();
+        let (waiting, go_on) = (watch::Sender::new(0), watch::Sender::new(false));
+        let (count, gate) = (waiting.clone(), go_on.subscribe());
         let task = tokio::spawn(async move {
-            let echo = |request: Request<Incoming>| async move {
-                let path = request.uri().path();
-                let body = if path == "/large" { "x".repeat(LARGE) } else { path.to_owned() };
-                reply::text(StatusCode::OK, "text/plain", body)
+            let echo = move |request: Request<Incoming>| {
+                let (count, mut gate) = (count.clone(), gate.clone());
+                async move {
+                    let path = request.uri().path();
+                    if path == "/wait" {
+                        count.send_modify(|waiting| *waiting += 1);
+                        gate.wait_for(|open| *open).await.expect("the test is running");
+                    }
+                    let body = if path == "/large" { "x".repeat(LARGE) } else { path.to_owned() };
+                    reply::text(StatusCode::OK, "text/plain", body)
+                }
             };
             let stopped = async { drop(stopped.await) };
             serve(&listener, limits, echo, stopped).await;
         });
-        Self { address, stop, task }
+        Self { address, stop, task, waiting: waiting.subscribe(), go_on }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -103,7 +119,15 @@ async fn what_is_not_http_is_answered_and_closed() {
     assert!(exchange(&server, b"GET /still HTTP/1.0\r\n\r\n").await.ends_with("/still"));
 }
 
-/// A client asks and is served although two others hold, or held, all connections.
+/// Sends bytes now and then until the server has closed the connection.
+async fn drip_until_cut(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    while stream.write_all(bytes).await.is_ok() {
+        pause.tick().await;
+    }
+}
+
+/// A client asks and is served.
 async fn assert_served(server: &Server) {
     let answer = exchange(server, b"GET /next HTTP/1.0\r\n\r\n").await;
     assert!(answer.ends_with("/next"), "{answer}");
@@ -123,15 +147,40 @@ async fn silent_clients_give_their_connections_back() {
 }
 
 #[tokio::test]
+async fn a_new_client_takes_the_place_of_the_longest_silent_one() {
+    let server = Server::start(TWO_PLACES).await;
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    assert_served(&server).await;
+    assert_eq!(read_all(&mut first).await, "");
+    second.write_all(b"GET /second HTTP/1.0\r\n\r\n").await.expect("write");
+    assert!(read_all(&mut second).await.ends_with("/second"), "it had to go first");
+}
+
+#[tokio::test]
+async fn requests_being_worked_on_keep_their_place() {
+    let mut server = Server::start(TWO_PLACES).await;
+    let mut working = [server.connect().await, server.connect().await];
+    for stream in &mut working {
+        stream.write_all(b"GET /wait HTTP/1.0\r\n\r\n").await.expect("write");
+    }
+    within(server.waiting.wait_for(|waiting| *waiting == 2)).await.expect("server is running");
+    let mut third = server.connect().await;
+    third.write_all(b"GET /third HTTP/1.0\r\n\r\n").await.expect("write");
+    let early = timeout(Duration::from_millis(100), third.readable()).await;
+    assert!(early.is_err(), "there is no room for it yet");
+    server.go_on.send_replace(true);
+    for stream in &mut working {
+        assert!(read_all(stream).await.ends_with("/wait"));
+    }
+    assert!(read_all(&mut third).await.ends_with("/third"));
+}
+
+#[tokio::test]
 async fn clients_that_drip_or_idle_give_their_connections_back() {
     let server = Server::start(QUICK_HEADS).await;
     let mut dripping = server.connect().await;
-    let drip = tokio::spawn(async move {
-        let mut pause = tokio::time::interval(Duration::from_millis(20));
-        while dripping.write_all(b"GET /").await.is_ok() {
-            pause.tick().await;
-        }
-    });
+    let drip = tokio::spawn(async move { drip_until_cut(&mut dripping, b"GET /").await });
     let mut idle = server.connect().await;
     idle.write_all(b"GET /one HTTP/1.1\r\n\r\n").await.expect("write");
     assert_served(&server).await;
@@ -142,12 +191,10 @@ async fn clients_that_drip_or_idle_give_their_connections_back() {
 #[tokio::test]
 async fn clients_that_do_not_read_give_their_connections_back() {
     let server = Server::start(SHORT_LIVES).await;
-    let mut deaf = [server.connect().await, server.connect().await];
-    for stream in &mut deaf {
-        stream.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.expect("write");
-    }
-    assert_served(&server).await;
-    assert!(read_all(&mut deaf[0]).await.len() < LARGE);
+    let mut deaf = server.connect().await;
+    deaf.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.expect("write");
+    within(drip_until_cut(&mut deaf, b" ")).await;
+    assert!(read_all(&mut deaf).await.len() < LARGE);
 }
 
 #[tokio::test]
