@@ -88,12 +88,12 @@ pub unsafe trait Plain: Copy + 'static {}
 macro_rules! plain {
     ($type:ty, $size:literal: $($field:ident: $field_type:ty),+ $(,)?) => {
         const _: () = {
-            assert!(size_of::<$type>() == $size, "size of a map type changed: raise ABI_VERSION");
-            assert!(0 $(+ size_of::<$field_type>())+ == $size, "padding in a map type");
             const fn fields(value: &$type) {
                 $(let _: &$field_type = &value.$field;)+
             }
             let _ = fields;
+            assert!(size_of::<$type>() == $size, "size of a map type changed: raise ABI_VERSION");
+            assert!(0 $(+ size_of::<$field_type>())+ == $size, "padding in a map type");
         };
         // SAFETY: the asserts above prove that the listed fields, which are integers or
         // `Plain` types themselves, fill the `repr(C)` type without padding.

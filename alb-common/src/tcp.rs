@@ -54,6 +54,7 @@ impl FlowFlags {
 
     /// With a flag set.
     #[inline(always)]
+    #[must_use]
     pub const fn with(self, flag: u8) -> Self {
         Self(self.0 | flag)
     }
@@ -74,12 +75,14 @@ impl FlowFlags {
     /// The state of `self` in the entry of the other direction, which keeps its own `REVERSE`
     /// and `SYN_ACK`.
     #[inline(always)]
+    #[must_use]
     pub const fn copied_to(self, other: Self) -> Self {
         Self((other.0 & !Self::STATE) | (self.0 & Self::STATE))
     }
 
     /// The state after a packet with these TCP flags in this direction.
     #[inline(always)]
+    #[must_use]
     pub const fn after(self, direction: Direction, tcp: u8) -> Self {
         let mut next = self.0;
         if tcp & flag::RST != 0 {

@@ -9,8 +9,13 @@
 #![allow(
     clippy::inline_always,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_lossless,
     reason = "BPF: a call costs stack and verifier states, and numbers are of packet size"
+)]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a map key passed by value is one more copy on a stack of 512 bytes"
 )]
 
 pub mod packet;

@@ -3,6 +3,12 @@
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", no_main)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "BPF: a call costs stack and verifier states, and numbers are of packet size"
+)]
 
 #[cfg(target_arch = "bpf")]
 mod xdp;

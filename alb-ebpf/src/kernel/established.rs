@@ -66,7 +66,9 @@ pub(super) fn copy(entry: *mut FlowEntry, key: &FlowKey) -> Option<FlowEntry> {
     // Keeps the compiler from reading the tag first.
     compiler_fence(Ordering::SeqCst);
     // SAFETY: as above.
-    let tag = unsafe { core::ptr::read_volatile(&raw const (*entry).tag) };
+    let tag = unsafe { &raw const (*entry).tag };
+    // SAFETY: as above.
+    let tag = unsafe { core::ptr::read_volatile(tag) };
     (tag == key.tag()).then_some(copy)
 }
 
@@ -78,7 +80,9 @@ pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKe
     *place = unsafe { *entry };
     compiler_fence(Ordering::SeqCst);
     // SAFETY: as in `copy`.
-    let tag = unsafe { core::ptr::read_volatile(&raw const (*entry).tag) };
+    let tag = unsafe { &raw const (*entry).tag };
+    // SAFETY: as in `copy`.
+    let tag = unsafe { core::ptr::read_volatile(tag) };
     tag == key.tag()
 }
 

@@ -1,3 +1,5 @@
+//! Files of the corpus and single values, checked through the one door.
+
 mod fixtures;
 mod fuzz;
 mod values;

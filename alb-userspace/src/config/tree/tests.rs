@@ -1,3 +1,5 @@
+//! What the reader of YAML keeps, refuses and locates.
+
 use super::*;
 
 /// Writes a tree on one line, scalars in quotes unless plain.
