@@ -8,11 +8,13 @@ mod netlink;
 mod next_hop;
 mod route;
 mod vip;
+mod vip_keeper;
 
 pub use interface::{Interface, Interfaces};
 pub use netlink::{Error, Netlink};
 pub use next_hop::{NextHop, NextHopTable, NextHops};
 pub use vip::{Vip, VipChanges};
+pub use vip_keeper::{VipKeeper, VipStatus};
 
 /// A MAC address in transmission order.
 pub type MacAddr = [u8; 6];

@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alb_userspace::net::{Netlink, NextHop, NextHopTable, NextHops, Vip, arp};
+use alb_userspace::net::{
+    Netlink, NextHop, NextHopTable, NextHops, Vip, VipKeeper, VipStatus, arp,
+};
 use lab::Lab;
 
 const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -33,6 +35,15 @@ async fn until(hops: &NextHops, is: impl FnMut(&Arc<NextHopTable>) -> bool) -> A
     match found {
         Ok(table) => table.unwrap().clone(),
         Err(elapsed) => panic!("{elapsed}: {:?}", hops.subscribe().borrow()),
+    }
+}
+
+/// Looks again and again, at most five seconds.
+async fn eventually(is: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is() {
+        assert!(Instant::now() < deadline, "it never came true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -91,6 +102,45 @@ fn vips_come_and_go_and_foreign_addresses_stay() {
         for kept in ["198.18.1.1/24", "198.18.1.20/32", "198.18.1.30/32"] {
             assert!(shown.contains(kept), "{kept} in {shown}");
         }
+    });
+}
+
+#[test]
+fn vips_are_kept_unless_another_host_has_them() {
+    let lab = Lab::new();
+    lab.far(&["ip", "address", "add", "198.18.1.11/32", "dev", "far"]);
+    let entry = ["ip", "neighbour", "add", "198.18.1.10", "lladdr", "02:00:00:00:00:99"];
+    lab.far(&[&entry[..], &["nud", "stale", "dev", "far"]].concat());
+    lab.on_near(async || {
+        let keeper = VipKeeper::spawn().unwrap();
+        let want = |addresses: &[&str]| keeper.want(vec!["near".into()], set(addresses));
+        let has = |address: &str| lab.near(&["ip", "address"]).contains(&format!("{address}/32"));
+        let until = async |is: fn(&Arc<VipStatus>) -> bool| {
+            let mut status = keeper.subscribe();
+            let found = tokio::time::timeout(Duration::from_secs(5), status.wait_for(is)).await;
+            found.unwrap().unwrap().clone()
+        };
+
+        want(&["198.18.1.10", "198.18.1.11"]);
+        let status = keeper.settled(Duration::from_secs(2)).await;
+        assert_eq!(status.on.keys().copied().collect::<BTreeSet<_>>(), set(&["198.18.1.10"]));
+        assert_eq!(status.conflicts.get(&ip("198.18.1.11")), Some(&FAR));
+        assert!(has("198.18.1.10") && !has("198.18.1.11"));
+        let cache = || lab.far(&["ip", "neighbour", "show", "198.18.1.10"]);
+        eventually(|| cache().contains("02:00:00:00:00:01")).await;
+
+        lab.far(&["ip", "address", "delete", "198.18.1.11/32", "dev", "far"]);
+        until(|status| status.conflicts.is_empty()).await;
+        assert!(has("198.18.1.11"));
+
+        // Taken off by hand, it is put back.
+        lab.near(&["ip", "address", "delete", "198.18.1.10/32", "dev", "near"]);
+        eventually(|| has("198.18.1.10")).await;
+
+        want(&["198.18.1.11"]);
+        until(|status| status.on.len() == 1).await;
+        drop(keeper);
+        assert!(has("198.18.1.11") && !has("198.18.1.10"));
     });
 }
 
