@@ -14,7 +14,11 @@ pub use build::{About, build};
 pub use counters::{Counters, Draining, ListenerRef};
 pub use rates::{Rates, Sample, Sampler};
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use alb_common::reason::Verdict;
 use serde::{Deserialize, Serialize};
@@ -67,6 +71,26 @@ pub struct ConfigReport {
     pub applied_at: Option<u64>,
     /// The errors of the last attempt; absent if that was applied.
     pub last_error: Option<String>,
+}
+
+impl ConfigReport {
+    /// Notes that the file was applied.
+    pub fn note_applied(&mut self, at: SystemTime) {
+        self.applied += 1;
+        self.applied_at = Some(unix_seconds(at));
+        self.last_error = None;
+    }
+
+    /// Notes that the file was refused, with all its errors.
+    pub fn note_refused(&mut self, errors: String) {
+        self.refused += 1;
+        self.last_error = Some(errors);
+    }
+}
+
+/// Whole seconds since the epoch; a clock before it counts as the epoch.
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The packet path.

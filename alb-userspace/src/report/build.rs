@@ -1,12 +1,12 @@
 //! From snapshot and counters to the report: pure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use alb_common::reason::{Event, Reason};
 
 use super::{
     ConfigReport, Counters, DatapathReport, EventReport, ListenerRef, ListenerReport, Rates,
-    ReasonReport, StatusReport, TargetReport, TargetState,
+    ReasonReport, StatusReport, TargetReport, TargetState, unix_seconds,
 };
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer},
@@ -45,7 +45,7 @@ pub fn build(
         node: snapshot.model.node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: snapshot.generation,
-        started_at: unix(*started),
+        started_at: unix_seconds(*started),
         uptime_seconds: now.duration_since(*started).map_or(0, |uptime| uptime.as_secs()),
         ready: not_ready_because.is_none(),
         not_ready_because: not_ready_because.clone(),
@@ -124,7 +124,7 @@ fn targets(
             weight: target.weight,
             state: state.map_or(TargetState::Initial, |state| state.health.into()),
             reason: state.and_then(|state| state.reason.as_ref()).map(ToString::to_string),
-            since: state.map(|state| unix(state.since)),
+            since: state.map(|state| unix_seconds(state.since)),
             traffic: counters.target(&key),
             new_flows_per_second: rates.targets.get(&key).copied().unwrap_or_default(),
         }
@@ -142,11 +142,6 @@ fn targets(
         new_flows_per_second: 0.0,
     });
     present.chain(draining).collect()
-}
-
-/// Whole seconds since the epoch; a clock before it counts as the epoch.
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn protocol_label(protocol: ListenerProtocol) -> &'static str {

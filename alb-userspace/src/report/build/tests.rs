@@ -198,3 +198,21 @@ fn json_has_the_documented_keys_and_reads_back() {
     let back: StatusReport = serde_json::from_value(json).expect("deserialize");
     assert_eq!(back, report);
 }
+
+#[test]
+fn a_refused_file_is_remembered_until_one_is_applied() {
+    let mut config = ConfigReport::default();
+    config.note_applied(at(10));
+    config.note_refused("alb.yaml:1:1: no".into());
+    let refused = ConfigReport {
+        file: None,
+        applied: 1,
+        refused: 1,
+        applied_at: Some(10),
+        last_error: Some("alb.yaml:1:1: no".into()),
+    };
+    assert_eq!(config, refused);
+    config.note_applied(at(20));
+    let applied = ConfigReport { applied: 2, applied_at: Some(20), last_error: None, ..refused };
+    assert_eq!(config, applied);
+}
