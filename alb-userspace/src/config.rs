@@ -191,14 +191,15 @@ fn document(object: &Object<'_>) -> Option<Model> {
         certificates: &certificates,
         availability_groups: &availability_groups,
     };
+    let top = balancer::Top::of(&model);
     let mut drafts: Vec<(Field<'_>, LoadBalancer)> = balancer_items
         .iter()
         .filter_map(|item| {
-            let balancer = item.object(|object| balancer::read(object, &scopes, &model))?;
+            let balancer = item.object(|object| balancer::read(object, &scopes, &top))?;
             Some((item.clone(), balancer))
         })
         .collect();
-    vips::assign(&mut drafts, &model);
+    vips::assign(&mut drafts, &model, &top);
     model.load_balancers = drafts.into_iter().map(|(_, balancer)| balancer).collect();
     node.map(|_| model)
 }

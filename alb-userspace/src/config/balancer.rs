@@ -11,7 +11,7 @@ use super::{
     scope::Scope,
     security, target, url_map,
 };
-use crate::model::{ElasticIp, Instance, LoadBalancer, Model, Subnet, Tag};
+use crate::model::{ElasticIp, Instance, LoadBalancer, Model, SecurityGroup, Subnet, Tag};
 
 const AZS: usize = 2;
 const TAG_CHARS: usize = 256;
@@ -34,30 +34,51 @@ pub(super) struct Place<'m> {
     pub(super) name: &'m str,
     pub(super) subnet: Option<&'m Subnet>,
     pub(super) azs: &'m [String],
-    pub(super) instances: &'m [Instance],
+    pub(super) top: &'m Top<'m>,
 }
 
-/// Reads one load balancer. `model` holds everything at the top that could be read.
+/// Everything at the top of the file that could be read, by id.
+#[derive(Debug)]
+pub(super) struct Top<'m> {
+    pub(super) subnets: BTreeMap<&'m str, &'m Subnet>,
+    pub(super) elastic_ips: BTreeMap<&'m str, &'m ElasticIp>,
+    pub(super) instances: BTreeMap<&'m str, &'m Instance>,
+    pub(super) security_groups: BTreeMap<&'m str, &'m SecurityGroup>,
+}
+
+impl<'m> Top<'m> {
+    pub(super) fn of(model: &'m Model) -> Self {
+        let Model { subnets, elastic_ips, instances, security_groups, .. } = model;
+        Self {
+            subnets: subnets.iter().map(|subnet| (&*subnet.id, subnet)).collect(),
+            elastic_ips: elastic_ips.iter().map(|elastic| (&*elastic.id, elastic)).collect(),
+            instances: instances.iter().map(|instance| (&*instance.id, instance)).collect(),
+            security_groups: security_groups.iter().map(|group| (&*group.id, group)).collect(),
+        }
+    }
+}
+
+/// Reads one load balancer.
 pub(super) fn read(
     object: &Object<'_>,
     scopes: &Scopes<'_>,
-    model: &Model,
+    top: &Top<'_>,
 ) -> Option<LoadBalancer> {
     let name = format::name(object);
     let description = format::description(object);
     kind(object);
     let subnet = object.need("subnet").and_then(|field| scopes.subnets.resolve(&field));
-    let at = model.subnets.iter().find(|known| Some(&known.id) == subnet.as_ref());
+    let at = subnet.as_deref().and_then(|id| top.subnets.get(id)).copied();
     let azs = azs(object, at);
     let elastic_ip = object.get("elasticIp").and_then(|field| scopes.elastic_ips.resolve(&field));
-    let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
+    let elastic = elastic_ip.as_deref().and_then(|id| top.elastic_ips.get(id)).copied();
     let vips = vips(object, at, elastic);
-    let security_groups = security_groups(object, scopes, at, model);
+    let security_groups = security_groups(object, scopes, at, top);
     let delete_protection = object.bool("deleteProtection", false);
     let tags = tags(object);
 
     let owner = name.clone().unwrap_or_default();
-    let place = Place { name: &owner, subnet: at, azs: &azs, instances: &model.instances };
+    let place = Place { name: &owner, subnet: at, azs: &azs, top };
     let group_items = object.list("targetGroups");
     let backend_items = object.list("backends");
     let map_items = object.list("urlMaps");
@@ -175,7 +196,7 @@ fn security_groups(
     object: &Object<'_>,
     scopes: &Scopes<'_>,
     subnet: Option<&Subnet>,
-    model: &Model,
+    top: &Top<'_>,
 ) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for item in object.list("securityGroups") {
@@ -184,7 +205,7 @@ fn security_groups(
             item.reject("is named twice");
             continue;
         }
-        let group = model.security_group(&id).filter(|group| !group.open);
+        let group = top.security_groups.get(id.as_str()).filter(|group| !group.open);
         if let (Some(group), Some(subnet)) = (group, subnet)
             && group.vpc != subnet.vpc
         {

@@ -1,6 +1,9 @@
 //! Vpcs, subnets, elastic IPs and instances.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{
     cursor::{Field, Object},
@@ -46,22 +49,41 @@ pub(super) fn read_subnets(
     zone: &str,
 ) -> Vec<Subnet> {
     let mut list: Vec<Subnet> = Vec::new();
+    let mut taken = Ranges::default();
     for item in items {
         let Some(subnet) = item.object(|object| read_subnet(object, subnets, vpcs, zone)) else {
             continue;
         };
-        for other in list.iter().filter(|other| other.vpc == subnet.vpc) {
-            let four =
-                subnet.prefix.zip(other.prefix).filter(|(a, b)| a.contains(b) || b.contains(a));
-            let six =
-                subnet.prefix6.zip(other.prefix6).filter(|(a, b)| a.contains(b) || b.contains(a));
-            if four.is_some() || six.is_some() {
-                item.complain(format!("overlaps with subnet {} of the same vpc", other.name));
+        let four = subnet.prefix.map(|net| (net.network().into(), net.broadcast().into()));
+        let six = subnet.prefix6.map(|net| (net.network().into(), net.broadcast().into()));
+        for (first, last) in [four, six].into_iter().flatten() {
+            if let Some(other) = taken.claim(&subnet, first, last) {
+                item.complain(format!("overlaps with subnet {other} of the same vpc"));
             }
         }
         list.push(subnet);
     }
     list
+}
+
+/// Ranges of addresses in vpcs that do not overlap, by vpc and first address.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<(String, IpAddr), (IpAddr, String)>);
+
+impl Ranges {
+    /// Claims a range for a subnet; the name of the subnet that has a part of it already.
+    fn claim(&mut self, subnet: &Subnet, first: IpAddr, last: IpAddr) -> Option<String> {
+        let start = (subnet.vpc.clone(), IpAddr::from([0, 0, 0, 0]));
+        // The nearest range that starts at or before the end is the only one that can overlap.
+        let below = self.0.range(start..=(subnet.vpc.clone(), last)).next_back();
+        if let Some((_, (end, name))) = below
+            && *end >= first
+        {
+            return Some(name.clone());
+        }
+        self.0.insert((subnet.vpc.clone(), first), (last, subnet.name.clone()));
+        None
+    }
 }
 
 fn read_subnet(object: &Object<'_>, subnets: &Scope, vpcs: &Scope, node: &str) -> Option<Subnet> {
@@ -103,6 +125,7 @@ fn vip_range(field: &Field<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
 
 pub(super) fn read_elastic_ips(items: &[Field<'_>], scope: &Scope) -> Vec<ElasticIp> {
     let mut list: Vec<ElasticIp> = Vec::new();
+    let mut addresses = BTreeMap::new();
     for item in items {
         let Some(fip) = item.object(|object| {
             let name = format::name(object);
@@ -113,8 +136,8 @@ pub(super) fn read_elastic_ips(items: &[Field<'_>], scope: &Scope) -> Vec<Elasti
         }) else {
             continue;
         };
-        if let Some(other) = list.iter().find(|other| other.address == fip.address) {
-            item.complain(format!("{} is already elastic IP {}", fip.address, other.name));
+        if let Some(other) = addresses.insert(fip.address, fip.name.clone()) {
+            item.complain(format!("{} is already elastic IP {other}", fip.address));
         }
         list.push(fip);
     }
@@ -123,6 +146,8 @@ pub(super) fn read_elastic_ips(items: &[Field<'_>], scope: &Scope) -> Vec<Elasti
 
 pub(super) fn read_instances(items: &[Field<'_>], vpcs: &Scope, node: &str) -> Vec<Instance> {
     let mut list: Vec<Instance> = Vec::new();
+    let mut ids = BTreeSet::new();
+    let mut places = BTreeMap::new();
     for item in items {
         let Some(instance) = item.object(|object| {
             let id = object.need("instanceId").and_then(|field| instance_id(&field));
@@ -133,13 +158,12 @@ pub(super) fn read_instances(items: &[Field<'_>], vpcs: &Scope, node: &str) -> V
         }) else {
             continue;
         };
-        if list.iter().any(|other| other.id == instance.id) {
+        if !ids.insert(instance.id.clone()) {
             item.complain(format!("the instanceId {} is already used", instance.id));
         }
-        let twin =
-            |other: &&Instance| other.vpc == instance.vpc && other.address == instance.address;
-        if let Some(other) = list.iter().find(twin) {
-            item.complain(format!("{} is already instance {}", instance.address, other.id));
+        let place = (instance.vpc.clone(), instance.address);
+        if let Some(other) = places.insert(place, instance.id.clone()) {
+            item.complain(format!("{} is already instance {other}", instance.address));
         }
         list.push(instance);
     }

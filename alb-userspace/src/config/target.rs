@@ -1,6 +1,6 @@
 //! Target groups and their targets.
 
-use std::{net::IpAddr, num::NonZeroU16};
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16};
 
 use super::{
     balancer::Place,
@@ -21,15 +21,12 @@ pub(super) fn read(object: &Object<'_>, groups: &Scope, place: &Place<'_>) -> Op
     let kind = object.choice("type", TYPES, GroupType::Instance);
     let owner = format!("{}/{}", place.name, name.as_deref().unwrap_or_default());
     let mut targets: Vec<Target> = Vec::new();
+    let mut seen = BTreeSet::new();
     for item in object.list("targets") {
         let Some(target) = item.object(|object| read_target(object, kind, &owner, place)) else {
             continue;
         };
-        let twin = |other: &Target| {
-            (other.address, other.port, &other.instance)
-                == (target.address, target.port, &target.instance)
-        };
-        if targets.iter().any(twin) {
+        if !seen.insert((target.address, target.port, target.instance.clone())) {
             let port = target.port.map_or_else(String::new, |port| format!(" with port {port}"));
             let who = target.instance.clone().unwrap_or_else(|| target.address.to_string());
             item.complain(format!("{who}{port} is already in this target group"));
@@ -83,8 +80,8 @@ fn read_target(
 /// The instance a target names: it shares vpc and zone with the load balancer.
 fn resolve_instance(field: &Field<'_>, place: &Place<'_>) -> Option<(IpAddr, String)> {
     let id = field.text()?;
-    let Some(instance) = place.instances.iter().find(|instance| instance.id == id) else {
-        let known = || place.instances.iter().map(|instance| instance.id.as_str());
+    let Some(instance) = place.top.instances.get(id) else {
+        let known = || place.top.instances.keys().copied();
         field.reject(match nearest(id, known()) {
             Some(near) => format!("no instance has this id, did you mean `{near}`?"),
             None => "no instance has this id".to_owned(),

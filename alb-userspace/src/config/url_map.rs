@@ -1,5 +1,7 @@
 //! Url maps and their rules. What rules do to headers is in `header`.
 
+use std::collections::HashSet;
+
 use super::{
     cursor::{Field, Object},
     format, header,
@@ -47,9 +49,10 @@ pub(super) fn read(
     let owner = format!("{}/{}", scopes.owner, name.as_deref().unwrap_or_default());
     let reader = Reader { scopes, backends, owner: &owner };
     let mut rules: Vec<Rule> = Vec::new();
+    let mut seen = HashSet::new();
     for item in object.list("rules") {
         let Some(rule) = item.object(|object| reader.rule(object)) else { continue };
-        if rules.iter().any(|other| other.host == rule.host && other.path == rule.path) {
+        if !seen.insert((rule.host.clone(), rule.path.clone())) {
             item.complain("another rule of this url map has the same host and path");
         }
         rules.push(rule);

@@ -5,25 +5,30 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{cursor::Field, network};
+use super::{balancer::Top, cursor::Field, network};
 use crate::model::{DatapathMode, LoadBalancer, Model, Subnet};
 
 /// How many IPv6 addresses are looked at for a free one; prefixes are larger than patience.
 const IPV6_TRIES: u128 = 65_536;
 
-/// Gives every load balancer its addresses; `model` holds everything at the top.
-pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model) {
+/// Gives every load balancer its addresses; `model` holds everything at the top, and so does
+/// `top`, by id.
+pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model, top: &Top<'_>) {
     elastic_ips_are_used_once(drafts);
     vips_are_served_once(drafts);
     let mut taken = taken(drafts, model);
+    let mut given: BTreeMap<&str, IpAddr> = BTreeMap::new();
     for (field, balancer) in drafts.iter_mut() {
         let named =
             ["privateIpAddress", "ipv6Address"].iter().any(|key| field.glance(key).is_some());
-        let subnet = model.subnets.iter().find(|subnet| subnet.id == balancer.subnet);
+        let subnet = top.subnets.get(balancer.subnet.as_str()).copied();
         if let (false, Some(subnet)) = (named, subnet) {
-            match lowest_free(subnet, &taken) {
+            // Everything below the last address that was given is taken.
+            let from = given.get(subnet.id.as_str()).copied();
+            match lowest_free(subnet, &taken, from) {
                 Some(address) => {
                     taken.insert(address);
+                    given.insert(&subnet.id, address);
                     balancer.vips.insert(0, address);
                 }
                 None => {
@@ -32,9 +37,11 @@ pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model) {
             }
         }
     }
+    let instances: BTreeMap<IpAddr, &str> =
+        model.instances.iter().map(|instance| (instance.address, &*instance.id)).collect();
     for (field, balancer) in &*drafts {
         check_targets(field, balancer, model);
-        check_snat(field, balancer, model);
+        check_vips(field, balancer, model, &instances);
     }
 }
 
@@ -93,30 +100,46 @@ fn taken(drafts: &[(Field<'_>, LoadBalancer)], model: &Model) -> BTreeSet<IpAddr
         .collect()
 }
 
-/// The lowest address of a subnet that nothing uses.
-pub(super) fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+/// The lowest address of a subnet that nothing uses, not below `from`.
+fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>, from: Option<IpAddr>) -> Option<IpAddr> {
     let free = |address: &IpAddr| !taken.contains(address) && !network::is_edge(subnet, *address);
     if let Some(prefix) = subnet.prefix {
         let (first, last) = subnet.vip_range.unwrap_or((prefix.network(), prefix.broadcast()));
+        let first = match from {
+            Some(IpAddr::V4(from)) => first.max(from),
+            Some(IpAddr::V6(_)) | None => first,
+        };
         return (first.to_bits()..=last.to_bits())
             .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
             .find(free);
     }
     let prefix = subnet.prefix6?;
-    let first = prefix.network().to_bits();
+    let first = match from {
+        Some(IpAddr::V6(from)) => from.to_bits(),
+        Some(IpAddr::V4(_)) | None => prefix.network().to_bits(),
+    };
     let last = prefix.broadcast().to_bits().min(first.saturating_add(IPV6_TRIES));
     (first..=last).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).find(free)
 }
 
-/// Replies to an address that is both could be a client's packets or a target's.
-fn check_snat(field: &Field<'_>, balancer: &LoadBalancer, model: &Model) {
+/// A VIP is an address of its own.
+fn check_vips(
+    field: &Field<'_>,
+    balancer: &LoadBalancer,
+    model: &Model,
+    instances: &BTreeMap<IpAddr, &str>,
+) {
     for vip in &balancer.vips {
+        let reject = |message: &str| blame(field, *vip).reject_part(&vip.to_string(), message);
+        // Packets to an address that is both could be a client's or a target's.
         if model.node.snat.addresses.contains(vip) {
-            let message = "is one of node.snat.addresses; a VIP needs an address of its own";
-            blame(field, *vip).reject_part(&vip.to_string(), message);
+            reject("is one of node.snat.addresses; a VIP needs an address of its own");
+        }
+        if let Some(instance) = instances.get(vip) {
+            reject(&format!("is the address of instance {instance}"));
         }
         if vip.is_loopback() && model.node.datapath != DatapathMode::Proxy {
-            blame(field, *vip).reject_part(&vip.to_string(), LOOPBACK);
+            reject(LOOPBACK);
         }
     }
 }
