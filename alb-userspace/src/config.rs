@@ -7,6 +7,7 @@ mod certificate;
 mod cipher;
 mod cursor;
 mod diagnostic;
+mod files;
 mod format;
 mod group;
 mod header;

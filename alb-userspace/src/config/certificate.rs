@@ -1,16 +1,10 @@
 //! Certificates and keys: found, readable, PEM. What is inside is the TLS library's business.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use super::{
-    cursor::{Field, Object},
-    format,
-    scope::Scope,
-};
+use super::{cursor::Object, files, format, scope::Scope};
 use crate::model::{Certificate, PrivateKey};
 
-/// Largest PEM file that is read, bytes.
-const MAX_FILE: u64 = 1 << 20;
 const KEY_FILE: &str = "keyFile";
 
 pub(super) fn read(object: &Object<'_>, certificates: &Scope) -> Option<Certificate> {
@@ -46,9 +40,9 @@ fn pem(
         }
         (None, Some(field)) => {
             let path = field.file()?;
-            let text = contents(&field, &path)?;
+            let text = files::read(&field, &path)?;
             if file == KEY_FILE {
-                format::warn_if_readable(&field, &path);
+                files::warn_if_readable(&field, &path);
             }
             (field, Pem { text, file: Some(path) })
         }
@@ -66,22 +60,6 @@ fn pem(
         return None;
     }
     Some(pem)
-}
-
-fn contents(field: &Field<'_>, path: &PathBuf) -> Option<String> {
-    let read = fs::metadata(path).and_then(|meta| {
-        if meta.len() > MAX_FILE {
-            return Err(std::io::Error::other(format!("is larger than {MAX_FILE} bytes")));
-        }
-        fs::read_to_string(path)
-    });
-    match read {
-        Ok(text) => Some(text),
-        Err(error) => {
-            field.reject(format!("cannot be read: {error}"));
-            None
-        }
-    }
 }
 
 fn is_chain(text: &str) -> Option<&'static str> {

@@ -1,11 +1,6 @@
 //! How names, addresses, domains and paths look: readers that several kinds of object share.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -195,12 +190,4 @@ pub(super) fn domain(field: &Field<'_>, suffix_star: bool) -> Option<String> {
         return None;
     }
     Some(text.to_ascii_lowercase())
-}
-
-/// Warns of a file with a secret that every user of the host may read.
-pub(super) fn warn_if_readable(field: &Field<'_>, path: &Path) {
-    let mode = fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
-    if mode & 0o004 != 0 {
-        field.warn("every user of this host can read the file; chmod o-r would keep the secret");
-    }
 }

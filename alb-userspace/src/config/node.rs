@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     cursor::{Field, Object, Range},
-    format,
+    files, format,
 };
 use crate::model::{
     AccessKey, AccessLog, Api, ApiTls, DatapathMode, LogFormat, Node, PortRange, Quotas, Snat,
@@ -292,28 +292,13 @@ fn listen(field: &Field<'_>) -> Option<SocketAddr> {
 }
 
 fn api_tls(object: &Object<'_>) -> Option<ApiTls> {
-    let cert_file = object.need("certFile").and_then(|field| existing_file(&field));
+    let cert_file = object.need("certFile").and_then(|field| files::existing(&field));
     let key_file = object.need("keyFile").and_then(|field| {
-        let path = existing_file(&field)?;
-        format::warn_if_readable(&field, &path);
+        let path = files::existing(&field)?;
+        files::warn_if_readable(&field, &path);
         Some(path)
     });
     Some(ApiTls { cert_file: cert_file?, key_file: key_file? })
-}
-
-fn existing_file(field: &Field<'_>) -> Option<PathBuf> {
-    let path = field.file()?;
-    match fs::metadata(&path) {
-        Ok(meta) if meta.is_file() => Some(path),
-        Ok(_) => {
-            field.reject("is not a file");
-            None
-        }
-        Err(error) => {
-            field.reject(format!("cannot be read: {error}"));
-            None
-        }
-    }
 }
 
 fn access_key(object: &Object<'_>) -> Option<AccessKey> {
@@ -345,16 +330,9 @@ fn access_key(object: &Object<'_>) -> Option<AccessKey> {
 
 fn secret_file(field: &Field<'_>) -> Option<String> {
     let path = field.file()?;
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            format::warn_if_readable(field, &path);
-            secret(field, text.trim())
-        }
-        Err(error) => {
-            field.reject(format!("cannot be read: {error}"));
-            None
-        }
-    }
+    let text = files::read(field, &path)?;
+    files::warn_if_readable(field, &path);
+    secret(field, text.trim())
 }
 
 fn secret(field: &Field<'_>, text: &str) -> Option<String> {

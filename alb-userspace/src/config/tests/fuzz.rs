@@ -1,6 +1,9 @@
 //! Whatever the text, parsing ends without a panic: it loads, or it gives located errors.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use proptest::prelude::*;
 
@@ -8,7 +11,7 @@ use crate::config::{Diagnostic, parse};
 
 /// Parses and checks what every outcome has in common.
 fn survive(text: &str) {
-    match parse(text, Path::new("/nowhere")) {
+    match parse(text, &examples()) {
         Ok(loaded) => {
             for diagnostic in loaded.unserved() {
                 assert!(diagnostic.line > 0, "{diagnostic}");
@@ -26,9 +29,12 @@ fn survive(text: &str) {
     }
 }
 
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
 fn full() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/full.yaml");
-    fs::read_to_string(path).unwrap()
+    fs::read_to_string(examples().join("full.yaml")).unwrap()
 }
 
 /// What turns one valid document into many nearly valid ones.
