@@ -3,6 +3,7 @@
 mod lab;
 mod setting;
 
+mod doctor;
 mod malformed;
 mod neighbour;
 mod net;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it stands")]
 
-mod lab;
+pub(crate) mod pair;
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use std::{
 use alb_userspace::net::{
     Netlink, NextHop, NextHopTable, NextHops, Vip, VipKeeper, VipStatus, arp,
 };
-use lab::Lab;
+use pair::Pair;
 
 const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -53,8 +53,8 @@ fn mac(table: &NextHopTable, address: &str) -> Option<[u8; 6]> {
 
 #[test]
 fn interfaces_are_those_of_the_namespace() {
-    let lab = Lab::new();
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.on_near(async || {
         let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
         let names: Vec<_> = interfaces.0.iter().map(|i| i.name.as_str()).collect();
         assert_eq!(names, ["lo", "near"]);
@@ -68,10 +68,10 @@ fn interfaces_are_those_of_the_namespace() {
 
 #[test]
 fn vips_come_and_go_and_foreign_addresses_stay() {
-    let lab = Lab::new();
-    lab.near(&["ip", "address", "add", "198.18.1.20/32", "dev", "near"]);
-    lab.near(&["ip", "address", "add", "198.18.1.30/32", "dev", "lo"]);
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.near.ip("address add 198.18.1.20/32 dev near");
+    pair.near.ip("address add 198.18.1.30/32 dev lo");
+    pair.on_near(async || {
         let netlink = Netlink::open().unwrap();
         let near = netlink.interfaces().await.unwrap().named("near").unwrap().index;
         let vip = |address| Vip { interface: near, address: ip(address) };
@@ -81,7 +81,7 @@ fn vips_come_and_go_and_foreign_addresses_stay() {
         let changes = netlink.sync_vips(&ours, &wanted).await.unwrap();
         assert_eq!(changes.added, [vip("198.18.1.10"), vip("2001:db8::10")]);
         assert_eq!(changes.foreign, [vip("198.18.1.20")]);
-        let shown = lab.near(&["ip", "address", "show", "dev", "near"]);
+        let shown = pair.near.ip("address show dev near");
         assert!(shown.contains("198.18.1.10/32 scope global noprefixroute near"), "{shown}");
         assert!(shown.contains("2001:db8::10/128 scope global nodad noprefixroute"), "{shown}");
 
@@ -98,7 +98,7 @@ fn vips_come_and_go_and_foreign_addresses_stay() {
         assert_eq!(later.sync_vips(&other, &all(&[])).await.unwrap().removed, []);
         let changes = later.sync_vips(&ours, &all(&[])).await.unwrap();
         assert_eq!(changes.removed, [vip("198.18.1.11")]);
-        let shown = lab.near(&["ip", "address", "show"]);
+        let shown = pair.near.ip("address show");
         for kept in ["198.18.1.1/24", "198.18.1.20/32", "198.18.1.30/32"] {
             assert!(shown.contains(kept), "{kept} in {shown}");
         }
@@ -107,14 +107,13 @@ fn vips_come_and_go_and_foreign_addresses_stay() {
 
 #[test]
 fn vips_are_kept_unless_another_host_has_them() {
-    let lab = Lab::new();
-    lab.far(&["ip", "address", "add", "198.18.1.11/32", "dev", "far"]);
-    let entry = ["ip", "neighbour", "add", "198.18.1.10", "lladdr", "02:00:00:00:00:99"];
-    lab.far(&[&entry[..], &["nud", "stale", "dev", "far"]].concat());
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.far.ip("address add 198.18.1.11/32 dev far");
+    pair.far.ip("neighbour add 198.18.1.10 lladdr 02:00:00:00:00:99 nud stale dev far");
+    pair.on_near(async || {
         let keeper = VipKeeper::spawn().unwrap();
         let want = |addresses: &[&str]| keeper.want(vec!["near".into()], set(addresses));
-        let has = |address: &str| lab.near(&["ip", "address"]).contains(&format!("{address}/32"));
+        let has = |address: &str| pair.near.ip("address").contains(&format!("{address}/32"));
         let until = async |is: fn(&Arc<VipStatus>) -> bool| {
             let mut status = keeper.subscribe();
             let found = tokio::time::timeout(Duration::from_secs(5), status.wait_for(is)).await;
@@ -126,15 +125,15 @@ fn vips_are_kept_unless_another_host_has_them() {
         assert_eq!(status.on.keys().copied().collect::<BTreeSet<_>>(), set(&["198.18.1.10"]));
         assert_eq!(status.conflicts.get(&ip("198.18.1.11")), Some(&FAR));
         assert!(has("198.18.1.10") && !has("198.18.1.11"));
-        let cache = || lab.far(&["ip", "neighbour", "show", "198.18.1.10"]);
+        let cache = || pair.far.ip("neighbour show 198.18.1.10");
         eventually(|| cache().contains("02:00:00:00:00:01")).await;
 
-        lab.far(&["ip", "address", "delete", "198.18.1.11/32", "dev", "far"]);
+        pair.far.ip("address delete 198.18.1.11/32 dev far");
         until(|status| status.conflicts.is_empty()).await;
         assert!(has("198.18.1.11"));
 
         // Taken off by hand, it is put back.
-        lab.near(&["ip", "address", "delete", "198.18.1.10/32", "dev", "near"]);
+        pair.near.ip("address delete 198.18.1.10/32 dev near");
         eventually(|| has("198.18.1.10")).await;
 
         want(&["198.18.1.11"]);
@@ -146,22 +145,21 @@ fn vips_are_kept_unless_another_host_has_them() {
 
 #[test]
 fn an_announcement_moves_an_address_in_the_caches_of_others() {
-    let lab = Lab::new();
-    let entry = ["ip", "neighbour", "add", "198.18.1.10", "lladdr", "02:00:00:00:00:99"];
-    lab.far(&[&entry[..], &["nud", "stale", "dev", "far"]].concat());
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.far.ip("neighbour add 198.18.1.10 lladdr 02:00:00:00:00:99 nud stale dev far");
+    pair.on_near(async || {
         let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
         let near = interfaces.named("near").unwrap();
         arp::announce(near, &[ip("198.18.1.10"), ip("2001:db8::10")]).await.unwrap();
     });
-    let cache = lab.far(&["ip", "neighbour", "show", "198.18.1.10"]);
+    let cache = pair.far.ip("neighbour show 198.18.1.10");
     assert!(cache.contains("02:00:00:00:00:01"), "{cache}");
 }
 
 #[test]
 fn an_address_in_use_is_found_with_its_holder() {
-    let lab = Lab::new();
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.on_near(async || {
         let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
         let near = interfaces.named("near").unwrap();
         let asked = async |last| {
@@ -177,9 +175,9 @@ fn an_address_in_use_is_found_with_its_holder() {
 
 #[test]
 fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
-    let lab = Lab::new();
-    lab.near(&["ip", "route", "add", "198.19.0.0/16", "via", "198.18.1.2"]);
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.near.ip("route add 198.19.0.0/16 via 198.18.1.2");
+    pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
         hops.want(set(&["198.18.1.2", "198.19.5.5", "198.18.1.1"]));
         let missing = hops.resolved(Duration::from_secs(2)).await;
@@ -191,10 +189,10 @@ fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
         assert_eq!(table.hops[&ip("198.18.1.2")], direct);
         let routed = NextHop { gateway: Some(ip("198.18.1.2")), ..direct };
         assert_eq!(table.hops[&ip("198.19.5.5")], routed);
-        let shown = lab.near(&["ip", "neighbour", "show"]);
+        let shown = pair.near.ip("neighbour show");
         assert!(shown.contains("managed"), "kept by the kernel too: {shown}");
 
-        lab.near(&["ip", "route", "delete", "198.19.0.0/16"]);
+        pair.near.ip("route delete 198.19.0.0/16");
         let after = until(&hops, |table| !table.hops.contains_key(&ip("198.19.5.5"))).await;
         assert!(after.route_generation > table.route_generation);
     });
@@ -202,14 +200,14 @@ fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
 
 #[test]
 fn a_mac_that_is_announced_is_published_at_once() {
-    let lab = Lab::new();
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
         hops.want(set(&["198.18.1.2"]));
         let before = until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
-        lab.far(&["sysctl", "-qw", "net.ipv4.conf.far.arp_notify=1"]);
+        pair.far.sysctl("ipv4/conf/far/arp_notify", "1");
         let told = Instant::now();
-        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        pair.far.ip("link set far address 02:00:00:00:00:03");
         let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = told.elapsed();
         assert!(took < Duration::from_millis(100), "published after {took:?}");
@@ -219,13 +217,13 @@ fn a_mac_that_is_announced_is_published_at_once() {
 
 #[test]
 fn a_mac_that_changes_without_a_word_heals() {
-    let lab = Lab::new();
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
         hops.want(set(&["198.18.1.2"]));
         let before = until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
         let changed = Instant::now();
-        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        pair.far.ip("link set far address 02:00:00:00:00:03");
         let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = changed.elapsed();
         assert!(took < Duration::from_secs(7), "healed after {took:?}");
@@ -235,16 +233,16 @@ fn a_mac_that_changes_without_a_word_heals() {
 
 #[test]
 fn a_link_that_returns_is_resolved_again() {
-    let lab = Lab::new();
-    lab.on_near(async || {
+    let pair = Pair::new();
+    pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
         hops.want(set(&["198.18.1.2"]));
         until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
-        lab.near(&["ip", "link", "set", "near", "down"]);
+        pair.near.ip("link set near down");
         until(&hops, |table| table.hops.is_empty()).await;
-        lab.far(&["ip", "link", "set", "far", "address", "02:00:00:00:00:03"]);
+        pair.far.ip("link set far address 02:00:00:00:00:03");
         let returned = Instant::now();
-        lab.near(&["ip", "link", "set", "near", "up"]);
+        pair.near.ip("link set near up");
         until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = returned.elapsed();
         assert!(took < Duration::from_secs(4), "resolved after {took:?}");
