@@ -3,6 +3,7 @@
 
 mod backend;
 mod balancer;
+mod capacity;
 mod certificate;
 mod cipher;
 mod cursor;
@@ -202,6 +203,7 @@ fn document(object: &Object<'_>) -> Option<Model> {
         .collect();
     vips::assign(&mut drafts, &model, &top);
     model.load_balancers = drafts.into_iter().map(|(_, balancer)| balancer).collect();
+    capacity::check(object.whole(), &model);
     node.map(|_| model)
 }
 

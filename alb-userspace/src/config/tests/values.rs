@@ -217,6 +217,52 @@ fn a_listener_without_targets_is_a_warning() {
     assert_eq!(warning.path, "loadBalancers[0].listeners[0].backend");
 }
 
+/// What comes of a file with this many load balancers, each with listeners and targets.
+fn sized(balancers: usize, listeners: usize, targets: usize) -> String {
+    let listeners: Vec<_> = (1..=listeners)
+        .map(|port| format!("{{ name: l{port}, protocol: Tcp, port: {port}, backend: b }}"))
+        .collect();
+    let listeners = listeners.join(", ");
+    let targets: Vec<_> = (0..targets)
+        .map(|index| format!("{{ ipAddress: 198.19.{}.{} }}", index / 250, index % 250 + 1))
+        .collect();
+    let targets = targets.join(", ");
+    let balancers: Vec<_> = (0..balancers)
+        .map(|index| {
+            format!(
+                "  - {{ name: a{index}, subnet: s, \
+                 targetGroups: [{{ name: g, type: ip, targets: [{targets}] }}], \
+                 backends: [{{ name: b, protocol: Tcp, port: 80, targetGroup: g }}], \
+                 listeners: [{listeners}] }}\n"
+            )
+        })
+        .collect();
+    let balancers = balancers.concat();
+    let text = format!(
+        "{NODE}subnets: [{{ name: s, addressPrefix: 198.18.0.0/16 }}]\nloadBalancers:\n{balancers}"
+    );
+    parse(&text, Path::new("/")).map_or_else(|errors| errors.to_string(), |_| "fits".to_owned())
+}
+
+#[test]
+fn what_the_packet_path_cannot_hold_is_refused() {
+    let most = "the packet path holds";
+    assert_eq!(sized(1, 16_384, 1), "fits");
+    assert_eq!(
+        sized(1, 16_385, 1),
+        format!(
+            "alb.yaml:4:3: loadBalancers: 16385 Tcp listeners, counted once per VIP, {most} 16384"
+        )
+    );
+    assert_eq!(sized(2, 32, 2048), "fits");
+    assert_eq!(
+        sized(2, 32, 2049),
+        format!(
+            "alb.yaml:4:3: loadBalancers: 131136 targets, counted once per Tcp listener, {most} 131072"
+        )
+    );
+}
+
 #[test]
 fn files_that_cannot_be_read_are_errors_too() {
     let dir = tempfile::tempdir().unwrap();
