@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use alb_tests::{
     client::{Conversation, bulk, connect, http_get, who},
-    foreign,
     netns::must,
+    program,
     server::Nginx,
     topology::{Arms, Lab, Shape},
     wire::{self, Syn, Wire},
@@ -51,9 +51,9 @@ fn a_foreign_program_passes_what_comes() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let servers = servers(&lab);
     let balancer = &lab.balancer.namespace;
-    assert_eq!(foreign::attached(balancer, "eth1"), None);
-    foreign::attach(balancer, "eth1");
-    assert!(foreign::attached(balancer, "eth1").is_some());
+    assert_eq!(program::attached(balancer, "eth1"), None);
+    program::attach_pass(balancer, "eth1");
+    assert!(program::attached(balancer, "eth1").is_some());
     let mut talk = Conversation::open(balancer, servers[0].address()).expect("a connection");
     talk.exchange(b"through the program").expect("an echo");
 }

@@ -5,7 +5,7 @@ use std::{fs, net::Ipv4Addr, process::Output, time::Duration};
 use alb_tests::{
     client::tally,
     daemon::{Instance, Node},
-    foreign,
+    program,
     topology::{Lab, Shape, VIP},
     wait,
 };
@@ -57,18 +57,17 @@ fn a_missing_interface_is_named() {
 fn another_program_on_the_interface_is_left_alone() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let balancer = &lab.balancer.namespace;
-    foreign::attach(balancer, "eth0");
-    let before = foreign::attached(balancer, "eth0");
+    program::attach_pass(balancer, "eth0");
+    let before = program::attached(balancer, "eth0");
     assert!(before.is_some());
     refused(&lab, Node::xdp(lab.interfaces()), &["eth0", "another"]);
-    assert_eq!(foreign::attached(balancer, "eth0"), before);
+    assert_eq!(program::attached(balancer, "eth0"), before);
 }
 
 #[test]
 fn a_listener_that_cannot_be_served_yet_is_named() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let body = Service::of(&lab).body().replace("protocol: Tcp", "protocol: Http");
-    let body = body.replace("healthCheck: { protocol: Http", "healthCheck: { protocol: Tcp");
     let instance = Instance::new(&lab.balancer.namespace, Node::xdp(lab.interfaces()), &body);
     ends_with(&instance, &["tcp", "http"]);
 }

@@ -6,8 +6,8 @@
 
 pub mod client;
 pub mod daemon;
-pub mod foreign;
 pub mod netns;
+pub mod program;
 pub mod server;
 pub mod topology;
 pub mod wait;

@@ -2,12 +2,12 @@
 //! namespace of their own.
 //!
 //! The balancer's devices run XDP, which decides how everything around them must be set:
-//! a frame it redirects reaches a veth only if the peer polls (GRO on), and a checksum that the
-//! sender left to the device is lost (TX checksums off at both TCP endpoints).
+//! a frame it sends reaches the peer only if that polls, and a checksum that the sender left to the
+//! device is lost (TX checksums off at both TCP endpoints).
 
 use std::net::Ipv4Addr;
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, program};
 
 /// Address clients connect to; not assigned by the lab.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
@@ -157,7 +157,10 @@ fn connect(
     host.ip(&format!("address add {address} dev {device}"));
 }
 
-/// Makes the peer of an XDP device poll, without which redirected frames vanish.
+/// Makes the peer of an XDP device poll. Frames that are redirected to the device vanish unless
+/// its peer has GRO on or a program; frames that are sent back (`XDP_TX`) wait for ever unless it
+/// has a program (`veth_xdp_flush` asks for one, `veth_xdp_xmit` does not; Linux 6.18).
 fn poll(switch: &Namespace, port: &str) {
     switch.ethtool(&format!("-K {port} gro on"));
+    program::attach_pass(switch, port);
 }

@@ -1,4 +1,5 @@
-//! A packet program of somebody else's on an interface: two instructions that pass everything.
+//! A packet program of two instructions that passes everything: what the peer of an XDP device needs
+//! on a veth, and a program of somebody else's where none should be replaced.
 
 use std::{
     fs, io,
@@ -37,9 +38,9 @@ struct ObjPin {
 }
 
 /// Attaches the program in native mode; it stays until the interface goes.
-pub fn attach(namespace: &Namespace, device: &str) {
+pub fn attach_pass(namespace: &Namespace, device: &str) {
     let program = load().expect("loading two instructions");
-    let path = PathBuf::from(BPFFS).join(format!("{PIN_PREFIX}{}-foreign", std::process::id()));
+    let path = PathBuf::from(BPFFS).join(format!("{PIN_PREFIX}{}-pass", std::process::id()));
     drop(fs::remove_file(&path));
     pin(&program, &path).expect("pinning a program; is bpffs mounted?");
     namespace.ip(&format!("link set dev {device} xdpdrv pinned {}", path.display()));
