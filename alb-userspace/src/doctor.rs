@@ -67,6 +67,6 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = host::examine(facts);
     findings.extend(interface::examine(facts));
     findings.extend(ports::examine(&facts.ports, facts.planned.snat));
-    findings.extend(target::examine(&facts.targets));
+    findings.extend(target::examine(&facts.targets, facts.neighbour_limit));
     findings
 }

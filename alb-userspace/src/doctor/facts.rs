@@ -28,6 +28,9 @@ pub struct Facts {
     pub ports: Ports,
     /// Targets named in the file.
     pub targets: Vec<TargetFacts>,
+    /// `net.ipv4.neigh.default.gc_thresh3`, neighbours the kernel keeps at most; `None` where
+    /// it cannot be seen (other network namespaces).
+    pub neighbour_limit: Option<usize>,
 }
 
 /// What `alb run` would use: from the file, else the defaults.

@@ -50,6 +50,8 @@ pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
         interfaces: interfaces.0.into_iter().filter(|i| i.name != "lo").map(interface).collect(),
         ports: ports(),
         targets,
+        neighbour_limit: read("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+            .and_then(|text| text.trim().parse().ok()),
     })
 }
 

@@ -7,7 +7,7 @@ use super::{Finding, Reach, TargetFacts};
 /// Names so many addresses at most in one sentence.
 const NAMED: usize = 5;
 
-pub(super) fn examine(targets: &[TargetFacts]) -> Vec<Finding> {
+pub(super) fn examine(targets: &[TargetFacts], limit: Option<usize>) -> Vec<Finding> {
     if targets.is_empty() {
         return vec![];
     }
@@ -35,12 +35,31 @@ pub(super) fn examine(targets: &[TargetFacts]) -> Vec<Finding> {
              (ip route get ADDRESS)",
         ));
     }
+    findings.extend(limit.and_then(|limit| crowded(targets, limit)));
     let answering = of(|reach| matches!(reach, Reach::Neighbour { mac: Some(_), .. })).len();
     if answering > 0 {
         let all = targets.len();
         findings.push(Finding::ok("targets", format!("{answering} of {all} have a next hop")));
     }
     findings
+}
+
+/// Half of what the kernel keeps is left to clients on the link and everyone else.
+fn crowded(targets: &[TargetFacts], limit: usize) -> Option<Finding> {
+    let hop = |target: &TargetFacts| match target.reach {
+        Reach::Neighbour { address, mac: _ } => Some(address),
+        Reach::NoRoute => None,
+    };
+    let hops = targets.iter().filter_map(hop).collect::<BTreeSet<_>>().len();
+    (hops > limit / 2).then(|| {
+        Finding::warn(
+            "targets",
+            format!("{hops} neighbours, and the kernel keeps {limit} at most"),
+            "when its table is full it forgets some, and what is sent to them is lost until \
+             they are found again",
+            &format!("sysctl -w net.ipv4.neigh.default.gc_thresh3={}", hops.saturating_mul(4)),
+        )
+    })
 }
 
 fn list(addresses: &BTreeSet<IpAddr>) -> String {
@@ -61,7 +80,8 @@ mod tests {
         let mut targets: Vec<_> = (1..=7).map(|last| target(last, by(None))).collect();
         targets.push(target(8, Reach::NoRoute));
         targets.push(target(9, by(Some([2, 0, 0, 0, 0, 1]))));
-        let found: Vec<_> = examine(&targets).into_iter().map(|finding| finding.found).collect();
+        let found: Vec<_> =
+            examine(&targets, None).into_iter().map(|finding| finding.found).collect();
         assert_eq!(
             found,
             [
@@ -71,6 +91,18 @@ mod tests {
                 "1 of 9 have a next hop",
             ]
         );
-        assert_eq!(examine(&[]), []);
+        assert_eq!(examine(&[], Some(0)), []);
+    }
+
+    #[test]
+    fn a_crowded_link_is_named() {
+        let target = |last: u8| {
+            let address = [198, 18, 1, last].into();
+            TargetFacts { address, reach: Reach::Neighbour { address, mac: Some([2; 6]) } }
+        };
+        let targets: Vec<_> = (0..100).map(target).collect();
+        let found = |limit| examine(&targets, Some(limit)).remove(0).found;
+        assert_eq!(found(1024), "100 of 100 have a next hop");
+        assert_eq!(found(128), "100 neighbours, and the kernel keeps 128 at most");
     }
 }

@@ -81,8 +81,8 @@ impl Netlink {
     }
 
     /// Has the kernel resolve a neighbour, by broadcast if it has no MAC, and keep it
-    /// resolved: managed entries (Linux 5.16) are never collected and are asked again when
-    /// they fail, also while this program does not run.
+    /// resolved: a managed entry (Linux 5.16) is asked for again every five seconds when it
+    /// fails, also while this program does not run.
     pub(super) async fn resolve(&self, neighbour: Neighbour) -> Result<(), Error> {
         let managed = Some(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         self.set_neighbour(neighbour, NeighbourState::None, managed).await

@@ -46,6 +46,7 @@ fn facts(interface: InterfaceFacts) -> Facts {
         interfaces: vec![interface],
         ports: Ports { ephemeral: None, reserved: vec![], listening: [].into() },
         targets: vec![],
+        neighbour_limit: None,
     }
 }
 
