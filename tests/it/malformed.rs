@@ -16,9 +16,13 @@ type Spoil = fn(&mut Vec<u8>);
 
 /// Never seen by a target, and counted under this reason. The Ethernet header is 14 bytes long,
 /// the IP header 20, the TCP header 24.
-const DROPPED: [(&str, &str, Spoil); 14] = [
+const DROPPED: [(&str, &str, Spoil); 15] = [
     ("ends within the IP header", "truncated", |frame| frame.truncate(14 + 12)),
-    ("ends within the TCP header", "truncated", |frame| frame.truncate(14 + 20 + 8)),
+    ("ends within the TCP header", "truncated", |frame| {
+        frame[17] = 28;
+        frame.truncate(14 + 28);
+    }),
+    ("total length beyond a cut frame", "bad_ip_header", |frame| frame.truncate(14 + 28)),
     ("IP header of 16 bytes", "bad_ip_header", |frame| frame[14] = 0x44),
     ("IP version 6", "bad_ip_header", |frame| frame[14] = 0x65),
     ("total length below the header's", "bad_ip_header", |frame| frame[16..18].fill(0)),

@@ -5,7 +5,7 @@
 //! a frame it sends reaches the peer only if that polls, and a checksum that the sender left to the
 //! device is lost (TX checksums off at both TCP endpoints).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
 use crate::{netns::Namespace, program};
 
@@ -15,6 +15,9 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 pub const BALANCER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The client's first address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 100);
+
+/// Where the kernel has it, bridged IP packets go through netfilter.
+const BRIDGE_NETFILTER: &str = "bridge/bridge-nf-call-iptables";
 
 /// How the balancer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,10 @@ impl Lab {
     /// Makes the namespaces, links and addresses.
     pub fn new(shape: Shape) -> Self {
         let switch = Namespace::new("switch");
+        // A switch does not look into IP: it neither drops odd packets nor puts fragments together.
+        if Path::new("/proc/sys/net").join(BRIDGE_NETFILTER).exists() {
+            switch.sysctl(BRIDGE_NETFILTER, "0");
+        }
         for bridge in ["front", "back"] {
             switch.ip(&format!("link add {bridge} type bridge"));
             switch.ip(&format!("link set {bridge} up"));
