@@ -3,7 +3,8 @@
 use std::{num::NonZeroU16, time::Duration};
 
 use super::{
-    cursor::{Field, Object, Range},
+    balancer::Place,
+    cursor::{Field, Object, Range, enumerate},
     format, health,
     scope::Scope,
     target::WEIGHT,
@@ -48,6 +49,8 @@ pub(super) struct Scopes<'s> {
     pub(super) backends: &'s Scope,
     pub(super) target_groups: &'s Scope,
     pub(super) availability_groups: &'s Scope,
+    /// Where the load balancer stands.
+    pub(super) place: &'s Place<'s>,
 }
 
 pub(super) fn read(object: &Object<'_>, scopes: &Scopes<'_>) -> Option<Backend> {
@@ -136,14 +139,34 @@ fn source(object: &Object<'_>, scopes: &Scopes<'_>) -> Option<TargetSource> {
     match (group, members) {
         (None, None) => Some(TargetSource::None),
         (Some(group), None) => scopes.target_groups.resolve(&group).map(TargetSource::Group),
-        (None, Some(members)) => scopes
-            .availability_groups
-            .resolve(&members)
-            .map(|id| TargetSource::AvailabilityGroup { id, default_weight }),
+        (None, Some(members)) => {
+            let id = scopes.availability_groups.resolve(&members)?;
+            members_are_near(&members, &id, scopes.place);
+            Some(TargetSource::AvailabilityGroup { id, default_weight })
+        }
         (Some(_), Some(members)) => {
             members.reject("give either `targetGroup` or `availabilityGroup`");
             None
         }
+    }
+}
+
+/// Members share vpc and zones with the load balancer, as instances do.
+fn members_are_near(field: &Field<'_>, id: &str, place: &Place<'_>) {
+    let Some(group) = place.top.availability_groups.get(id) else { return };
+    let template = place.top.instance_templates.get(group.instance_template.as_str());
+    if let (Some(template), Some(subnet)) = (template, place.subnet)
+        && template.vpc != subnet.vpc
+    {
+        field.reject("the instances of the group are in another vpc than the load balancer");
+    }
+    let far = group.azs.iter().find(|zone| !place.azs.contains(zone));
+    if let Some(far) = far.filter(|_| !place.azs.is_empty()) {
+        let azs: Vec<_> = place.azs.iter().map(String::as_str).collect();
+        field.reject(format!(
+            "the group has instances in zone {far}, the load balancer is in {}",
+            enumerate(&azs)
+        ));
     }
 }
 

@@ -11,7 +11,10 @@ use super::{
     scope::Scope,
     security, target, url_map,
 };
-use crate::model::{ElasticIp, Instance, LoadBalancer, Model, SecurityGroup, Subnet, Tag};
+use crate::model::{
+    AvailabilityGroup, ElasticIp, Instance, InstanceTemplate, LoadBalancer, Model, SecurityGroup,
+    Subnet, Tag,
+};
 
 const AZS: usize = 2;
 const TAG_CHARS: usize = 256;
@@ -44,16 +47,21 @@ pub(super) struct Top<'m> {
     pub(super) elastic_ips: BTreeMap<&'m str, &'m ElasticIp>,
     pub(super) instances: BTreeMap<&'m str, &'m Instance>,
     pub(super) security_groups: BTreeMap<&'m str, &'m SecurityGroup>,
+    pub(super) availability_groups: BTreeMap<&'m str, &'m AvailabilityGroup>,
+    pub(super) instance_templates: BTreeMap<&'m str, &'m InstanceTemplate>,
 }
 
 impl<'m> Top<'m> {
     pub(super) fn of(model: &'m Model) -> Self {
         let Model { subnets, elastic_ips, instances, security_groups, .. } = model;
+        let Model { availability_groups, instance_templates, .. } = model;
         Self {
             subnets: subnets.iter().map(|subnet| (&*subnet.id, subnet)).collect(),
             elastic_ips: elastic_ips.iter().map(|elastic| (&*elastic.id, elastic)).collect(),
             instances: instances.iter().map(|instance| (&*instance.id, instance)).collect(),
             security_groups: security_groups.iter().map(|group| (&*group.id, group)).collect(),
+            availability_groups: availability_groups.iter().map(|ag| (&*ag.id, ag)).collect(),
+            instance_templates: instance_templates.iter().map(|t| (&*t.id, t)).collect(),
         }
     }
 }
@@ -93,6 +101,7 @@ pub(super) fn read(
         backends: &backends,
         target_groups: &target_groups,
         availability_groups: scopes.availability_groups,
+        place: &place,
     };
     let backends_read = each(&backend_items, |object| backend::read(object, &backend_scopes));
     let map_scopes = url_map::Scopes { url_maps: &url_maps, backends: &backends, owner: &owner };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{balancer::Top, cursor::Field, network};
-use crate::model::{DatapathMode, LoadBalancer, Model, Subnet};
+use crate::model::{DatapathMode, InstanceTemplate, LoadBalancer, Model, Subnet};
 
 /// How many IPv6 addresses are looked at for a free one; prefixes are larger than patience.
 const IPV6_TRIES: u128 = 65_536;
@@ -18,6 +18,7 @@ pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model, to
     vips_are_served_once(drafts);
     let mut taken = taken(drafts, model);
     let mut given: BTreeMap<&str, IpAddr> = BTreeMap::new();
+    let mut full: BTreeSet<&str> = BTreeSet::new();
     for (field, balancer) in drafts.iter_mut() {
         let named =
             ["privateIpAddress", "ipv6Address"].iter().any(|key| field.glance(key).is_some());
@@ -25,15 +26,16 @@ pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model, to
         if let (false, Some(subnet)) = (named, subnet) {
             // Everything below the last address that was given is taken.
             let from = given.get(subnet.id.as_str()).copied();
-            match lowest_free(subnet, &taken, from) {
-                Some(address) => {
-                    taken.insert(address);
-                    given.insert(&subnet.id, address);
-                    balancer.vips.insert(0, address);
-                }
-                None => {
-                    field.complain(format!("subnet {} has no free address for a VIP", subnet.name));
-                }
+            let address = (!full.contains(subnet.id.as_str()))
+                .then(|| lowest_free(subnet, &taken, &model.instance_templates, from))
+                .flatten();
+            if let Some(address) = address {
+                taken.insert(address);
+                given.insert(&subnet.id, address);
+                balancer.vips.insert(0, address);
+            } else {
+                full.insert(subnet.id.as_str());
+                field.complain(format!("subnet {} has no free address for a VIP", subnet.name));
             }
         }
     }
@@ -101,8 +103,17 @@ fn taken(drafts: &[(Field<'_>, LoadBalancer)], model: &Model) -> BTreeSet<IpAddr
 }
 
 /// The lowest address of a subnet that nothing uses, not below `from`.
-fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>, from: Option<IpAddr>) -> Option<IpAddr> {
-    let free = |address: &IpAddr| !taken.contains(address) && !network::is_edge(subnet, *address);
+fn lowest_free(
+    subnet: &Subnet,
+    taken: &BTreeSet<IpAddr>,
+    templates: &[InstanceTemplate],
+    from: Option<IpAddr>,
+) -> Option<IpAddr> {
+    let free = |address: &IpAddr| {
+        !taken.contains(address)
+            && !network::is_edge(subnet, *address)
+            && !templates.iter().any(|template| lies_in(*address, template))
+    };
     if let Some(prefix) = subnet.prefix {
         let (first, last) = subnet.vip_range.unwrap_or((prefix.network(), prefix.broadcast()));
         let first = match from {
@@ -122,6 +133,13 @@ fn lowest_free(subnet: &Subnet, taken: &BTreeSet<IpAddr>, from: Option<IpAddr>) 
     (first..=last).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))).find(free)
 }
 
+fn lies_in(address: IpAddr, template: &InstanceTemplate) -> bool {
+    match address {
+        IpAddr::V4(address) => template.addresses.contains(&address),
+        IpAddr::V6(_) => false,
+    }
+}
+
 /// A VIP is an address of its own.
 fn check_vips(
     field: &Field<'_>,
@@ -137,6 +155,11 @@ fn check_vips(
         }
         if let Some(instance) = instances.get(vip) {
             reject(&format!("is the address of instance {instance}"));
+        }
+        for template in &model.instance_templates {
+            if lies_in(*vip, template) {
+                reject(&format!("lies in the addresses of instance template {}", template.name));
+            }
         }
         if vip.is_loopback() && model.node.datapath != DatapathMode::Proxy {
             reject(LOOPBACK);

@@ -151,6 +151,9 @@ fn vips_come_from_the_subnet() {
     let targets = "instances: [{ instanceId: i, privateIpAddress: 198.18.0.10 }]\n\
                    loadBalancers: [{ name: a, subnet: front, targetGroups: [{ name: g, type: ip, targets: [{ ipAddress: 198.18.0.11 }] }] }]";
     assert_eq!(vips(range, targets), ["198.18.0.12"]);
+    let members = "instanceTemplates: [{ name: t, driver: Command, addresses: 198.18.0.0/29, start: [a], stop: [b] }]\n\
+                   loadBalancers: [{ name: a, subnet: front }]";
+    assert_eq!(vips("addressPrefix: 198.18.0.0/24", members), ["198.18.0.8"]);
     let public = "elasticIps: [{ name: pub, elasticIpAddress: 198.18.9.1 }]\n\
                   loadBalancers: [{ name: a, subnet: front, elasticIp: pub }]";
     assert_eq!(vips(range, public), ["198.18.0.10", "198.18.9.1"]);
