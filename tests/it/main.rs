@@ -10,6 +10,7 @@ mod net;
 mod refusal;
 mod reload;
 mod restart;
+mod rows;
 mod selection;
 mod snat;
 mod transfer;

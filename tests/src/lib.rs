@@ -7,6 +7,7 @@
 pub mod client;
 pub mod daemon;
 pub mod netns;
+pub mod prog;
 pub mod program;
 pub mod server;
 pub mod topology;

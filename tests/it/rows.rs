@@ -1,0 +1,14 @@
+//! Ring 2: rows of packets through the packet path in the kernel. Every row compares the whole
+//! frame, and the counters that moved.
+
+mod world;
+
+mod closing;
+mod established;
+mod flow;
+mod limits;
+mod neighbours;
+mod opening;
+mod selecting;
+mod snat_ports;
+mod stateless;

@@ -1,0 +1,57 @@
+//! Half-open flows are bounded, and the oldest give way.
+
+use alb_common::{Reason, reason::Event};
+use alb_tests::prog::Sizes;
+
+use super::{
+    flow::Flow,
+    world::{World, dropped, passed, sent},
+};
+
+const RING: u16 = 4;
+
+#[test]
+fn the_oldest_half_open_flow_gives_way() {
+    let world = World::sized(Sizes { ring: RING.into(), ..Sizes::default() });
+    let established = Flow::to_one(11_000);
+    world.open(&established);
+    let flows: Vec<_> = (0..=RING).map(|n| Flow::to_one(12_000 + n)).collect();
+    for flow in &flows[..usize::from(RING)] {
+        // The first of these overwrites the established flow's place, and evicts nothing.
+        world.pass_on("SYN", flow.syn(), Reason::NewFlow);
+    }
+    world.pass_on("SYN again takes no place", flows[1].syn(), Reason::HandshakeForward);
+    assert_eq!(world.prog.active(0), 1 + u64::from(RING));
+
+    let (before, after) = flows[usize::from(RING)].syn();
+    let expected = sent(Reason::NewFlow, &after).with(Event::HalfOpenEvicted);
+    world.check("one too many", &before, &expected);
+    assert_eq!(world.prog.active(0), 1 + u64::from(RING));
+    let left = world.half_open();
+    assert_eq!(left.len(), 2 * usize::from(RING));
+    assert!(!left.contains_key(&flows[0].key()) && !left.contains_key(&flows[0].reverse_key()));
+    assert_eq!(world.flows().len(), 2);
+
+    let late = flows[0].syn_ack().0;
+    world.check("the SYN-ACK of none", &late, &passed(Reason::HostTraffic, &late.frame()));
+    world.pass_on("others go on", flows[1].syn_ack(), Reason::HandshakeReverse);
+    world.pass_on("and are promoted", flows[1].ack(), Reason::Promoted);
+}
+
+#[test]
+fn a_full_half_open_table_refuses() {
+    // An odd size too: then the client's entry finds no room, and the target's is taken back.
+    for half_open in [2, 3] {
+        let world = World::sized(Sizes { half_open, ..Sizes::default() });
+        let (first, second) = (Flow::to_one(12_000), Flow::to_one(12_001));
+        world.pass_on("SYN", first.syn(), Reason::NewFlow);
+        let syn = second.syn().0;
+        world.check("no room", &syn, &dropped(Reason::HalfOpenFull, &syn.frame()));
+        assert_eq!(world.half_open().len(), 2, "{half_open}");
+        assert_eq!(world.prog.active(0), 1);
+        assert_eq!(world.totals(0, 3).new_flows, 1);
+        world.pass_on("SYN-ACK", first.syn_ack(), Reason::HandshakeReverse);
+        world.pass_on("ACK", first.ack(), Reason::Promoted);
+        world.pass_on("room again", second.syn(), Reason::NewFlow);
+    }
+}

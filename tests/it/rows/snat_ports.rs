@@ -1,0 +1,232 @@
+//! The source address and port towards the target.
+
+use std::net::Ipv4Addr;
+
+use alb_common::{
+    Reason,
+    abi::map,
+    expiry, hash,
+    net::Be32,
+    reason::Event,
+    target::TargetEntry,
+    tcp::{FlowFlags, flag},
+};
+use alb_ebpf::builder::{Tcp, timestamp};
+use alb_tests::prog::now;
+
+use super::{
+    flow::{CLIENT_ISN, Flow},
+    world::{CLIENT, IDLE, PORT_COUNT, PORT_FIRST, SNAT, SNAT_TOO, World, reset, sent},
+};
+
+const STRIDE: u16 = 7;
+
+fn client(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, 4, host)
+}
+
+fn spread((addr, port): (Ipv4Addr, u16)) -> u32 {
+    hash::client(Be32(Be32::from(addr).0 ^ u32::from(port) << 16))
+}
+
+#[test]
+fn the_client_s_own_port_if_it_can_be() {
+    let world = World::new();
+    let last = PORT_FIRST + PORT_COUNT - 1;
+    for port in [PORT_FIRST, last] {
+        world.open(&Flow::to_one(port));
+    }
+    for port in [1, PORT_FIRST - 1, last + 1, 65_535] {
+        let slot = hash::slot(spread((CLIENT.0, port)), PORT_COUNT.into());
+        let snat = (SNAT, PORT_FIRST + u16::try_from(slot).expect("in range"));
+        world.open(&Flow { snat, ..Flow::to_one(port) });
+    }
+    assert_eq!(world.prog.active(0), 6);
+}
+
+#[test]
+fn taken_ports_are_passed_over() {
+    let world = World::new();
+    let last = PORT_FIRST + PORT_COUNT - 1;
+    // Half-open or established, a port is taken; behind the last comes the first.
+    for (host, port, snat) in [
+        (1, 12_000, 12_000),
+        (2, 12_000, 12_000 + STRIDE),
+        (3, 12_000, 12_000 + 2 * STRIDE),
+        (1, last, last),
+        (2, last, PORT_FIRST + STRIDE - 1),
+    ] {
+        let client = (client(host), port);
+        let flow = Flow { client, snat: (SNAT, snat), ..Flow::to_one(port) };
+        world.pass_on("SYN", flow.syn(), Reason::NewFlow);
+        if host == 1 {
+            world.pass_on("SYN-ACK", flow.syn_ack(), Reason::HandshakeReverse);
+            world.pass_on("ACK", flow.ack(), Reason::Promoted);
+        }
+    }
+    // Nothing is left of what was tried.
+    assert_eq!((world.half_open().len(), world.flows().len()), (6, 4));
+}
+
+#[test]
+fn addresses_are_used_in_turn() {
+    let mut world = World::new();
+    let mut target: TargetEntry = world.prog.get(map::TARGETS, 0);
+    target.snat_count = 2;
+    world.prog.set(map::TARGETS, 0, target);
+    let addresses = [SNAT, SNAT_TOO];
+    let [first, second] = [1, 2].map(|host| (client(host), 12_000));
+    let chosen = addresses[spread(first) as usize % 2];
+    let flow = Flow { client: first, snat: (chosen, 12_000), ..Flow::to_one(12_000) };
+    world.open(&flow);
+    // The same port on the other address, or the next port if it was the other's turn.
+    let own = addresses[spread(second) as usize % 2];
+    let other = addresses[(spread(second) as usize + 1) % 2];
+    let snat = if own == chosen { other } else { own };
+    world.open(&Flow { client: second, snat: (snat, 12_000), ..Flow::to_one(12_000) });
+    assert_eq!(world.flows().len(), 4);
+}
+
+#[test]
+fn exhaustion_is_a_rst() {
+    let mut world = World::new();
+    world.set(|settings| {
+        settings.port_count = 2;
+        settings.port_stride = 1;
+    });
+    let at = |host, snat| Flow {
+        client: (client(host), PORT_FIRST),
+        snat: (SNAT, snat),
+        ..Flow::to_one(PORT_FIRST)
+    };
+    world.open(&at(1, PORT_FIRST));
+    world.pass_on("the last port", at(2, PORT_FIRST + 1).syn(), Reason::NewFlow);
+    let syn = at(3, 0).syn().0;
+    world.check("none left", &syn, &reset(Reason::SnatExhausted, &syn));
+    assert_eq!((world.half_open().len(), world.flows().len()), (2, 2));
+    world.pass_on("others live", at(1, PORT_FIRST).later(flag::ACK, &[1]), Reason::FlowForward);
+
+    world.set(|settings| settings.port_count = 0);
+    let syn = at(4, 0).syn().0;
+    world.check("no range", &syn, &reset(Reason::SnatExhausted, &syn));
+}
+
+/// A second client's SYN whose own port the first client's flow has or had.
+struct Contest {
+    world: World,
+    first: Flow,
+    second: Flow,
+}
+
+impl Contest {
+    fn new(options: [Vec<u8>; 2]) -> Self {
+        let world = World::new();
+        let [first, second] = options.map(|options| Flow { options, ..Flow::to_one(12_000) });
+        let second = Flow { client: (client(1), 12_000), ..second };
+        world.open(&first);
+        Self { world, first, second }
+    }
+
+    fn syn(&self, sequence: u32, port: u16) -> (Tcp, Tcp) {
+        let second = Flow { snat: (SNAT, port), ..self.second.clone() };
+        second.forward(flag::SYN, sequence, 0, &[])
+    }
+
+    /// The port is kept from it.
+    #[track_caller]
+    fn kept(self, name: &str, sequence: u32) {
+        let packet = self.syn(sequence, 12_000 + STRIDE);
+        self.world.pass_on(name, packet, Reason::NewFlow);
+        assert_eq!(self.world.flows().len(), 2, "{name}");
+    }
+
+    /// It takes the port over.
+    #[track_caller]
+    fn taken(self, name: &str, sequence: u32) {
+        let (before, after) = self.syn(sequence, 12_000);
+        let expected = sent(Reason::NewFlow, &after).with(Event::PortReclaimed);
+        self.world.check(name, &before, &expected);
+        assert!(self.world.flows().is_empty(), "{name}");
+        assert_eq!(self.world.prog.active(0), 1, "{name}");
+        let totals = self.world.totals(0, 3);
+        assert_eq!(totals.new_flows, 2, "{name}");
+        assert!(totals.packets_in >= 2 && totals.packets_out >= 1, "{name}: {totals:?}");
+    }
+
+    fn age(&mut self, ticks: u32) {
+        let key = self.first.reverse_key();
+        self.world.edit(key, |entry| entry.last = now().wrapping_sub(ticks));
+    }
+}
+
+#[test]
+fn a_port_is_held_after_the_target_closed_first() {
+    /// The client's next sequence number after its FIN.
+    const NEXT: u32 = CLIENT_ISN + 2;
+    let none = || [vec![], vec![]];
+    let times = |first, second| [timestamp(first, 0), timestamp(second, 0)];
+    for (name, options, sequence, is_kept) in [
+        ("the same number", none(), NEXT, true),
+        ("an older number", none(), NEXT - 1, true),
+        ("half the space ahead", none(), NEXT.wrapping_add(1 << 31), true),
+        ("a newer number", none(), NEXT + 1, false),
+        ("newer in both", times(50, 51), NEXT + 1, false),
+        ("the same time", times(50, 50), NEXT + 1, true),
+        ("an older time", times(50, 49), NEXT + 1, true),
+        ("time wrapped", times(u32::MAX, 3), NEXT + 1, false),
+        ("newer time, older number", times(50, 51), NEXT, true),
+        ("time only then", [timestamp(50, 0), vec![]], NEXT + 1, false),
+        ("time only now", [vec![], timestamp(50, 0)], NEXT + 1, false),
+    ] {
+        let contest = Contest::new(options);
+        contest.world.close_by_target(&contest.first);
+        if is_kept { contest.kept(name, sequence) } else { contest.taken(name, sequence) }
+    }
+
+    let mut contest = Contest::new(none());
+    contest.world.close_by_target(&contest.first);
+    contest.age(expiry::TIME_WAIT - 60);
+    contest.kept("almost over", 0);
+    let mut contest = Contest::new(none());
+    contest.world.close_by_target(&contest.first);
+    contest.age(expiry::TIME_WAIT + 2);
+    contest.taken("over", 0);
+}
+
+#[test]
+fn other_ends_hold_a_port_briefly() {
+    let none = || [vec![], vec![]];
+    let newer = CLIENT_ISN + 1_000;
+    let contest = Contest::new(none());
+    contest.world.close_by_client(&contest.first);
+    contest.kept("the last ACK may be under way", newer);
+    let mut contest = Contest::new(none());
+    contest.world.close_by_client(&contest.first);
+    contest.age(expiry::LAST_ACK + 2);
+    contest.taken("closed by the client", 0);
+
+    let mut contest = Contest::new(none());
+    let rst = contest.first.answer(flag::RST, &[]);
+    contest.world.pass_on("RST", rst, Reason::FlowReverse);
+    contest.age(2);
+    contest.taken("reset", 0);
+}
+
+#[test]
+fn a_live_flow_keeps_its_port() {
+    let none = || [vec![], vec![]];
+    Contest::new(none()).kept("established", u32::MAX);
+    let mut contest = Contest::new(none());
+    contest.age(IDLE - 60);
+    contest.kept("idle, not yet expired", u32::MAX);
+    let mut contest = Contest::new(none());
+    contest.age(IDLE + 2);
+    contest.taken("expired", 0);
+
+    let contest = Contest::new(none());
+    let fin = contest.first.answer(flag::FIN | flag::ACK, &[]);
+    contest.world.pass_on("FIN", fin, Reason::FlowReverse);
+    let flags = contest.world.flows()[&contest.first.key()].flags;
+    assert_eq!(flags, FlowFlags(FlowFlags::FIN_TARGET | FlowFlags::TARGET_FIRST));
+    contest.kept("half closed", u32::MAX);
+}

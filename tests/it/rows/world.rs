@@ -1,0 +1,248 @@
+//! A small configured packet path, and the frames of a flow through it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use alb_common::{
+    Reason,
+    abi::{ABI_VERSION, map},
+    flow::{FlowEntry, FlowKey, Totals},
+    interface::{HopEntry, InterfaceEntry},
+    net::{Be16, Be32, Mac},
+    reason::Event,
+    service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
+    settings::Settings,
+    target::TargetEntry,
+};
+use alb_ebpf::builder::Tcp;
+use alb_tests::prog::{Action, Prog, Sizes};
+
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
+pub(super) const SNAT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 20);
+pub(super) const SNAT_TOO: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 21);
+pub(super) const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(198, 18, 0, 100), 12_000);
+pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(super) const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Round robin over [`TURNS`].
+pub(super) const WEB: u16 = 80;
+/// Source-IP hash over targets 0, 1, 2.
+pub(super) const HASHED: u16 = 81;
+/// Without a healthy target.
+pub(super) const DEAD: u16 = 82;
+/// Round robin over target 0 alone.
+pub(super) const ONE: u16 = 83;
+
+/// The slots of [`WEB`]: weights 2, 1, 1.
+pub(super) const TURNS: [u32; 4] = [0, 1, 0, 2];
+pub(super) const TARGETS: u32 = 3;
+pub(super) const PORT_FIRST: u16 = 10_000;
+pub(super) const PORT_COUNT: u16 = 20_000;
+/// Idle timeout, ticks.
+pub(super) const IDLE: u32 = 1_000_000;
+
+pub(super) fn target(index: u32) -> (Ipv4Addr, u16) {
+    let low = u8::try_from(index).expect("few targets");
+    (Ipv4Addr::new(198, 18, 1, 11 + low), 8080 + u16::from(low))
+}
+
+pub(super) fn target_mac(index: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 1, u8::try_from(index).expect("few targets")]
+}
+
+pub(super) fn key(tcp: &Tcp) -> FlowKey {
+    FlowKey {
+        src: tcp.src.0.into(),
+        dst: tcp.dst.0.into(),
+        sport: Be16::new(tcp.src.1),
+        dport: Be16::new(tcp.dst.1),
+    }
+}
+
+/// What is expected of one packet.
+#[derive(Clone, Debug)]
+pub(super) struct Expect {
+    pub(super) action: Action,
+    pub(super) frame: Vec<u8>,
+    pub(super) reason: Reason,
+    pub(super) events: Vec<Event>,
+}
+
+impl Expect {
+    pub(super) fn with(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+}
+
+/// The frame leaves by the interface it came in by.
+pub(super) fn sent(reason: Reason, tcp: &Tcp) -> Expect {
+    Expect { action: Action::Transmit, frame: tcp.frame(), reason, events: vec![] }
+}
+
+/// The frame is dropped as it was.
+pub(super) fn dropped(reason: Reason, frame: &[u8]) -> Expect {
+    Expect { action: Action::Drop, frame: frame.to_vec(), reason, events: vec![] }
+}
+
+/// The frame goes to the host as it was.
+pub(super) fn passed(reason: Reason, frame: &[u8]) -> Expect {
+    Expect { action: Action::Pass, frame: frame.to_vec(), reason, events: vec![] }
+}
+
+/// The answer of RFC 9293 §3.5.2.
+pub(super) fn reset(reason: Reason, tcp: &Tcp) -> Expect {
+    use alb_common::tcp::flag;
+    let is_ack = tcp.flags & flag::ACK != 0;
+    let syn_fin = (tcp.flags & flag::SYN) >> 1 | tcp.flags & flag::FIN;
+    let len = u32::try_from(tcp.data.len()).expect("a packet") + u32::from(syn_fin.count_ones());
+    let rst = Tcp {
+        to: tcp.from,
+        from: tcp.to,
+        tags: tcp.tags.clone(),
+        tos: 0,
+        id: 0,
+        fragment: 0x4000,
+        ttl: 64,
+        src: tcp.dst,
+        dst: tcp.src,
+        ip_options: vec![],
+        seq: if is_ack { tcp.ack } else { 0 },
+        ack: if is_ack { 0 } else { tcp.seq.wrapping_add(len) },
+        flags: if is_ack { flag::RST } else { flag::RST | flag::ACK },
+        window: 0,
+        options: vec![],
+        data: vec![],
+        padding: 0,
+    };
+    sent(reason, &rst)
+}
+
+/// The packet path with its tables filled.
+pub(super) struct World {
+    pub(super) prog: Prog,
+    pub(super) settings: Settings,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::sized(Sizes::default())
+    }
+
+    pub(super) fn sized(sizes: Sizes) -> Self {
+        let mut prog = Prog::load(sizes);
+        let settings = Settings {
+            abi: ABI_VERSION,
+            route_generation: 1,
+            port_first: PORT_FIRST,
+            port_count: PORT_COUNT,
+            port_stride: 7,
+            rst_per_window: 1_000,
+            half_open_mask: sizes.ring - 1,
+            closed_mask: sizes.ring - 1,
+        };
+        prog.set(map::SETTINGS, 0, settings);
+        for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
+            prog.insert(map::LOCALS, Be32::from(addr), kind);
+        }
+        prog.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
+        let loopback = InterfaceEntry { ifindex: 1, mac: Mac::new(BALANCER_MAC), mtu: 1500 };
+        prog.set(map::INTERFACES, 0, loopback);
+        for index in 0..TARGETS {
+            let (addr, port) = target(index);
+            let mut snat = [Be32(0); 4];
+            snat[0] = SNAT.into();
+            snat[1] = SNAT_TOO.into();
+            let entry = TargetEntry {
+                id: u64::from(index) + 1,
+                addr: addr.into(),
+                port: Be16::new(port),
+                snat_count: 1,
+                snat,
+            };
+            prog.set(map::TARGETS, index, entry);
+            let hop = HopEntry { mac: Mac::new(target_mac(index)), interface: 0 };
+            prog.set(map::HOPS, index, hop);
+        }
+        let slots = TURNS.iter().copied().chain(0..TARGETS);
+        for (slot, target) in (0..).zip(slots) {
+            prog.set(map::SLOTS, slot, target);
+        }
+        let mut world = Self { prog, settings };
+        for (index, port, offset, len, algorithm) in [
+            (0, WEB, 0, 4, algorithm::ROUND_ROBIN),
+            (1, HASHED, 4, 3, algorithm::IP_HASH),
+            (2, DEAD, 0, 0, algorithm::ROUND_ROBIN),
+            (3, ONE, 0, 1, algorithm::ROUND_ROBIN),
+        ] {
+            world.listen(port, ListenerEntry { offset, len, index, algorithm });
+            let state = ListenerState { turn: 0, idle: u64::from(IDLE) };
+            world.prog.set(map::LISTENER_STATES, index.into(), state);
+        }
+        world
+    }
+
+    pub(super) fn listen(&mut self, port: u16, entry: ListenerEntry) {
+        let key = ListenerKey { addr: VIP.into(), port: Be16::new(port), reserved: 0 };
+        self.prog.insert(map::LISTENERS, key, entry);
+    }
+
+    /// Changes the settings.
+    pub(super) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.prog.set(map::SETTINGS, 0, self.settings);
+    }
+
+    /// Runs a frame and compares everything that can be seen of it from outside.
+    #[track_caller]
+    pub(super) fn step(&self, name: &str, frame: &[u8], expected: &Expect) {
+        self.step_on(name, frame, None, expected);
+    }
+
+    #[track_caller]
+    pub(super) fn step_on(
+        &self,
+        name: &str,
+        frame: &[u8],
+        ifindex: Option<u32>,
+        expected: &Expect,
+    ) {
+        let mut counters = self.prog.counters();
+        let (action, out) = self.prog.run_on(frame, ifindex);
+        let labels = expected.events.iter().map(|event| event.label());
+        for label in labels.chain([expected.reason.label()]) {
+            *counters.entry(label).or_default() += 1;
+        }
+        assert_eq!(self.prog.counters(), counters, "{name}: counters");
+        assert_eq!(action, expected.action, "{name}");
+        assert_eq!(hex(&out), hex(&expected.frame), "{name}: frame");
+    }
+
+    pub(super) fn flows(&self) -> BTreeMap<FlowKey, FlowEntry> {
+        self.prog.flows(map::FLOWS)
+    }
+
+    pub(super) fn half_open(&self) -> BTreeMap<FlowKey, FlowEntry> {
+        self.prog.flows(map::HALF_OPEN)
+    }
+
+    /// Totals of a target and of a listener, which must agree where one has only the other.
+    #[track_caller]
+    pub(super) fn totals(&self, target: u32, listener: u32) -> Totals {
+        let totals = self.prog.totals(map::TARGET_TOTALS, target);
+        assert_eq!(totals, self.prog.totals(map::LISTENER_TOTALS, listener));
+        totals
+    }
+
+    /// Changes an entry of the established table.
+    pub(super) fn edit(&mut self, key: FlowKey, change: impl FnOnce(&mut FlowEntry)) {
+        let mut entry = self.flows()[&key];
+        change(&mut entry);
+        self.prog.insert(map::FLOWS, key, entry);
+    }
+}
+
+/// Rows of 16 bytes, so that a difference can be read.
+fn hex(frame: &[u8]) -> Vec<String> {
+    let row = |row: &[u8]| row.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    frame.chunks(16).map(row).collect()
+}

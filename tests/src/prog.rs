@@ -1,0 +1,227 @@
+//! The packet path in the kernel without a device: loaded into fresh maps of its own, run on
+//! single frames by `PROG_TEST_RUN`, its maps read and written as typed values.
+
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
+
+use alb_common::{
+    Reason,
+    abi::{self, Plain, map},
+    flow::{FlowEntry, FlowKey, Totals},
+    reason::{COUNTERS, Event},
+    target::TargetState,
+};
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+
+/// A contract type as aya takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Raw<T>(T);
+
+#[expect(unsafe_code, reason = "aya's marker")]
+// SAFETY: transparent over a type that has made the same promise.
+unsafe impl<T: Plain> Pod for Raw<T> {}
+
+/// Sizes of the maps that matter to a test, entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// `FLOWS`: two a flow.
+    pub flows: u32,
+    /// `HALF_OPEN`: two a flow.
+    pub half_open: u32,
+    /// Both rings, a power of two.
+    pub ring: u32,
+    /// Arrays by target.
+    pub targets: u32,
+    /// Selection slots.
+    pub slots: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { flows: 64, half_open: 64, ring: 16, targets: 16, slots: 64 }
+    }
+}
+
+/// What the program said to do with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `XDP_DROP`
+    Drop,
+    /// `XDP_PASS`
+    Pass,
+    /// `XDP_TX`
+    Transmit,
+    /// `XDP_REDIRECT`
+    Redirect,
+}
+
+/// The loaded program and its maps; all gone when it is dropped.
+#[derive(Debug)]
+pub struct Prog {
+    ebpf: Ebpf,
+}
+
+/// The object under test: the one that `ALB_BPF_OBJECT` names, else the committed one.
+pub fn object() -> Vec<u8> {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../alb-ebpf/prebuilt/alb.bpf.o");
+    let path = env::var_os("ALB_BPF_OBJECT").map_or_else(|| committed.into(), PathBuf::from);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+impl Prog {
+    /// Loads the program into maps of its own.
+    pub fn load(sizes: Sizes) -> Self {
+        let mut loader = EbpfLoader::new();
+        for (name, size) in [
+            (map::FLOWS, sizes.flows),
+            (map::HALF_OPEN, sizes.half_open),
+            (map::HALF_OPEN_RING, sizes.ring),
+            (map::CLOSED_RING, sizes.ring),
+            (map::TARGETS, sizes.targets),
+            (map::HOPS, sizes.targets),
+            (map::TARGET_STATES, sizes.targets),
+            (map::TARGET_TOTALS, sizes.targets),
+            (map::LISTENER_TOTALS, 16),
+            (map::LISTENER_STATES, 16),
+            (map::LISTENERS, 16),
+            (map::LOCALS, 16),
+            (map::SLOTS, sizes.slots),
+        ] {
+            loader.map_max_entries(name, size);
+        }
+        let mut ebpf = loader.load(&object()).expect("the object loads");
+        let program: &mut Xdp = ebpf
+            .program_mut(abi::XDP_PROGRAM)
+            .expect("the object has the program")
+            .try_into()
+            .expect("it is an XDP program");
+        program.load().expect("the verifier takes the program");
+        Self { ebpf }
+    }
+
+    /// The XDP program.
+    pub fn program(&self) -> &Xdp {
+        let program = self.ebpf.program(abi::XDP_PROGRAM).expect("the object has the program");
+        program.try_into().expect("it is an XDP program")
+    }
+
+    /// Runs the program on a frame that came in by loopback: what is to be done, and the frame
+    /// as it is then.
+    pub fn run(&self, frame: &[u8]) -> (Action, Vec<u8>) {
+        self.run_on(frame, None)
+    }
+
+    /// As [`Prog::run`] on a frame that came in by the device of this index, of the network
+    /// namespace the thread is in.
+    pub fn run_on(&self, frame: &[u8], ifindex: Option<u32>) -> (Action, Vec<u8>) {
+        let mut out = vec![0; frame.len() + 256];
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
+        let linear = u32::try_from(frame.len()).expect("a frame");
+        let context: Option<Vec<u8>> = ifindex.map(|ifindex| {
+            [0, linear, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
+        });
+        let result = self
+            .program()
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: context.as_deref(),
+                ..TestRunOptions::default()
+            })
+            .expect("the kernel runs the program");
+        out.truncate(result.data_size_out as usize);
+        let action = match result.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            4 => Action::Redirect,
+            other => panic!("the program returned {other}"),
+        };
+        (action, out)
+    }
+
+    /// Writes an array element.
+    pub fn set<V: Plain>(&mut self, name: &str, index: u32, value: V) {
+        let mut array: Array<&mut MapData, Raw<V>> =
+            self.ebpf.map_mut(name).expect("a map").try_into().expect("an array");
+        array.set(index, Raw(value), 0).expect("an element");
+    }
+
+    /// Reads an array element.
+    pub fn get<V: Plain>(&self, name: &str, index: u32) -> V {
+        let array: Array<&MapData, Raw<V>> =
+            self.ebpf.map(name).expect("a map").try_into().expect("an array");
+        array.get(&index, 0).expect("an element").0
+    }
+
+    /// Inserts or replaces an element of a hash map.
+    pub fn insert<K: Plain, V: Plain>(&mut self, name: &str, key: K, value: V) {
+        let mut hash: HashMap<&mut MapData, Raw<K>, Raw<V>> =
+            self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map");
+        hash.insert(Raw(key), Raw(value), 0).expect("room in the map");
+    }
+
+    /// Removes an element of a hash map.
+    pub fn remove<K: Plain, V: Plain>(&mut self, name: &str, key: K) {
+        let mut hash: HashMap<&mut MapData, Raw<K>, Raw<V>> =
+            self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map");
+        hash.remove(&Raw(key)).expect("an element");
+    }
+
+    /// Everything in a flow table: [`map::FLOWS`] or [`map::HALF_OPEN`].
+    pub fn flows(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
+        let hash: HashMap<&MapData, Raw<FlowKey>, Raw<FlowEntry>> =
+            self.ebpf.map(name).expect("a map").try_into().expect("a hash map");
+        let element = |element: Result<(Raw<_>, Raw<_>), _>| {
+            let (key, entry) = element.expect("an element");
+            (key.0, entry.0)
+        };
+        hash.iter().map(element).collect()
+    }
+
+    /// Counters that are not zero, of all CPUs together, by label.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let labels = Reason::ALL
+            .iter()
+            .map(|reason| reason.label())
+            .chain(Event::ALL.iter().map(|event| event.label()));
+        let array: PerCpuArray<&MapData, u64> =
+            self.ebpf.map(map::COUNTERS).expect("a map").try_into().expect("an array");
+        let counters = (0..u32::try_from(COUNTERS).expect("few"))
+            .map(|index| array.get(&index, 0).expect("a counter").iter().copied().sum::<u64>());
+        labels.zip(counters).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Totals of all CPUs together: [`map::TARGET_TOTALS`] or [`map::LISTENER_TOTALS`].
+    pub fn totals(&self, name: &str, index: u32) -> Totals {
+        let array: PerCpuArray<&MapData, Raw<Totals>> =
+            self.ebpf.map(name).expect("a map").try_into().expect("an array");
+        array.get(&index, 0).expect("totals").iter().fold(Totals::default(), |sum, each| Totals {
+            new_flows: sum.new_flows + each.0.new_flows,
+            packets_in: sum.packets_in + each.0.packets_in,
+            packets_out: sum.packets_out + each.0.packets_out,
+            bytes_in: sum.bytes_in + each.0.bytes_in,
+            bytes_out: sum.bytes_out + each.0.bytes_out,
+        })
+    }
+
+    /// Active flows of a target.
+    pub fn active(&self, target: u32) -> u64 {
+        self.get::<TargetState>(map::TARGET_STATES, target).active
+    }
+}
+
+/// The tick that the packet path reads now.
+pub fn now() -> u32 {
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+    let time = nix::time::clock_gettime(clock).expect("the clock");
+    let nanoseconds = std::time::Duration::from(time).as_nanos() >> alb_common::expiry::TICK_SHIFT;
+    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
+    {
+        nanoseconds as u32
+    }
+}
