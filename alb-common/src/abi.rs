@@ -36,7 +36,7 @@ pub mod map {
     pub const HALF_OPEN_RING: &str = "HALF_OPEN_RING";
     /// Closed flows in order of their end, a ring.
     pub const CLOSED_RING: &str = "CLOSED_RING";
-    /// Write positions of the two rings.
+    /// Positions in the two rings, by [`crate::flow::ring`].
     pub const RING_HEADS: &str = "RING_HEADS";
     /// Packets by [`crate::Reason`], per CPU.
     pub const COUNTERS: &str = "COUNTERS";

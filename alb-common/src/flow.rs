@@ -118,12 +118,16 @@ pub struct RingSlot {
 
 plain!(RingSlot, 16: key: FlowKey, at: u32);
 
-/// The two rings' indices in `RING_HEADS`.
+/// Indices in `RING_HEADS`: the two rings' write positions, and where to look for room next.
 pub mod ring {
     /// Half-open flows.
     pub const HALF_OPEN: u32 = 0;
     /// Closed flows.
     pub const CLOSED: u32 = 1;
+    /// Batches of the closed ring that were looked at because the flow table was full.
+    pub const RECLAIMED: u32 = 2;
+    /// How many.
+    pub const COUNT: usize = 3;
 }
 
 /// Counters of flows that ended, and of flows begun; per CPU.

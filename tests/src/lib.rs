@@ -7,7 +7,7 @@
 pub mod client;
 pub mod daemon;
 pub mod netns;
-pub mod prog;
+pub mod packet_path;
 pub mod program;
 pub mod server;
 pub mod topology;

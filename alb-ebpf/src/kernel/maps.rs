@@ -2,7 +2,7 @@
 //! loader replaces from `node.flows`.
 
 use alb_common::{
-    flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals},
+    flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals, ring},
     interface::{HopEntry, InterfaceEntry},
     limits::{
         DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS,
@@ -102,9 +102,9 @@ pub(super) static HALF_OPEN_RING: Array<RingSlot, { DEFAULT_HALF_OPEN as usize }
 #[btf_map]
 pub(super) static CLOSED_RING: Array<RingSlot, { DEFAULT_CLOSED_RING as usize }> = Array::new();
 
-/// Write positions of the rings.
+/// Positions in the rings.
 #[btf_map]
-pub(super) static RING_HEADS: Array<u64, 2> = Array::new();
+pub(super) static RING_HEADS: Array<u64, { ring::COUNT }> = Array::new();
 
 /// This CPU's working space.
 #[inline(always)]

@@ -11,7 +11,7 @@ use alb_common::{
 
 use super::{atomic, close, count, established, maps};
 
-/// Old entries of the closed ring looked at when the flow table is full.
+/// Places of the closed ring looked at each time that the flow table is full.
 const RECLAIM_BATCH: u32 = 8;
 
 /// Queues a half-open flow; the oldest of a full ring gives way.
@@ -64,14 +64,19 @@ pub(super) fn push_closed(settings: &Settings, slot: RingSlot) {
     }
 }
 
-/// Collects some of the oldest closed flows before their time, as long as their port need not
-/// be kept.
+/// Collects some closed flows before their time, as long as their port need not be kept. Goes
+/// round and round over the places in use: those at the front may be ones that must wait.
 #[inline(always)]
 pub(super) fn reclaim_closed(settings: &Settings, now: u32) {
-    let Some(head) = advance(ring::CLOSED) else { return };
+    let Some(&head) = maps::RING_HEADS.get(ring::CLOSED) else { return };
+    let used = head.min(settings.closed_mask as u64 + 1) as u32;
+    if used == 0 {
+        return;
+    }
+    let Some(batch) = advance(ring::RECLAIMED) else { return };
     let mut step = 0;
     while step < RECLAIM_BATCH {
-        let place = head.wrapping_add(step) & settings.closed_mask;
+        let place = batch.wrapping_mul(RECLAIM_BATCH).wrapping_add(step) % used;
         step += 1;
         let Some(slot) = maps::CLOSED_RING.get(place) else { continue };
         let key = slot.key;

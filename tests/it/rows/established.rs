@@ -2,7 +2,7 @@
 
 use alb_common::{Reason, tcp::flag};
 use alb_ebpf::builder::{Tcp, timestamp};
-use alb_tests::prog::Sizes;
+use alb_tests::packet_path::Sizes;
 
 use super::{
     flow::Flow,
@@ -116,7 +116,7 @@ fn multi_buffer_frames() {
     };
     world.prog.set(alb_common::abi::map::INTERFACES, 0, interface);
     for len in [3_000, 5_000, 8_960] {
-        let data: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let data: Vec<u8> = (0..251).cycle().take(len).collect();
         world.pass_on("jumbo forward", flow.later(PSH, &data), Reason::FlowForward);
         world.pass_on("jumbo reverse", flow.answer(PSH, &data), Reason::FlowReverse);
     }

@@ -1,7 +1,7 @@
 //! Half-open flows are bounded, and the oldest give way.
 
 use alb_common::{Reason, reason::Event};
-use alb_tests::prog::Sizes;
+use alb_tests::packet_path::Sizes;
 
 use super::{
     flow::Flow,

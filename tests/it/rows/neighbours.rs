@@ -9,7 +9,7 @@ use alb_common::{
     tcp::flag,
 };
 use alb_ebpf::builder::Tcp;
-use alb_tests::{netns::Namespace, prog::Action, wire};
+use alb_tests::{netns::Namespace, packet_path::Action, wire};
 
 use super::{
     flow::Flow,

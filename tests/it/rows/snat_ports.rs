@@ -12,7 +12,7 @@ use alb_common::{
     tcp::{FlowFlags, flag},
 };
 use alb_ebpf::builder::{Tcp, timestamp};
-use alb_tests::prog::now;
+use alb_tests::packet_path::now;
 
 use super::{
     flow::{CLIENT_ISN, Flow},

@@ -14,7 +14,7 @@ use alb_common::{
     target::TargetEntry,
 };
 use alb_ebpf::builder::Tcp;
-use alb_tests::prog::{Action, Prog, Sizes};
+use alb_tests::packet_path::{Action, Prog, Sizes};
 
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 pub(super) const SNAT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 20);
@@ -94,7 +94,7 @@ pub(super) fn reset(reason: Reason, tcp: &Tcp) -> Expect {
     use alb_common::tcp::flag;
     let is_ack = tcp.flags & flag::ACK != 0;
     let syn_fin = (tcp.flags & flag::SYN) >> 1 | tcp.flags & flag::FIN;
-    let len = u32::try_from(tcp.data.len()).expect("a packet") + u32::from(syn_fin.count_ones());
+    let len = u32::try_from(tcp.data.len()).expect("a packet") + syn_fin.count_ones();
     let rst = Tcp {
         to: tcp.from,
         from: tcp.to,
@@ -243,6 +243,5 @@ impl World {
 
 /// Rows of 16 bytes, so that a difference can be read.
 fn hex(frame: &[u8]) -> Vec<String> {
-    let row = |row: &[u8]| row.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    frame.chunks(16).map(row).collect()
+    frame.chunks(16).map(|row| format!("{row:02x?}")).collect()
 }

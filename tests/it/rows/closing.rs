@@ -1,0 +1,196 @@
+//! FIN, RST, what they leave behind, and how it is collected.
+
+use alb_common::{
+    Reason, expiry,
+    flow::Totals,
+    reason::Event,
+    tcp::{FlowFlags as F, flag},
+};
+use alb_ebpf::builder::timestamp;
+use alb_tests::packet_path::{Sizes, now};
+
+use super::{
+    flow::{CLIENT_ISN, Flow},
+    world::{World, sent},
+};
+
+const FIN: u8 = flag::FIN | flag::ACK;
+const BOTH: u8 = F::FIN_CLIENT | F::FIN_TARGET;
+
+/// State in both entries, the reverse one's mark taken off.
+#[track_caller]
+fn state(world: &World, flow: &Flow) -> u8 {
+    let flows = world.flows();
+    let (forward, reverse) = (flows[&flow.key()].flags, flows[&flow.reverse_key()].flags);
+    assert_eq!(forward.0 | F::REVERSE, reverse.0);
+    forward.0
+}
+
+#[test]
+fn the_client_closes_first() {
+    let world = World::new();
+    let flow = Flow { options: timestamp(77, 88), ..Flow::default() };
+    world.open(&flow);
+    world.pass_on("FIN", flow.later(FIN, &[]), Reason::FlowForward);
+    assert_eq!(state(&world, &flow), F::FIN_CLIENT);
+    world.pass_on("FIN again", flow.later(FIN, &[]), Reason::FlowForward);
+    world.pass_on("data back", flow.answer(flag::ACK, &[1; 500]), Reason::FlowReverse);
+    assert_eq!(world.prog.active(0), 1);
+    world.pass_on("target's FIN", flow.answer(FIN, &[]), Reason::FlowReverse);
+    assert_eq!(state(&world, &flow), BOTH);
+    assert_eq!(world.prog.active(0), 0);
+    let totals = Totals {
+        new_flows: 1,
+        packets_in: 4,
+        packets_out: 3,
+        bytes_in: 4 * 52,
+        bytes_out: 3 * 52 + 500,
+    };
+    assert_eq!(world.totals(0, 0), totals);
+
+    world.pass_on("last ACK", flow.later(flag::ACK, &[]), Reason::FlowForward);
+    world.pass_on("FIN once more", flow.answer(FIN, &[]), Reason::FlowReverse);
+    assert_eq!(world.totals(0, 0), totals);
+    assert_eq!(world.prog.active(0), 0);
+    let flows = world.flows();
+    let (forward, reverse) = (flows[&flow.key()], flows[&flow.reverse_key()]);
+    assert_eq!((reverse.packets, reverse.bytes), (0, 0));
+    assert_eq!(forward.packets, CLIENT_ISN + 1);
+}
+
+#[test]
+fn the_target_closes_first() {
+    for (options, last_timestamp) in [(vec![], 0), (timestamp(0x8000_0001, 9), 0x1_8000_0001)] {
+        let world = World::new();
+        let flow = Flow { options, ..Flow::default() };
+        world.open(&flow);
+        world.pass_on("FIN", flow.answer(FIN, &[]), Reason::FlowReverse);
+        assert_eq!(state(&world, &flow), F::FIN_TARGET | F::TARGET_FIRST);
+        world.pass_on("client's FIN", flow.later(FIN, &[1; 5]), Reason::FlowForward);
+        assert_eq!(state(&world, &flow), BOTH | F::TARGET_FIRST);
+        world.pass_on("last ACK", flow.answer(flag::ACK, &[]), Reason::FlowReverse);
+        let forward = world.flows()[&flow.key()];
+        // What a target in TIME-WAIT has seen last: the next sequence number, the timestamp.
+        assert_eq!((forward.packets, forward.bytes), (CLIENT_ISN + 1 + 6, last_timestamp));
+        assert_eq!((world.totals(0, 0).packets_in, world.totals(0, 0).packets_out), (3, 2));
+        assert_eq!(world.prog.active(0), 0);
+    }
+}
+
+#[test]
+fn a_rst_closes() {
+    let flow = Flow::default();
+    for (name, packet, reason) in [
+        ("from the client", flow.later(flag::RST, &[]), Reason::FlowForward),
+        ("from the target", flow.answer(flag::RST | flag::ACK, &[]), Reason::FlowReverse),
+    ] {
+        let world = World::new();
+        world.open(&flow);
+        world.pass_on(name, packet.clone(), reason);
+        world.pass_on("again", packet, reason);
+        assert_eq!(state(&world, &flow), F::RST, "{name}");
+        assert_eq!(world.prog.active(0), 0, "{name}");
+        let totals = world.totals(0, 0);
+        assert_eq!(totals.packets_in + totals.packets_out, 4, "{name}");
+    }
+}
+
+#[test]
+fn a_rst_after_both_fins_counts_nothing_twice() {
+    let world = World::new();
+    let flow = Flow::default();
+    world.open(&flow);
+    world.close_by_client(&flow);
+    let totals = world.totals(0, 0);
+    world.pass_on("RST", flow.later(flag::RST, &[]), Reason::FlowForward);
+    assert_eq!(world.totals(0, 0), totals);
+    assert_eq!(world.prog.active(0), 0);
+}
+
+#[test]
+fn a_syn_on_a_closing_tuple_starts_anew() {
+    type Close = fn(&World, &Flow);
+    let flow = Flow::default();
+    let rst: Close = |world, flow| {
+        world.pass_on("RST", flow.answer(flag::RST, &[]), Reason::FlowReverse);
+    };
+    for (name, close) in [
+        ("closed by the client", (|world, flow| world.close_by_client(flow)) as Close),
+        ("closed by the target", |world, flow| world.close_by_target(flow)),
+        ("reset", rst),
+    ] {
+        let world = World::new();
+        world.open(&flow);
+        close(&world, &flow);
+        let totals = world.totals(0, 0);
+        // The next turn is another target's.
+        let flow = Flow { target: 1, ..flow.clone() };
+        world.open(&flow);
+        assert_eq!(world.flows().len(), 2, "{name}");
+        assert_eq!((world.prog.active(0), world.prog.active(1)), (0, 1), "{name}");
+        assert_eq!(world.prog.totals(alb_common::abi::map::TARGET_TOTALS, 0), totals, "{name}");
+    }
+
+    let world = World::new();
+    world.open(&flow);
+    world.pass_on("FIN", flow.later(FIN, &[]), Reason::FlowForward);
+    world.pass_on("SYN while half closed", flow.syn(), Reason::FlowForward);
+}
+
+#[test]
+fn closed_flows_are_collected_in_their_time() {
+    const RING: u16 = 4;
+    let mut world = World::sized(Sizes { ring: RING.into(), ..Sizes::default() });
+    let flows: Vec<Flow> = (0..=RING).map(|n| Flow::to_one(12_000 + n)).collect();
+    for flow in &flows[..usize::from(RING)] {
+        world.open(flow);
+        world.close_by_client(flow);
+    }
+    let (oldest, last) = (&flows[0], &flows[usize::from(RING)]);
+    world.open(last);
+    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
+    world.edit(oldest.key(), |entry| entry.last = now().wrapping_sub(expiry::CLOSED + 2));
+    let (before, after) = last.answer(FIN, &[]);
+    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
+    world.check("the ring is full", &before, &expected);
+    let left = world.flows();
+    assert_eq!(left.len(), 2 * usize::from(RING));
+    assert!(!left.contains_key(&oldest.key()) && !left.contains_key(&oldest.reverse_key()));
+
+    let next = Flow::to_one(13_000);
+    world.open(&next);
+    world.close_by_client(&next);
+    assert!(world.flows().contains_key(&flows[1].key()), "its time has not come");
+}
+
+#[test]
+fn a_full_table_collects_closed_flows() {
+    let mut world = World::sized(Sizes { flows: 4, ..Sizes::default() });
+    let [first, second, third] = [1, 2, 3].map(|n| Flow::to_one(12_000 + n));
+    world.open(&first);
+    world.open(&second);
+    world.pass_on("SYN", third.syn(), Reason::NewFlow);
+    world.pass_on("SYN-ACK", third.syn_ack(), Reason::HandshakeReverse);
+    let full =
+        |(before, after)| (before, sent(Reason::FlowTableFull, &after).with(Event::TableFull));
+    for (name, packet) in [("ACK", third.ack()), ("data", third.later(flag::ACK, &[1]))] {
+        let (packet, expected) = full(packet);
+        world.check(name, &packet, &expected);
+        world.pass_on("answer", third.answer(flag::ACK, &[2]), Reason::HandshakeReverse);
+    }
+    assert_eq!((world.flows().len(), world.half_open().len()), (4, 2));
+
+    world.close_by_client(&first);
+    let (packet, expected) = full(third.ack());
+    world.check("closed just now", &packet, &expected);
+
+    world.edit(first.key(), |entry| entry.last = now().wrapping_sub(expiry::LAST_ACK + 2));
+    let (packet, after) = third.ack();
+    let expected =
+        sent(Reason::Promoted, &after).with(Event::TableFull).with(Event::ClosedReclaimed);
+    world.check("closed a while ago", &packet, &expected);
+    assert!(world.half_open().is_empty());
+    assert!(!world.flows().contains_key(&first.key()));
+    assert!(world.flows().contains_key(&third.reverse_key()));
+    assert_eq!(world.prog.active(0), 2);
+}
