@@ -2,8 +2,10 @@
 
 mod check;
 mod completions;
+mod detach;
 mod doctor;
 mod output;
+mod run;
 mod status;
 mod table;
 mod units;
@@ -22,12 +24,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve a file: load the packet path, check the targets, forward until a signal ends it.
+    Run(run::RunArgs),
     /// Check a file without touching anything: prints every error, or a summary.
     Check(check::Check),
     /// Show what the running daemon serves: listeners, targets, flows, and why packets were dropped.
     Status(status::StatusArgs),
     /// Look at this host: kernel, capabilities, interfaces, ports, the way to the targets.
     Doctor(doctor::Doctor),
+    /// Take the packet path, its tables and its VIPs off this host, after the daemon has ended.
+    Detach(detach::DetachArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell to complete for.
@@ -58,6 +64,8 @@ pub enum Output {
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     match command {
+        Command::Run(args) => run::run(&args),
+        Command::Detach(args) => detach::run(&args),
         Command::Check(check) => check::run(&check),
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),

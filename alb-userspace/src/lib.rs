@@ -11,6 +11,8 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
+pub mod datapath;
 pub mod doctor;
 pub mod health;
 pub mod http;

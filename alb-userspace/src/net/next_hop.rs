@@ -97,6 +97,11 @@ impl NextHops {
         self.table.clone()
     }
 
+    /// The table now.
+    pub fn table(&self) -> Arc<NextHopTable> {
+        self.table.borrow().clone()
+    }
+
     /// Waits until every wanted address has a MAC, at most `within`. Returns those that have
     /// none by then.
     pub async fn resolved(&self, within: Duration) -> BTreeSet<IpAddr> {

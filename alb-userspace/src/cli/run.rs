@@ -1,0 +1,55 @@
+//! `alb run`: read the file, refuse what cannot be served, become the daemon.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::output::{self, FAILED};
+use crate::{
+    config::{self, Loaded},
+    daemon, log,
+};
+
+/// What `alb run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// File to serve.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Begin with empty flow tables if those pinned in the kernel cannot be taken over: open
+    /// connections are reset.
+    #[arg(long)]
+    drop_flows: bool,
+}
+
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    let RunArgs { config, drop_flows } = args;
+    if let Err(error) = log::init() {
+        return output::fail(&error, FAILED);
+    }
+    let loaded = match config::load(config) {
+        Ok(loaded) => loaded,
+        Err(errors) => return output::fail(&errors, FAILED),
+    };
+    if let Err(refusal) = daemon::servable(config, &loaded) {
+        return output::fail(&refusal, FAILED);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{}: {warning}", config.display());
+    }
+    let Loaded { model, .. } = loaded;
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("alb")
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&error, FAILED),
+    };
+    let options = daemon::Options { config: config.clone(), drop_flows: *drop_flows };
+    match runtime.block_on(daemon::run(model, options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::fail(&*error, FAILED),
+    }
+}

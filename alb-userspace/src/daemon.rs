@@ -1,0 +1,170 @@
+//! The running daemon: the only place that sees every part. Starts them in the order in which
+//! they depend on each other, then serves one loop until a signal ends it.
+
+mod node_change;
+mod reserved_ports;
+mod serve;
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    api,
+    config::{Diagnostic, Loaded},
+    control::{self, socket::ControlSocket},
+    datapath::Engine,
+    health,
+    http::Limits,
+    model::{Model, PortRange},
+    net::{Netlink, NextHops, VipKeeper},
+    report::{ConfigReport, Sampler},
+    state::Store,
+};
+
+/// What the command line adds to the file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The file, read again on SIGHUP.
+    pub config: PathBuf,
+    /// Begin with empty flow tables if the pinned ones cannot be taken over.
+    pub drop_flows: bool,
+}
+
+/// A valid file that this version cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is valid, but this version does not serve all of it:{}", file.display(), list(parts))]
+pub struct Unserved {
+    file: PathBuf,
+    parts: Vec<Diagnostic>,
+}
+
+fn list(parts: &[Diagnostic]) -> String {
+    parts.iter().fold(String::new(), |list, part| list + "\n  " + &part.to_string())
+}
+
+/// Refuses a file that uses what is not served yet: none of it is silently left out.
+pub fn servable(file: &Path, loaded: &Loaded) -> Result<(), Unserved> {
+    let parts = loaded.unserved();
+    if parts.is_empty() { Ok(()) } else { Err(Unserved { file: file.to_owned(), parts }) }
+}
+
+/// How long a start waits for next hops to be resolved.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// What a start waits beyond the longest check timeout for first results.
+const SETTLE_MARGIN: Duration = Duration::from_millis(500);
+
+/// Serves the model until SIGTERM or SIGINT. Forwarding stays in place when it returns.
+pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
+    let started = SystemTime::now();
+    let node = model.node.clone();
+    let socket = control_socket(&model)?;
+    let api = match &node.api {
+        Some(api) => Some(api::bind(api.listen).await?),
+        None => None,
+    };
+    let netlink = Netlink::open()?;
+    let interfaces = netlink.interfaces().await?;
+    for name in &node.interfaces {
+        interfaces.named(name).context("node.interfaces")?;
+    }
+    let next_hops = NextHops::spawn().await?;
+    let mut engine = Engine::open(&model, options.drop_flows)?;
+    next_hops.want(engine.addresses(&model));
+
+    let adopted = engine.adopted_states(&model);
+    let store = Store::new(model, &adopted);
+    let (ending, end) = watch::channel(false);
+    let checks = tokio::spawn(health::run(store.clone(), end.clone()));
+    let (commands, requests) = mpsc::channel(control::QUEUE);
+    let limits = Limits::default();
+    let mut servers = vec![tokio::spawn(control::server::run(
+        socket,
+        commands.clone(),
+        limits,
+        ended(end.clone()),
+    ))];
+    if let Some(listener) = api {
+        servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
+    }
+
+    let unresolved = next_hops.resolved(RESOLVE).await;
+    if !unresolved.is_empty() {
+        tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
+    }
+    health::settled(&store, longest_check(&store.snapshot().model) + SETTLE_MARGIN).await;
+    if let Err(error) = reserved_ports::reserve(node.snat.port_range) {
+        tracing::warn!(%error, "cannot reserve the SNAT ports; a local socket may bind one");
+    }
+    engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
+    engine.attach(&interfaces)?;
+    let vips = VipKeeper::spawn()?;
+    vips.want(node.interfaces.clone(), addresses(&store.snapshot().model));
+    vips.settled(RESOLVE).await;
+
+    let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
+    config.note_applied(SystemTime::now());
+    let sampler = Sampler::default();
+    let daemon = serve::Daemon {
+        store,
+        engine,
+        netlink,
+        next_hops,
+        vips,
+        options,
+        started,
+        config,
+        sampler,
+        behind: None,
+    };
+    daemon.serve(requests).await?;
+
+    // Checks and listeners end with us; what is in the kernel stays.
+    ending.send_replace(true);
+    for task in servers {
+        task.await.context("a listener did not end well")?;
+    }
+    checks.await.context("health checks did not end well")?;
+    Ok(())
+}
+
+fn control_socket(model: &Model) -> anyhow::Result<ControlSocket> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    let dir = &model.node.state_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("node.stateDir: cannot create {}", dir.display()))?;
+    Ok(ControlSocket::bind(&model.node.socket)?)
+}
+
+/// The addresses that the load balancers are served on.
+fn addresses(model: &Model) -> BTreeSet<IpAddr> {
+    model.load_balancers.iter().flat_map(|balancer| &balancer.vips).copied().collect()
+}
+
+async fn ended(mut end: watch::Receiver<bool>) {
+    // An error means that the daemon is gone: that is an end too.
+    let _gone = end.wait_for(|ended| *ended).await.is_err();
+}
+
+fn longest_check(model: &Model) -> Duration {
+    let backends = model.load_balancers.iter().flat_map(|balancer| &balancer.backends);
+    let checks = backends.filter_map(|backend| backend.health_check.as_ref());
+    checks.map(|check| check.timeout).max().unwrap_or_default()
+}
+
+/// Gives the SNAT ports back to the host; for `alb detach`.
+pub fn release_ports(range: PortRange) {
+    if let Err(error) = reserved_ports::release(range) {
+        tracing::warn!(%error, "cannot give the SNAT ports back to the host");
+    }
+}

@@ -1,0 +1,239 @@
+//! The loop of a running daemon: everything that changes what the kernel holds happens here,
+//! one after the other.
+
+use std::{
+    path::Path,
+    time::{Instant, SystemTime},
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Duration, sleep},
+};
+
+use super::{Options, addresses, node_change, servable};
+use crate::{
+    config,
+    control::{Command, Readiness, ReloadError, Reloaded},
+    datapath::{Engine, Swept, maps::MapError},
+    net::{Netlink, NextHops, VipKeeper},
+    report::{self, About, ConfigReport, Sample, Sampler, StatusReport},
+    state::Store,
+};
+
+/// Wait before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The parts of a daemon and what it remembers.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+    pub(super) netlink: Netlink,
+    pub(super) next_hops: NextHops,
+    pub(super) vips: VipKeeper,
+    pub(super) options: Options,
+    pub(super) started: SystemTime,
+    pub(super) config: ConfigReport,
+    pub(super) sampler: Sampler,
+    /// Why the kernel does not hold the snapshot, if it does not.
+    pub(super) behind: Option<String>,
+}
+
+/// What wakes the loop.
+enum Event {
+    Changed,
+    Swept(Result<Swept, MapError>),
+    Asked(Option<Command>),
+    Reload,
+    End(&'static str),
+}
+
+impl Daemon {
+    /// Serves until a signal ends it.
+    pub(super) async fn serve(
+        mut self,
+        mut requests: mpsc::Receiver<Command>,
+    ) -> anyhow::Result<()> {
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut snapshots = self.store.subscribe();
+        let mut hops = self.next_hops.subscribe();
+        let mut sweep = self.sweep_after(Duration::from_secs(1));
+        // What changed between the start's snapshot and these subscriptions.
+        self.apply().await;
+        tracing::info!(
+            config = %self.options.config.display(),
+            "ready: forwarding {} listener(s)", self.engine.listeners()
+        );
+        loop {
+            let event = tokio::select! {
+                Ok(()) = snapshots.changed() => Event::Changed,
+                Ok(()) = hops.changed() => Event::Changed,
+                () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
+                swept = &mut sweep => Event::Swept(flatten(swept)),
+                command = requests.recv() => Event::Asked(command),
+                Some(()) = hang_up.recv() => Event::Reload,
+                ended = end(&mut terminate, &mut interrupt) => Event::End(ended),
+            };
+            match event {
+                Event::Changed => self.apply().await,
+                Event::Swept(swept) => {
+                    let pause = self.swept(swept).await;
+                    sweep = self.sweep_after(pause);
+                }
+                Event::Asked(Some(command)) => self.answer(command).await,
+                Event::Asked(None) => {}
+                Event::Reload => {
+                    if let Err(error) = self.reload().await {
+                        tracing::error!("{error}");
+                    }
+                }
+                Event::End(signal) => {
+                    sweep.abort();
+                    tracing::info!(
+                        "{signal}: ending; forwarding stays in place in the kernel with the targets as \
+                         they are now. `alb run` takes it over again, `alb detach` takes it off"
+                    );
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Brings the kernel in line with the snapshot; what fails is tried again.
+    async fn apply(&mut self) {
+        let snapshot = self.store.snapshot();
+        self.next_hops.want(self.engine.addresses(&snapshot.model));
+        let result = match self.netlink.interfaces().await {
+            Ok(interfaces) => self
+                .engine
+                .apply(&snapshot, self.next_hops.table(), &interfaces)
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &result
+            && self.behind.as_ref() != Some(error)
+        {
+            tracing::error!(%error, "the kernel does not hold the latest state; trying again");
+        }
+        self.behind = result.err();
+    }
+
+    fn sweep_after(&self, pause: Duration) -> JoinHandle<Result<Swept, MapError>> {
+        let sweep = self.engine.sweep();
+        tokio::spawn(async move {
+            sleep(pause).await;
+            flatten(tokio::task::spawn_blocking(sweep).await)
+        })
+    }
+
+    async fn swept(&mut self, swept: Result<Swept, MapError>) -> Duration {
+        match swept {
+            Ok(swept) => {
+                if self.engine.swept(&swept) {
+                    self.apply().await;
+                }
+                swept.sweep.pause()
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot collect expired flows");
+                RETRY
+            }
+        }
+    }
+
+    async fn answer(&mut self, command: Command) {
+        // An asker who has gone away does not matter.
+        match command {
+            Command::Status { reply } => _ = reply.send(self.status()),
+            Command::Ready { reply } => _ = reply.send(self.readiness()),
+            Command::Reload { reply } => {
+                let result = self.reload().await;
+                _ = reply.send(result);
+            }
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        match &self.behind {
+            None => Readiness::Ready,
+            Some(reason) => Readiness::NotReady(reason.clone()),
+        }
+    }
+
+    fn status(&mut self) -> StatusReport {
+        let snapshot = self.store.snapshot();
+        let counters = self.engine.counters(&snapshot).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read counters");
+            report::Counters::default()
+        });
+        let sample = Sample { at: Instant::now(), counters };
+        let rates = self.sampler.push(&sample);
+        let about = About {
+            started: self.started,
+            not_ready_because: self.behind.clone(),
+            config: self.config.clone(),
+            datapath: Some(self.engine.report()),
+        };
+        report::build(&snapshot, &sample.counters, &rates, &about, SystemTime::now())
+    }
+
+    /// Reads the file again and applies it whole, or not at all.
+    async fn reload(&mut self) -> Result<Reloaded, ReloadError> {
+        let file = self.options.config.clone();
+        let result = self.read_and_apply(&file).await;
+        match &result {
+            Ok(reloaded) => {
+                self.config.note_applied(SystemTime::now());
+                for warning in &reloaded.warnings {
+                    tracing::warn!("{}: {warning}", file.display());
+                }
+                tracing::info!(generation = reloaded.generation, "{} applied", file.display());
+            }
+            Err(error) => {
+                self.config.note_refused(error.to_string());
+            }
+        }
+        result
+    }
+
+    async fn read_and_apply(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
+        let refused = |errors: String| ReloadError::Refused { file: file.to_owned(), errors };
+        let loaded = config::load(file).map_err(|errors| refused(errors.to_string()))?;
+        servable(file, &loaded).map_err(|error| refused(error.to_string()))?;
+        let old = self.store.snapshot();
+        let fixed = node_change::needs_restart(&old.model.node, &loaded.model.node);
+        if !fixed.is_empty() {
+            return Err(refused(format!(
+                "{}: changes at a restart only; stop the daemon and run it again (forwarding goes \
+                 on meanwhile), or take the change back",
+                fixed.join(", ")
+            )));
+        }
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        let snapshot = self.store.apply(loaded.model);
+        self.apply().await;
+        let not_applied = |error| ReloadError::NotApplied { file: file.to_owned(), error };
+        if let Some(error) = &self.behind {
+            return Err(not_applied(error.clone()));
+        }
+        self.vips.want(snapshot.model.node.interfaces.clone(), addresses(&snapshot.model));
+        Ok(Reloaded { generation: snapshot.generation, warnings })
+    }
+}
+
+async fn end(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+fn flatten<T>(joined: Result<Result<T, MapError>, tokio::task::JoinError>) -> Result<T, MapError> {
+    // A panic in a task is a defect: it goes on here.
+    joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}

@@ -1,0 +1,352 @@
+//! The packet path as the daemon uses it: what the kernel holds, brought in line with what it
+//! should hold, and what it tells.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use alb_common::{
+    Reason,
+    abi::ABI_VERSION,
+    interface::InterfaceEntry,
+    limits,
+    net::Mac,
+    reason::{COUNTERS, Event},
+    service::local,
+};
+
+use super::{
+    apply,
+    collect::{self, Sweep},
+    contents::{self, Installed},
+    extents::{Extents, NoRoom},
+    kernel::{Attachment, Found, Kernel, KernelError, ring_size},
+    maps::{MapError, Maps},
+    pins::Pins,
+    plan::plan,
+    tables::{Compiler, Network, TablesError, served},
+    traffic::{Ended, Ledger, sum},
+};
+use crate::{
+    model::{DatapathMode, Model, PortRange},
+    net::{Interfaces, NextHopTable},
+    report::{
+        Counters, DatapathReport, Draining, FlowsReport, InterfaceReport, ListenerRef, SnatReport,
+        TableReport, Traffic,
+    },
+    state::{Health, Snapshot, TargetRef, TargetState, TargetStates},
+};
+
+/// The datapath could not be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Loading, adopting or attaching failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A map could not be read or written.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The snapshot does not fit into the tables.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// There is no room for a selection table.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+/// The loaded packet path and what is known of its maps.
+#[derive(Debug)]
+pub struct Engine {
+    kernel: Kernel,
+    maps: Arc<Maps>,
+    compiler: Compiler,
+    installed: Installed,
+    extents: Extents,
+    ledger: Ledger,
+    flows: FlowsReport,
+    attached: Vec<Attachment>,
+    node: NodePart,
+}
+
+/// What of `node` is fixed at start.
+#[derive(Debug)]
+struct NodePart {
+    /// By slot: the maps name interfaces by their slot.
+    interfaces: Vec<String>,
+    datapath: DatapathMode,
+    bpffs: PathBuf,
+    ports: PortRange,
+    flows: u32,
+}
+
+impl Engine {
+    /// Loads the packet path, or takes over what is pinned. Nothing is attached yet.
+    pub fn open(model: &Model, drop_flows: bool) -> Result<Self, EngineError> {
+        let node = &model.node;
+        let pins = Pins::create(&node.bpffs).map_err(KernelError::from)?;
+        let kernel = Kernel::open(pins, node.flows, drop_flows)?;
+        let maps = Arc::new(kernel.maps()?);
+        match kernel.found() {
+            Found::Nothing => tracing::info!("packet path loaded"),
+            Found::Adopted => tracing::info!("packet path taken over with its flows"),
+            Found::Copied => tracing::info!("packet path replaced, its flows copied"),
+            Found::Dropped => tracing::warn!("packet path replaced, its flows dropped"),
+        }
+        let installed = contents::read(&maps)?;
+        let mut compiler = Compiler::adopt(&installed);
+        compiler.reserve_listeners(named_listeners(&maps)?);
+        let slots = u32::try_from(limits::MAX_SLOTS).unwrap_or(u32::MAX);
+        let mut extents = Extents::new(slots);
+        extents.keep(installed.entries.values(), Instant::now());
+        let half_open = u64::from(ring_size(node.flows));
+        let capacity = |capacity| TableReport { used: 0, capacity };
+        Ok(Self {
+            kernel,
+            maps,
+            compiler,
+            installed,
+            extents,
+            ledger: Ledger::default(),
+            flows: FlowsReport {
+                established: capacity(u64::from(node.flows)),
+                half_open: capacity(half_open),
+            },
+            attached: Vec::new(),
+            node: NodePart {
+                interfaces: node.interfaces.clone(),
+                datapath: node.datapath,
+                bpffs: node.bpffs.clone(),
+                ports: node.snat.port_range,
+                flows: node.flows,
+            },
+        })
+    }
+
+    /// What the adopted tables tell of the targets: those that got new flows were healthy. So
+    /// a restart takes none out, nor puts one in that was found dead.
+    pub fn adopted_states(&self, model: &Model) -> TargetStates {
+        let serving: BTreeSet<u32> = self
+            .installed
+            .contents
+            .listeners
+            .values()
+            .flat_map(|selection| selection.slots.iter().copied())
+            .collect();
+        let mut states = TargetStates::default();
+        let backends = model
+            .load_balancers
+            .iter()
+            .flat_map(|balancer| balancer.backends.iter().map(move |backend| (balancer, backend)));
+        for (balancer, backend) in backends {
+            for target in balancer.targets_of(backend) {
+                let Some(index) = self.compiler.target(backend, target) else { continue };
+                let healthy = serving.contains(&index);
+                let state = TargetState {
+                    health: if healthy { Health::Healthy } else { Health::Unhealthy },
+                    reason: None,
+                    since: SystemTime::now(),
+                    revision: 0,
+                };
+                states.insert(TargetRef::new(&backend.id, &target.id), state);
+            }
+        }
+        states
+    }
+
+    /// Addresses whose next hops are needed.
+    pub fn addresses(&self, model: &Model) -> BTreeSet<IpAddr> {
+        self.compiler.addresses(model)
+    }
+
+    /// Listeners served, counted once for each address.
+    pub fn listeners(&self) -> usize {
+        self.installed.entries.len()
+    }
+
+    /// Brings the maps in line with the snapshot and the host's network.
+    pub fn apply(
+        &mut self,
+        snapshot: &Snapshot,
+        hops: Arc<NextHopTable>,
+        interfaces: &Interfaces,
+    ) -> Result<(), EngineError> {
+        let network = Network {
+            interfaces: self.interface_entries(interfaces),
+            hops,
+            ring_size: ring_size(self.node.flows),
+        };
+        let contents = self.compiler.compile(snapshot, &network)?;
+        let now = Instant::now();
+        self.extents.keep(self.installed.entries.values(), now);
+        let plan = plan(&self.installed, &contents, &mut self.extents)?;
+        if plan.ops.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!(operations = plan.ops.len(), "changing the kernel's tables");
+        if let Err(error) = apply::apply(&self.maps, &plan.ops) {
+            // What is installed is somewhere between before and after: look.
+            self.installed = contents::read(&self.maps)?;
+            return Err(error.into());
+        }
+        self.installed = plan.installed;
+        self.extents.keep(self.installed.entries.values(), now);
+        Ok(())
+    }
+
+    fn interface_entries(&self, interfaces: &Interfaces) -> BTreeMap<u32, InterfaceEntry> {
+        let names = (0u32..).zip(&self.node.interfaces);
+        names
+            .filter_map(|(slot, name)| {
+                let interface = interfaces.named(name).ok()?;
+                let entry = InterfaceEntry {
+                    ifindex: interface.index,
+                    mac: Mac::new(interface.mac),
+                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+                };
+                Some((slot, entry))
+            })
+            .collect()
+    }
+
+    /// Puts the program on the interfaces, now that the maps are filled.
+    pub fn attach(&mut self, interfaces: &Interfaces) -> Result<(), EngineError> {
+        let named: Vec<(String, u32)> = self
+            .node
+            .interfaces
+            .iter()
+            .filter_map(|name| Some((name.clone(), interfaces.named(name).ok()?.index)))
+            .collect();
+        self.attached = self.kernel.attach(&named, self.node.datapath)?;
+        for Attachment { interface, mode, .. } in &self.attached {
+            tracing::info!(interface, mode = mode.label(), "attached");
+        }
+        Ok(())
+    }
+
+    /// A sweep over the flow tables, to be run on a thread that may block.
+    pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + 'static {
+        let maps = Arc::clone(&self.maps);
+        let idle: BTreeMap<u16, u32> = self
+            .installed
+            .contents
+            .listeners
+            .values()
+            .map(|selection| (selection.index, selection.idle))
+            .collect();
+        let (targets, listeners) = self.compiler.in_use();
+        move || {
+            let sweep = collect::sweep(&maps, |listener| idle.get(&listener).copied())?;
+            let ended = Ended::read(&maps, &targets, &listeners)?;
+            Ok(Swept { sweep, ended })
+        }
+    }
+
+    /// Takes in what a sweep found. True = indices became free, so the tables can shrink.
+    pub fn swept(&mut self, swept: &Swept) -> bool {
+        let Swept { sweep, ended } = swept;
+        self.ledger.take_in(sweep, ended);
+        self.flows.established.used = sweep.established;
+        self.flows.half_open.used = sweep.half_open;
+        self.compiler.free(
+            |target| sweep.names_target(target),
+            |listener| u16::try_from(listener).is_ok_and(|listener| sweep.names_listener(listener)),
+        )
+    }
+
+    /// Everything that is counted.
+    pub fn counters(&self, snapshot: &Snapshot) -> Result<Counters, MapError> {
+        let mut counters = Counters::default();
+        let mut counts = Vec::with_capacity(COUNTERS);
+        for index in (0u32..).take(COUNTERS) {
+            counts.push(self.maps.counters.per_cpu(&index)?.iter().sum::<u64>());
+        }
+        let (reasons, events) = counts.split_at(Reason::COUNT);
+        counters.reasons = Reason::ALL.iter().copied().zip(reasons.iter().copied()).collect();
+        counters.events = Event::ALL.iter().copied().zip(events.iter().copied()).collect();
+
+        for balancer in &snapshot.model.load_balancers {
+            for listener in served(balancer) {
+                for vip in &balancer.vips {
+                    let IpAddr::V4(address) = vip else { continue };
+                    let index = self.compiler.listener(*address, listener.port.get());
+                    let Some(index) = index else { continue };
+                    let mut traffic = self.ledger.listener(index);
+                    traffic.new_flows = sum(&self.maps.listener_totals.per_cpu(&index)?).new_flows;
+                    counters.listeners.insert(ListenerRef::new(&listener.id, *vip), traffic);
+                }
+            }
+            for backend in &balancer.backends {
+                for target in balancer.targets_of(backend) {
+                    let Some(index) = self.compiler.target(backend, target) else { continue };
+                    let traffic = self.target_traffic(index)?;
+                    counters.targets.insert(TargetRef::new(&backend.id, &target.id), traffic);
+                }
+            }
+        }
+        for (index, entry) in self.compiler.draining() {
+            let traffic = self.target_traffic(index)?;
+            if traffic.active_flows > 0 {
+                let at = SocketAddr::from((entry.addr.addr(), entry.port.host()));
+                let target = TargetRef::new("", &at.to_string());
+                counters.draining.push(Draining { target, at, traffic });
+            }
+        }
+        Ok(counters)
+    }
+
+    fn target_traffic(&self, index: u32) -> Result<Traffic, MapError> {
+        let active = self.maps.target_states.get(&index)?.unwrap_or_default().active;
+        let new_flows = sum(&self.maps.target_totals.per_cpu(&index)?).new_flows;
+        Ok(Traffic { new_flows, active_flows: active, ..self.ledger.target(index) })
+    }
+
+    /// The packet path for the status report.
+    pub fn report(&self) -> DatapathReport {
+        let interfaces = self
+            .attached
+            .iter()
+            .map(|attached| InterfaceReport {
+                name: attached.interface.clone(),
+                ifindex: attached.ifindex,
+                mode: attached.mode,
+            })
+            .collect();
+        let addresses = &self.installed.contents.locals;
+        let addresses = addresses.iter().filter(|(_, flags)| **flags & local::SNAT != 0);
+        DatapathReport {
+            interfaces,
+            adopted: matches!(self.kernel.found(), Found::Adopted | Found::Copied),
+            abi_version: ABI_VERSION,
+            bpffs: self.node.bpffs.clone(),
+            flows: self.flows.clone(),
+            snat: SnatReport {
+                addresses: addresses.map(|(addr, _)| addr.addr().into()).collect(),
+                first_port: self.node.ports.first,
+                last_port: self.node.ports.last,
+            },
+        }
+    }
+}
+
+/// What a sweep found, and the totals read with it.
+#[derive(Debug)]
+pub struct Swept {
+    /// The flow tables.
+    pub sweep: Sweep,
+    ended: Ended,
+}
+
+/// Listener indices that flows name, those of listeners long gone included.
+fn named_listeners(maps: &Maps) -> Result<impl Iterator<Item = u32>, MapError> {
+    let mut named = BTreeSet::new();
+    for table in [&maps.flows, &maps.half_open] {
+        table.for_each(|_, entry| {
+            named.insert(u32::from(entry.listener));
+        })?;
+    }
+    Ok(named.into_iter())
+}

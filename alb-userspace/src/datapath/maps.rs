@@ -1,0 +1,132 @@
+//! The pinned maps by name, with the types of their keys and values.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use alb_common::{
+    abi::{Plain, map},
+    flow::{FlowEntry, FlowKey, RingSlot, Totals},
+    interface::{HopEntry, InterfaceEntry},
+    net::Be32,
+    service::{ListenerEntry, ListenerKey, ListenerState},
+    settings::Settings,
+    target::{TargetEntry, TargetState},
+};
+
+use super::sys;
+
+/// A map of `K` to `V`.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    name: &'static str,
+    fd: OwnedFd,
+    types: PhantomData<fn(K) -> V>,
+}
+
+/// A map operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} map {name}")]
+pub struct MapError {
+    operation: &'static str,
+    name: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+impl<K: Plain, V: Plain> Table<K, V> {
+    fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> MapError {
+        let name = self.name;
+        move |source| MapError { operation, name, source }
+    }
+
+    /// The element under a key of a map that is not per CPU.
+    pub fn get(&self, key: &K) -> Result<Option<V>, MapError> {
+        sys::lookup(self.fd.as_fd(), key).map_err(self.failed("read"))
+    }
+
+    /// Writes an element.
+    pub fn set(&self, key: &K, value: &V) -> Result<(), MapError> {
+        sys::update(self.fd.as_fd(), key, value, sys::ANY).map_err(self.failed("write to"))
+    }
+
+    /// Writes many elements.
+    pub fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
+        sys::update_batch(self.fd.as_fd(), keys, values).map_err(self.failed("write to"))
+    }
+
+    /// Deletes an element; `false` if there was none.
+    pub fn remove(&self, key: &K) -> Result<bool, MapError> {
+        sys::delete(self.fd.as_fd(), key).map_err(self.failed("delete from"))
+    }
+}
+
+impl<K: Plain + Default, V: Plain + Default> Table<K, V> {
+    /// Visits every element of a map that is not per CPU.
+    pub fn for_each(&self, visit: impl FnMut(&K, &V)) -> Result<(), MapError> {
+        sys::for_each(self.fd.as_fd(), visit).map_err(self.failed("read"))
+    }
+
+    /// The values of a per-CPU element, one a CPU.
+    pub fn per_cpu(&self, key: &K) -> Result<Vec<V>, MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error);
+        cpus.and_then(|cpus| sys::lookup_per_cpu(self.fd.as_fd(), key, cpus))
+            .map_err(self.failed("read"))
+    }
+}
+
+macro_rules! maps {
+    ($($(#[$doc:meta])* $field:ident: $key:ty => $value:ty = $name:ident;)+) => {
+        /// Every map of the packet path that userspace reads or writes.
+        #[derive(Debug)]
+        pub struct Maps {
+            $($(#[$doc])* pub $field: Table<$key, $value>,)+
+        }
+
+        impl Maps {
+            /// Takes the maps from wherever `open` finds them.
+            pub fn open<E>(mut open: impl FnMut(&'static str) -> Result<OwnedFd, E>) -> Result<Self, E> {
+                Ok(Self {
+                    $($field: Table { name: map::$name, fd: open(map::$name)?, types: PhantomData },)+
+                })
+            }
+        }
+    };
+}
+
+maps! {
+    /// One element.
+    settings: u32 => Settings = SETTINGS;
+    /// Per CPU.
+    counters: u32 => u64 = COUNTERS;
+    /// VIPs and SNAT addresses.
+    locals: Be32 => u32 = LOCALS;
+    /// Selection by VIP and port.
+    listeners: ListenerKey => ListenerEntry = LISTENERS;
+    /// By listener index.
+    listener_states: u32 => ListenerState = LISTENER_STATES;
+    /// Selection tables.
+    slots: u32 => u32 = SLOTS;
+    /// By target index.
+    targets: u32 => TargetEntry = TARGETS;
+    /// By target index.
+    hops: u32 => HopEntry = HOPS;
+    /// By target index.
+    target_states: u32 => TargetState = TARGET_STATES;
+    /// By target index, per CPU.
+    target_totals: u32 => Totals = TARGET_TOTALS;
+    /// By listener index, per CPU.
+    listener_totals: u32 => Totals = LISTENER_TOTALS;
+    /// By slot.
+    interfaces: u32 => InterfaceEntry = INTERFACES;
+    /// Slot by interface index.
+    interface_slots: u32 => u32 = INTERFACE_SLOTS;
+    /// Established flows.
+    flows: FlowKey => FlowEntry = FLOWS;
+    /// Half-open flows.
+    half_open: FlowKey => FlowEntry = HALF_OPEN;
+    /// Closed flows by age.
+    closed_ring: u32 => RingSlot = CLOSED_RING;
+}

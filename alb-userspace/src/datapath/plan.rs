@@ -1,0 +1,189 @@
+//! From what is installed and what is desired to map operations, in an order in which every
+//! step leaves the tables whole: add before use, remove after use.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alb_common::{
+    interface::{HopEntry, InterfaceEntry},
+    net::Be32,
+    service::{ListenerEntry, ListenerKey},
+    settings::Settings,
+    target::TargetEntry,
+};
+
+use super::{
+    contents::{Contents, Installed, Selection},
+    extents::{Extents, NoRoom},
+};
+
+/// One change of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapOp {
+    /// Replaces the settings.
+    SetSettings(Settings),
+    /// Fills an interface slot and files it under its index.
+    SetInterface {
+        /// Slot.
+        slot: u32,
+        /// The interface.
+        entry: InterfaceEntry,
+    },
+    /// Frees an interface slot.
+    ClearInterface {
+        /// Slot.
+        slot: u32,
+        /// Index that it was filed under.
+        ifindex: u32,
+    },
+    /// Writes a target.
+    SetTarget {
+        /// Target index.
+        index: u32,
+        /// Where it is.
+        entry: TargetEntry,
+    },
+    /// Writes a target's next hop.
+    SetHop {
+        /// Target index.
+        index: u32,
+        /// The hop.
+        entry: HopEntry,
+    },
+    /// Writes a selection table.
+    SetSlots {
+        /// First slot.
+        offset: u32,
+        /// Target indices.
+        targets: Arc<[u32]>,
+    },
+    /// Writes a listener's idle timeout.
+    SetListenerIdle {
+        /// Listener index.
+        index: u16,
+        /// Ticks.
+        idle: u32,
+    },
+    /// Switches a listener to a selection table.
+    SetListener {
+        /// VIP and port.
+        key: ListenerKey,
+        /// The extent.
+        entry: ListenerEntry,
+    },
+    /// Removes a listener.
+    RemoveListener(ListenerKey),
+    /// Says what an address of ours is.
+    SetLocal {
+        /// The address.
+        addr: Be32,
+        /// `alb_common::service::local` bits.
+        flags: u32,
+    },
+    /// An address is not ours any more.
+    RemoveLocal(Be32),
+    /// Clears a target and its hop; no flow names it.
+    ClearTarget(u32),
+}
+
+/// Operations and what is installed after them.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// In order.
+    pub ops: Vec<MapOp>,
+    /// Afterwards.
+    pub installed: Installed,
+}
+
+/// Plans the way from `installed` to `desired`. New selection tables take room in `extents`;
+/// what the old ones had is given back there by the caller when nobody can be reading it.
+pub fn plan(
+    installed: &Installed,
+    desired: &Contents,
+    extents: &mut Extents,
+) -> Result<Plan, NoRoom> {
+    let old = &installed.contents;
+    let mut ops = Vec::new();
+    if old.settings != desired.settings {
+        ops.push(MapOp::SetSettings(desired.settings));
+    }
+    for (slot, entry) in changed(&old.interfaces, &desired.interfaces) {
+        ops.push(MapOp::SetInterface { slot: *slot, entry: *entry });
+    }
+    for (index, entry) in changed(&old.targets, &desired.targets) {
+        ops.push(MapOp::SetTarget { index: *index, entry: *entry });
+    }
+    for (index, entry) in changed(&old.hops, &desired.hops) {
+        ops.push(MapOp::SetHop { index: *index, entry: *entry });
+    }
+    let entries = listeners(installed, desired, extents, &mut ops)?;
+    for (addr, flags) in changed(&old.locals, &desired.locals) {
+        ops.push(MapOp::SetLocal { addr: *addr, flags: *flags });
+    }
+
+    for addr in old.locals.keys().filter(|addr| !desired.locals.contains_key(addr)) {
+        ops.push(MapOp::RemoveLocal(*addr));
+    }
+    for key in installed.entries.keys().filter(|key| !entries.contains_key(key)) {
+        ops.push(MapOp::RemoveListener(*key));
+    }
+    for index in old.targets.keys().filter(|index| !desired.targets.contains_key(index)) {
+        ops.push(MapOp::ClearTarget(*index));
+    }
+    for (slot, entry) in &old.interfaces {
+        let kept = desired.interfaces.values().any(|kept| kept.ifindex == entry.ifindex);
+        if !desired.interfaces.contains_key(slot) && !kept {
+            ops.push(MapOp::ClearInterface { slot: *slot, ifindex: entry.ifindex });
+        }
+    }
+    Ok(Plan { ops, installed: Installed { contents: desired.clone(), entries } })
+}
+
+/// Writes new selection tables and switches listeners to them. Equal tables share an extent.
+fn listeners(
+    installed: &Installed,
+    desired: &Contents,
+    extents: &mut Extents,
+    ops: &mut Vec<MapOp>,
+) -> Result<BTreeMap<ListenerKey, ListenerEntry>, NoRoom> {
+    let mut placed: BTreeMap<&[u32], u32> = BTreeMap::new();
+    for (key, entry) in &installed.entries {
+        if let Some(selection) = installed.contents.listeners.get(key) {
+            placed.insert(&selection.slots, entry.offset);
+        }
+    }
+    let mut entries = BTreeMap::new();
+    for (key, selection) in &desired.listeners {
+        let Selection { index, algorithm, idle, slots } = selection;
+        let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let offset = match placed.get(&**slots) {
+            _ if len == 0 => 0,
+            Some(offset) => *offset,
+            None => {
+                let offset = extents.take(len)?;
+                ops.push(MapOp::SetSlots { offset, targets: slots.clone() });
+                placed.insert(slots, offset);
+                offset
+            }
+        };
+        let before = installed.contents.listeners.get(key);
+        if before.is_none_or(|before| (before.index, before.idle) != (*index, *idle)) {
+            ops.push(MapOp::SetListenerIdle { index: *index, idle: *idle });
+        }
+        let entry = ListenerEntry { offset, len, index: *index, algorithm: *algorithm };
+        if installed.entries.get(key) != Some(&entry) {
+            ops.push(MapOp::SetListener { key: *key, entry });
+        }
+        entries.insert(*key, entry);
+    }
+    Ok(entries)
+}
+
+fn changed<'a, K: Ord, V: PartialEq>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    new.iter().filter(|(key, value)| old.get(key) != Some(value))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Plans, step by step.

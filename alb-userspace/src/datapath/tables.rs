@@ -1,0 +1,332 @@
+//! Snapshot and network → what the maps shall hold. Pure but for the memory of which index is
+//! whose.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use alb_common::{
+    abi::ABI_VERSION,
+    expiry::ticks,
+    interface::{HopEntry, InterfaceEntry},
+    limits::{MAX_LISTENERS, MAX_SNAT_ADDRESSES, MAX_TARGETS, RST_PER_SECOND},
+    net::{Be16, Be32, Mac},
+    service::{ListenerKey, algorithm, local},
+    settings::{RST_WINDOW_SHIFT, Settings},
+    target::TargetEntry,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    contents::{Contents, Installed, Selection},
+    indices::{Exhausted, Indices},
+    maglev,
+    schedule::schedule,
+};
+use crate::{
+    model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model, Node, Target},
+    net::NextHopTable,
+    state::Snapshot,
+};
+
+/// What the compiler needs to know of the host.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// `node.interfaces` by slot.
+    pub interfaces: BTreeMap<u32, InterfaceEntry>,
+    /// Ways to the targets.
+    pub hops: Arc<NextHopTable>,
+    /// Size of the rings, a power of two.
+    pub ring_size: u32,
+}
+
+/// The snapshot does not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum TablesError {
+    /// More targets than the tables hold, draining ones included.
+    #[error("more than {MAX_TARGETS} targets over all backends, those that drain included")]
+    Targets(#[source] Exhausted),
+    /// More listeners than the tables hold.
+    #[error("more than {MAX_LISTENERS} listeners, counted once for each address")]
+    Listeners(#[source] Exhausted),
+}
+
+/// Who a target index belongs to: a hash of backend, target and where it is.
+pub type TargetIdentity = u64;
+
+/// Compiles snapshots, remembering indices.
+#[derive(Debug)]
+pub struct Compiler {
+    targets: Indices<TargetIdentity>,
+    listeners: Indices<ListenerKey>,
+    /// Entries of all targets in use, so that those that drain keep theirs.
+    known: BTreeMap<u32, TargetEntry>,
+}
+
+/// One target of a backend, ready for selection.
+struct Candidate {
+    index: u32,
+    at: SocketAddr,
+    weight: u32,
+    serves: bool,
+}
+
+impl Compiler {
+    /// Takes over the indices of what is installed.
+    pub fn adopt(installed: &Installed) -> Self {
+        let mut targets = Indices::new(u32::try_from(MAX_TARGETS).unwrap_or(u32::MAX));
+        for (index, entry) in &installed.contents.targets {
+            targets.adopt(*index, entry.id);
+        }
+        let mut listeners = Indices::new(u32::try_from(MAX_LISTENERS).unwrap_or(u32::MAX));
+        for (key, entry) in &installed.entries {
+            listeners.adopt(u32::from(entry.index), *key);
+        }
+        Self { targets, listeners, known: installed.contents.targets.clone() }
+    }
+
+    /// What the maps shall hold for this snapshot on this host.
+    pub fn compile(
+        &mut self,
+        snapshot: &Snapshot,
+        network: &Network,
+    ) -> Result<Contents, TablesError> {
+        let model = &*snapshot.model;
+        let mut contents = Contents {
+            settings: settings(&model.node, network),
+            interfaces: network.interfaces.clone(),
+            ..Contents::default()
+        };
+        let (mut targets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
+        for balancer in &model.load_balancers {
+            for vip in v4(&balancer.vips) {
+                *contents.locals.entry(vip.into()).or_default() |= local::VIP;
+            }
+            let mut tables = BTreeMap::new();
+            for listener in served(balancer) {
+                let Some(backend) = balancer.backend(&listener.backend) else { continue };
+                if !tables.contains_key(&backend.id) {
+                    let candidates = self.candidates(snapshot, network, balancer, backend)?;
+                    targets.extend(candidates.iter().map(|candidate| candidate.index));
+                    tables.insert(backend.id.clone(), select(backend.algorithm, &candidates));
+                }
+                let slots = &tables[&backend.id];
+                for vip in v4(&balancer.vips) {
+                    let port = Be16::new(listener.port.get());
+                    let key = ListenerKey { addr: vip.into(), port, reserved: 0 };
+                    let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
+                    listeners.insert(index);
+                    let selection = Selection {
+                        index: u16::try_from(index).unwrap_or(u16::MAX),
+                        algorithm: code(backend.algorithm),
+                        idle: ticks(
+                            u32::try_from(listener.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+                        ),
+                        slots: Arc::clone(slots),
+                    };
+                    contents.listeners.insert(key, selection);
+                }
+            }
+        }
+        self.targets.keep(&targets);
+        self.listeners.keep(&listeners);
+        for (index, entry) in &self.known {
+            contents.targets.insert(*index, *entry);
+            contents.hops.insert(*index, hop(network, entry.addr.addr()).unwrap_or_default());
+            for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
+                *contents.locals.entry(*snat).or_default() |= local::SNAT;
+            }
+        }
+        Ok(contents)
+    }
+
+    fn candidates(
+        &mut self,
+        snapshot: &Snapshot,
+        network: &Network,
+        balancer: &LoadBalancer,
+        backend: &Backend,
+    ) -> Result<Vec<Candidate>, TablesError> {
+        let mut candidates = Vec::new();
+        for target in balancer.targets_of(backend) {
+            let IpAddr::V4(address) = target.address else { continue };
+            let id = identity(backend, target);
+            let index = self.targets.take(&id).map_err(TablesError::Targets)?;
+            let snat = snat(&snapshot.model.node, network, address);
+            let port = target.port_for(backend).get();
+            let entry = TargetEntry {
+                id,
+                addr: address.into(),
+                port: Be16::new(port),
+                snat_count: u16::try_from(snat.len()).unwrap_or_default(),
+                snat: std::array::from_fn(|slot| snat.get(slot).copied().unwrap_or_default()),
+            };
+            // Without a route there is no source address; what was known before still serves
+            // the flows that are open.
+            if entry.snat_count > 0 || !self.known.contains_key(&index) {
+                self.known.insert(index, entry);
+            }
+            let reachable = entry.snat_count > 0 && hop(network, address).is_some();
+            candidates.push(Candidate {
+                index,
+                at: SocketAddr::from((address, port)),
+                weight: u32::from(target.weight),
+                serves: reachable && snapshot.targets.serves(&backend.id, &target.id),
+            });
+        }
+        Ok(candidates)
+    }
+
+    /// Frees the indices of targets and listeners that are gone and that no flow names.
+    pub fn free(&mut self, target: impl Fn(u32) -> bool, listener: impl Fn(u32) -> bool) -> bool {
+        let targets = self.targets.free(target);
+        for index in &targets {
+            self.known.remove(index);
+        }
+        !(targets.is_empty() && self.listeners.free(listener).is_empty())
+    }
+
+    /// Keeps listener indices that flows of an earlier run name, whosever they are.
+    pub fn reserve_listeners(&mut self, named: impl Iterator<Item = u32>) {
+        for index in named {
+            let nobody = ListenerKey { reserved: 1, ..ListenerKey::default() };
+            self.listeners.reserve(index, nobody);
+        }
+    }
+
+    /// Index of a target of a backend.
+    pub fn target(&self, backend: &Backend, target: &Target) -> Option<u32> {
+        self.targets.get(&identity(backend, target))
+    }
+
+    /// Index of a listener on an address.
+    pub fn listener(&self, vip: Ipv4Addr, port: u16) -> Option<u32> {
+        let key = ListenerKey { addr: vip.into(), port: Be16::new(port), reserved: 0 };
+        self.listeners.get(&key)
+    }
+
+    /// Targets that are gone from the model but may have flows.
+    pub fn draining(&self) -> impl Iterator<Item = (u32, &TargetEntry)> {
+        self.targets.retired().filter_map(|(index, _)| Some((index, self.known.get(&index)?)))
+    }
+
+    /// Indices in use, draining ones included: targets and listeners.
+    pub fn in_use(&self) -> (Vec<u32>, Vec<u32>) {
+        let indices = |all: &mut dyn Iterator<Item = u32>| all.collect();
+        (
+            indices(&mut self.targets.all().map(|(index, _)| index)),
+            indices(&mut self.listeners.all().map(|(index, _)| index)),
+        )
+    }
+
+    /// Addresses that must be kept resolved: the model's targets and those that drain.
+    pub fn addresses(&self, model: &Model) -> BTreeSet<IpAddr> {
+        let of_model = model.load_balancers.iter().flat_map(|balancer| {
+            let backends = served(balancer).filter_map(|of| balancer.backend(&of.backend));
+            backends.flat_map(|backend| balancer.targets_of(backend)).map(|target| target.address)
+        });
+        of_model.chain(self.known.values().map(|entry| entry.addr.addr().into())).collect()
+    }
+}
+
+/// The listeners that the kernel serves.
+pub fn served(balancer: &LoadBalancer) -> impl Iterator<Item = &Listener> {
+    balancer
+        .listeners
+        .iter()
+        .filter(|listener| listener.enabled && listener.protocol == ListenerProtocol::Tcp)
+}
+
+fn identity(backend: &Backend, target: &Target) -> TargetIdentity {
+    let mut hash = Sha256::new();
+    for part in [&backend.id, &target.id, &target.address.to_string()] {
+        hash.update(part);
+        hash.update([0]);
+    }
+    hash.update(target.port_for(backend).get().to_be_bytes());
+    let digest = hash.finalize();
+    u64::from_be_bytes(std::array::from_fn(|index| digest[index]))
+}
+
+fn select(algorithm: Algorithm, candidates: &[Candidate]) -> Arc<[u32]> {
+    let serving: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| candidate.serves && candidate.weight > 0).collect();
+    let order = match algorithm {
+        Algorithm::IpHash => {
+            let weights: Vec<_> =
+                serving.iter().map(|candidate| (candidate.at, candidate.weight)).collect();
+            maglev::table(&weights)
+        }
+        // Least-connection is refused before it gets here.
+        Algorithm::RoundRobin | Algorithm::LeastConn => {
+            let weights: Vec<_> = serving.iter().map(|candidate| candidate.weight).collect();
+            schedule(&weights)
+        }
+    };
+    order.into_iter().map(|position| serving[position].index).collect()
+}
+
+fn code(algorithm: Algorithm) -> u16 {
+    match algorithm {
+        Algorithm::RoundRobin | Algorithm::LeastConn => algorithm::ROUND_ROBIN,
+        Algorithm::IpHash => algorithm::IP_HASH,
+    }
+}
+
+/// Source addresses towards a target: those of the file, else the node's own on the way.
+fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32> {
+    let configured: Vec<Be32> = v4(&node.snat.addresses).map(Be32::from).collect();
+    if !configured.is_empty() {
+        return configured.into_iter().take(MAX_SNAT_ADDRESSES).collect();
+    }
+    match network.hops.hops.get(&IpAddr::V4(target)).map(|hop| hop.source) {
+        Some(IpAddr::V4(source)) => vec![source.into()],
+        Some(IpAddr::V6(_)) | None => Vec::new(),
+    }
+}
+
+/// The way to a target, if it is known and leaves by an interface of ours.
+fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
+    let hop = network.hops.hops.get(&IpAddr::V4(target))?;
+    let mac = Mac::new(hop.mac?);
+    let (slot, _) = network.interfaces.iter().find(|(_, entry)| entry.ifindex == hop.interface)?;
+    Some(HopEntry { mac, interface: u16::try_from(*slot).ok()? })
+}
+
+fn settings(node: &Node, network: &Network) -> Settings {
+    let range = node.snat.port_range;
+    let port_count = (range.last - range.first).saturating_add(1);
+    let mask = network.ring_size - 1;
+    let windows_per_second = ticks(1) >> RST_WINDOW_SHIFT;
+    Settings {
+        abi: ABI_VERSION,
+        // The packet path keeps 16 bits of it; only a difference counts.
+        route_generation: u16::try_from(network.hops.route_generation & 0xffff).unwrap_or(0),
+        port_first: range.first,
+        port_count,
+        port_stride: stride(port_count),
+        rst_per_window: RST_PER_SECOND / windows_per_second,
+        half_open_mask: mask,
+        closed_mask: mask,
+    }
+}
+
+/// A step near the golden section of `count` that visits every port before it repeats one.
+fn stride(count: u16) -> u16 {
+    let golden = (u32::from(count) * 618 / 1_000).max(1);
+    let coprime = (golden..=u32::from(count)).find(|step| gcd(*step, u32::from(count)) == 1);
+    coprime.and_then(|step| u16::try_from(step).ok()).unwrap_or(1)
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {
+    addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
+}
