@@ -1,6 +1,7 @@
 //! The daemon of the demo: its log on the terminal, its status, its end.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -29,6 +30,8 @@ pub(crate) struct Daemon<'a> {
     alb: PathBuf,
     config: PathBuf,
     socket: PathBuf,
+    /// The state directory, if the demo is the first to use it.
+    made: Option<PathBuf>,
     namespace: &'a Namespace,
     child: Option<Child>,
 }
@@ -41,6 +44,8 @@ impl<'a> Daemon<'a> {
         plan: &Plan,
         namespace: &'a Namespace,
     ) -> Result<Self> {
+        let made = plan.state_dir.clone();
+        let made = (!made.exists()).then_some(made);
         let mut command = namespace.command(alb);
         command.args(["run", "--config"]).arg(config);
         let mut child = command
@@ -55,6 +60,7 @@ impl<'a> Daemon<'a> {
             alb: alb.to_owned(),
             config: config.to_owned(),
             socket: plan.socket.clone(),
+            made,
             namespace,
             child: Some(child),
         };
@@ -128,6 +134,9 @@ impl<'a> Daemon<'a> {
             "alb detach failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
+        if let Some(dir) = self.made.take().filter(|dir| dir.exists()) {
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        }
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) struct Plan {
     /// The first listener.
     pub(crate) vip: SocketAddr,
+    /// Where the daemon keeps its state.
+    pub(crate) state_dir: PathBuf,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
     /// The targets of its backend, in file order.
@@ -50,6 +52,7 @@ impl Plan {
         });
         Ok(Self {
             vip: SocketAddr::new(*vip, listener.port.get()),
+            state_dir: model.node.state_dir.clone(),
             socket: model.node.socket.clone(),
             servers: servers.collect(),
         })
