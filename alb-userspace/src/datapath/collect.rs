@@ -93,13 +93,14 @@ pub fn now() -> u32 {
     u32::try_from(ticks).unwrap_or_default()
 }
 
-/// Sweeps both tables. `idle` gives the idle timeout of a listener index in ticks; one that is
-/// unknown keeps its flows.
-pub fn sweep(maps: &Maps, idle: impl Fn(u16) -> Option<u32>) -> Result<Sweep, MapError> {
+/// Sweeps both tables.
+pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
     let started = Instant::now();
+    let idle = idle_timeouts(maps)?;
     let mut found = Sweep::default();
-    let established =
-        |entry: &FlowEntry| expiry::lifetime(entry.flags, idle(entry.listener).unwrap_or(u32::MAX));
+    let established = |entry: &FlowEntry| {
+        expiry::lifetime(entry.flags, idle.get(&entry.listener).copied().unwrap_or(u32::MAX))
+    };
     let half_open = |_: &FlowEntry| expiry::HALF_OPEN;
 
     let before = active(maps, &BTreeSet::new())?;
@@ -131,6 +132,18 @@ pub fn sweep(maps: &Maps, idle: impl Fn(u16) -> Option<u32>) -> Result<Sweep, Ma
     heal(maps, &found, &before)?;
     found.took = started.elapsed();
     Ok(found)
+}
+
+/// Idle timeouts by listener index. A listener that is gone keeps its timeout for the flows
+/// that it has left: nobody clears it before another listener takes the index.
+fn idle_timeouts(maps: &Maps) -> Result<BTreeMap<u16, u32>, MapError> {
+    let mut timeouts = BTreeMap::new();
+    maps.listener_states.for_each(|index, state| {
+        if let (Ok(index), Ok(idle @ 1..)) = (u16::try_from(*index), u32::try_from(state.idle)) {
+            timeouts.insert(index, idle);
+        }
+    })?;
+    Ok(timeouts)
 }
 
 /// Visits every entry; returns the keys of those older than `lifetime`.

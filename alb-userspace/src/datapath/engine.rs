@@ -230,16 +230,9 @@ impl Engine {
     /// A sweep over the flow tables, to be run on a thread that may block.
     pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + 'static {
         let maps = Arc::clone(&self.maps);
-        let idle: BTreeMap<u16, u32> = self
-            .installed
-            .contents
-            .listeners
-            .values()
-            .map(|selection| (selection.index, selection.idle))
-            .collect();
         let (targets, listeners) = self.compiler.in_use();
         move || {
-            let sweep = collect::sweep(&maps, |listener| idle.get(&listener).copied())?;
+            let sweep = collect::sweep(&maps)?;
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended })
         }

@@ -8,8 +8,7 @@ use std::{
 };
 
 use alb_common::{
-    abi::{ABI_VERSION, XDP_PROGRAM, map},
-    flow::{FlowEntry, FlowKey},
+    abi::{ABI_VERSION, Plain, XDP_PROGRAM, map},
     limits,
 };
 use aya::{
@@ -228,8 +227,12 @@ impl Kernel {
         copy(&old.hops, &new.hops)?;
         copy(&old.target_states, &new.target_states)?;
         copy(&old.listener_states, &new.listener_states)?;
-        copy_table(&old.flows, &new.flows)?;
-        copy_table(&old.half_open, &new.half_open)
+        // Listeners too, so that they keep the indices that flows name; the first change of
+        // the tables brings the rest up to date.
+        copy(&old.listeners, &new.listeners)?;
+        copy(&old.slots, &new.slots)?;
+        copy(&old.flows, &new.flows)?;
+        copy(&old.half_open, &new.half_open)
     }
 
     /// Pins maps that are not pinned yet, in place of any of another shape.
@@ -486,31 +489,16 @@ fn duplicate(data: &MapData, name: &'static str) -> Result<OwnedFd, KernelError>
         .map_err(|error| KernelError::Open { name, source: AyaMapError::IoError(error) })
 }
 
-fn copy<V>(old: &Table<u32, V>, new: &Table<u32, V>) -> Result<(), MapError>
+/// Copies a map.
+fn copy<K, V>(old: &Table<K, V>, new: &Table<K, V>) -> Result<(), KernelError>
 where
-    V: alb_common::abi::Plain + Default,
+    K: Plain + Default,
+    V: Plain + Default,
 {
-    let mut keys = Vec::new();
-    let mut values = Vec::new();
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     old.for_each(|key, value| {
         keys.push(*key);
         values.push(*value);
     })?;
-    new.set_all(&keys, &values)
-}
-
-fn copy_table(
-    old: &Table<FlowKey, FlowEntry>,
-    new: &Table<FlowKey, FlowEntry>,
-) -> Result<(), KernelError> {
-    let mut keys = Vec::new();
-    let mut values = Vec::new();
-    old.for_each(|key, value| {
-        keys.push(*key);
-        values.push(*value);
-    })?;
-    new.set_all(&keys, &values).map_err(|error| {
-        tracing::error!(flows = keys.len(), "flows do not fit into the new tables");
-        error.into()
-    })
+    Ok(new.set_all(&keys, &values)?)
 }

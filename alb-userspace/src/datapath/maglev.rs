@@ -127,13 +127,17 @@ mod tests {
 
     #[test]
     fn weights_are_exact_to_one_slot() {
-        for targets in [targets(3, |n| 10 * (u32::from(n) + 1)), targets(100, |n| u32::from(n))] {
+        for targets in [targets(3, |n| 10 * (u32::from(n) + 1)), targets(100, u32::from)] {
             let table = table(&targets);
-            let total: u32 = targets.iter().map(|(_, weight)| weight).sum();
+            let total: u64 = targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
             for (index, (_, weight)) in targets.iter().enumerate() {
-                let has = table.iter().filter(|slot| **slot == index).count() as f64;
-                let ideal = table.len() as f64 * f64::from(*weight) / f64::from(total);
-                assert!((has - ideal).abs() < 1.0, "{index}: {has} for {ideal}");
+                let has = table.iter().filter(|slot| **slot == index).count() as u64;
+                // Both sides times the total weight, so that the share is a whole number.
+                let share = table.len() as u64 * u64::from(*weight);
+                assert!(
+                    (has * total).abs_diff(share) < total,
+                    "{index}: {has} for {share}/{total}"
+                );
             }
         }
     }

@@ -93,20 +93,21 @@ mod tests {
         #[test]
         fn shares_are_exact_and_spread(weights in proptest::collection::vec(0u32..=100, 1..20)) {
             let order = schedule(&weights);
-            let total: u32 = weights.iter().sum();
-            let mut taken = vec![0usize; weights.len()];
-            for (position, index) in order.iter().enumerate() {
+            let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            let serving = weights.iter().filter(|weight| **weight > 0).count() as u64;
+            let mut taken = vec![0u64; weights.len()];
+            for (position, index) in (1u64..).zip(&order) {
                 taken[*index] += 1;
                 for (index, weight) in weights.iter().enumerate() {
-                    let ideal = (position + 1) as f64 * f64::from(*weight) / f64::from(total);
-                    // Rounding each target's turns costs half a turn, and all of them together
-                    // one for each target that is due at the same time.
-                    let off = (taken[index] as f64 - ideal).abs();
-                    prop_assert!(off <= 1.0 + ideal.min(weights.len() as f64) * 0.5, "{off}");
+                    // Turns taken and turns due, both times the total weight. Rounding is half a
+                    // turn at most for each target.
+                    let due = position * u64::from(*weight);
+                    let off = (taken[index] * total).abs_diff(due);
+                    prop_assert!(2 * off <= total * (serving + 1), "{off} of {total}");
                 }
             }
             for (index, weight) in weights.iter().enumerate() {
-                prop_assert_eq!(taken[index] as u64 * u64::from(total), u64::from(*weight) * order.len() as u64);
+                prop_assert_eq!(taken[index] * total, u64::from(*weight) * order.len() as u64);
             }
         }
     }

@@ -330,3 +330,6 @@ fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {
         IpAddr::V6(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

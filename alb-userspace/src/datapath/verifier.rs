@@ -25,8 +25,9 @@ mod tests {
 
     #[test]
     fn the_end_matters() {
-        let log: String = (0..30).map(|n| format!("{n}: (b7) r0 = {n}\n")).collect();
-        let log = log + "R1 invalid mem access 'scalar'\nprocessed 30 insns (limit 1000000)\n";
+        let lines: Vec<String> = (0..30).map(|n| format!("{n}: (b7) r0 = {n}\n")).collect();
+        let log =
+            lines.concat() + "R1 invalid mem access 'scalar'\nprocessed 30 insns (limit 1000000)\n";
         let excerpt = excerpt(&log);
         assert!(excerpt.starts_with("  …\n  19: "), "{excerpt}");
         assert!(excerpt.ends_with("\n  R1 invalid mem access 'scalar'"), "{excerpt}");

@@ -1,1 +1,195 @@
-//! Plans, step by step.
+//! Plans, applied step by step to a model of the maps: every step must leave them whole.
+
+use std::time::{Duration, Instant};
+
+use alb_common::{net::Be16, service::local};
+use proptest::prelude::*;
+
+use super::*;
+
+const SLOTS: u32 = 256;
+
+/// What the packet path would see.
+#[derive(Debug, Default)]
+struct Maps {
+    settings: Settings,
+    interfaces: BTreeMap<u32, InterfaceEntry>,
+    targets: BTreeMap<u32, TargetEntry>,
+    hops: BTreeMap<u32, HopEntry>,
+    slots: BTreeMap<u32, u32>,
+    idle: BTreeMap<u16, u32>,
+    listeners: BTreeMap<ListenerKey, ListenerEntry>,
+    locals: BTreeMap<Be32, u32>,
+}
+
+impl Maps {
+    fn apply(&mut self, op: &MapOp) {
+        match op.clone() {
+            MapOp::SetSettings(settings) => self.settings = settings,
+            MapOp::SetInterface { slot, entry } => {
+                self.interfaces.insert(slot, entry);
+            }
+            MapOp::ClearInterface { slot, .. } => {
+                self.interfaces.remove(&slot);
+            }
+            MapOp::SetTarget { index, entry } => {
+                self.targets.insert(index, entry);
+            }
+            MapOp::SetHop { index, entry } => {
+                self.hops.insert(index, entry);
+            }
+            MapOp::SetSlots { offset, targets } => {
+                for listener in self.listeners.values() {
+                    let (start, end) = (listener.offset, listener.offset + listener.len);
+                    let len = u32::try_from(targets.len()).unwrap();
+                    assert!(
+                        offset + len <= start || end <= offset || listener.len == 0,
+                        "a table in use is written over"
+                    );
+                }
+                self.slots.extend((offset..).zip(targets.iter().copied()));
+            }
+            MapOp::SetListenerIdle { index, idle } => {
+                self.idle.insert(index, idle);
+            }
+            MapOp::SetListener { key, entry } => {
+                self.listeners.insert(key, entry);
+            }
+            MapOp::RemoveListener(key) => {
+                self.listeners.remove(&key).unwrap();
+            }
+            MapOp::SetLocal { addr, flags } => {
+                self.locals.insert(addr, flags);
+            }
+            MapOp::RemoveLocal(addr) => {
+                self.locals.remove(&addr).unwrap();
+            }
+            MapOp::ClearTarget(index) => {
+                self.targets.remove(&index).unwrap();
+                self.hops.remove(&index);
+            }
+        }
+    }
+
+    fn check(&self) {
+        for listener in self.listeners.values() {
+            assert!(self.idle.contains_key(&listener.index), "a listener without a timeout");
+            for slot in listener.offset..listener.offset + listener.len {
+                let target = self.slots.get(&slot).expect("a listener names a slot not written");
+                assert!(self.targets.contains_key(target), "a slot names a target not set");
+                assert!(self.hops.contains_key(target), "a slot names a target without a hop");
+            }
+        }
+    }
+
+    /// What a restarted daemon reads.
+    fn installed(&self) -> Installed {
+        let listeners = self.listeners.iter().map(|(key, entry)| {
+            let slots = entry.offset..entry.offset + entry.len;
+            let selection = Selection {
+                index: entry.index,
+                algorithm: entry.algorithm,
+                idle: self.idle[&entry.index],
+                slots: slots.map(|slot| self.slots[&slot]).collect(),
+            };
+            (*key, selection)
+        });
+        Installed {
+            contents: Contents {
+                settings: self.settings,
+                interfaces: self.interfaces.clone(),
+                targets: self.targets.clone(),
+                hops: self.hops.clone(),
+                listeners: listeners.collect(),
+                locals: self.locals.clone(),
+            },
+            entries: self.listeners.clone(),
+        }
+    }
+}
+
+fn key(port: u16) -> ListenerKey {
+    ListenerKey { addr: Be32(10), port: Be16::new(port), reserved: 0 }
+}
+
+/// Contents with these listeners, each a list of targets, and whatever they need.
+fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
+    let used = listeners.values().flatten().copied();
+    let entry = |index: u32| TargetEntry { addr: Be32(index + 1), ..TargetEntry::default() };
+    Contents {
+        settings: Settings { port_count: mtu, ..Settings::default() },
+        interfaces: [(0, InterfaceEntry { ifindex: 1, mtu, ..InterfaceEntry::default() })].into(),
+        targets: used.clone().map(|index| (index, entry(index))).collect(),
+        hops: used
+            .map(|index| (index, HopEntry { interface: mtu, ..HopEntry::default() }))
+            .collect(),
+        listeners: listeners
+            .iter()
+            .map(|(port, targets)| {
+                let (index, idle) = (*port, u32::from(mtu));
+                let slots = targets.clone().into();
+                (key(*port), Selection { index, algorithm: 0, idle, slots })
+            })
+            .collect(),
+        locals: listeners.keys().map(|port| (Be32(u32::from(*port)), local::VIP)).collect(),
+    }
+}
+
+fn listeners() -> impl Strategy<Value = BTreeMap<u16, Vec<u32>>> {
+    proptest::collection::btree_map(1u16..6, proptest::collection::vec(0u32..8, 0..12), 0..5)
+}
+
+proptest! {
+    #[test]
+    fn every_step_is_whole(steps in proptest::collection::vec((listeners(), 1u16..3), 1..12)) {
+        let mut maps = Maps::default();
+        let mut installed = Installed::default();
+        let mut extents = Extents::new(SLOTS);
+        let mut now = Instant::now();
+        for (listeners, mtu) in steps {
+            let desired = contents(&listeners, mtu);
+            extents.keep(installed.entries.values(), now);
+            let plan = plan(&installed, &desired, &mut extents).unwrap();
+            for op in &plan.ops {
+                maps.apply(op);
+                maps.check();
+            }
+            installed = plan.installed;
+            prop_assert_eq!(&installed.contents, &desired);
+            prop_assert_eq!(&maps.installed(), &installed);
+
+            let again = super::plan(&maps.installed(), &desired, &mut extents.clone()).unwrap();
+            prop_assert!(again.ops.is_empty(), "{:?}", again.ops);
+            now += Duration::from_millis(700);
+        }
+    }
+}
+
+#[test]
+fn one_listener_s_change_touches_no_other() {
+    let before: BTreeMap<u16, Vec<u32>> =
+        (1..=5).map(|port| (port, vec![u32::from(port), u32::from(port) + 10])).collect();
+    let mut after = before.clone();
+    after.insert(3, vec![3]);
+    let mut extents = Extents::new(SLOTS);
+    let first = plan(&Installed::default(), &contents(&before, 1), &mut extents).unwrap();
+    let second = plan(&first.installed, &contents(&after, 1), &mut extents).unwrap();
+    let entry = ListenerEntry { offset: 10, len: 1, index: 3, algorithm: 0 };
+    assert_eq!(
+        second.ops,
+        [
+            MapOp::SetSlots { offset: 10, targets: [3].into() },
+            MapOp::SetListener { key: key(3), entry },
+            MapOp::ClearTarget(13),
+        ]
+    );
+}
+
+#[test]
+fn equal_tables_share_an_extent() {
+    let same: BTreeMap<u16, Vec<u32>> = (1..=3).map(|port| (port, vec![1, 2, 1])).collect();
+    let mut extents = Extents::new(SLOTS);
+    let plan = plan(&Installed::default(), &contents(&same, 1), &mut extents).unwrap();
+    let written = plan.ops.iter().filter(|op| matches!(op, MapOp::SetSlots { .. })).count();
+    assert_eq!(written, 1);
+}

@@ -1,0 +1,173 @@
+//! From a file to tables.
+
+use std::{path::Path, time::SystemTime};
+
+use super::*;
+use crate::{
+    config,
+    net::NextHop,
+    state::{Health, Store, TargetRef, TargetState, TargetStates},
+};
+
+/// A load balancer with one backend of this algorithm and these targets (last byte, weight).
+fn model(algorithm: &str, targets: &[(u8, u8)]) -> Model {
+    let targets: Vec<String> = targets
+        .iter()
+        .map(|(host, weight)| format!("{{ ipAddress: 198.18.1.{host}, weight: {weight} }}"))
+        .collect();
+    let targets = targets.join(", ");
+    let text = format!(
+        "node: {{ interfaces: [eth0, eth1] }}\n\
+         subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
+         loadBalancers:\n\
+         - name: lb\n\
+         \x20 subnet: front\n\
+         \x20 privateIpAddress: 198.18.0.10\n\
+         \x20 targetGroups: [{{ name: g, type: ip, targets: [{targets}] }}]\n\
+         \x20 backends: [{{ name: b, protocol: Tcp, port: 8080, algorithm: {algorithm}, targetGroup: g, \
+           healthCheck: {{ protocol: Tcp }} }}]\n\
+         \x20 listeners:\n\
+         \x20 - {{ name: on, protocol: Tcp, port: 80, backend: b }}\n\
+         \x20 - {{ name: off, protocol: Tcp, port: 81, backend: b, status: Off }}\n"
+    );
+    config::parse(&text, Path::new("/")).unwrap().model
+}
+
+/// A snapshot in which these hosts are healthy and the others are not.
+fn snapshot(model: Model, healthy: &[u8]) -> Arc<Snapshot> {
+    let mut states = TargetStates::default();
+    let balancer = &model.load_balancers[0];
+    for target in balancer.targets_of(&balancer.backends[0]) {
+        let IpAddr::V4(address) = target.address else { unreachable!() };
+        let is_healthy = healthy.contains(&address.octets()[3]);
+        let health = if is_healthy { Health::Healthy } else { Health::Unhealthy };
+        let state = TargetState { health, reason: None, since: SystemTime::now(), revision: 0 };
+        states.insert(TargetRef::new(&balancer.backends[0].id, &target.id), state);
+    }
+    Store::new(model, &states).snapshot()
+}
+
+/// Two interfaces; every host in 198.18.1.0/24 but .99 is resolved on the second.
+fn network() -> Network {
+    let entry = |ifindex| InterfaceEntry { ifindex, mac: Mac::new([2, 0, 0, 0, 0, 9]), mtu: 1500 };
+    let hop = |host: u8| NextHop {
+        interface: 5,
+        gateway: None,
+        source: IpAddr::from([198, 18, 1, 1]),
+        mac: (host != 99).then_some([2, 0, 0, 0, 1, host]),
+    };
+    let hops = (1..=100).map(|host| (IpAddr::from([198, 18, 1, host]), hop(host))).collect();
+    Network {
+        interfaces: [(0, entry(4)), (1, entry(5))].into(),
+        hops: Arc::new(NextHopTable { hops, route_generation: 0x1_0007 }),
+        ring_size: 1_024,
+    }
+}
+
+fn compiler() -> Compiler {
+    Compiler::adopt(&Installed::default())
+}
+
+fn listener(contents: &Contents) -> &Selection {
+    let key = ListenerKey {
+        addr: Ipv4Addr::new(198, 18, 0, 10).into(),
+        port: Be16::new(80),
+        reserved: 0,
+    };
+    &contents.listeners[&key]
+}
+
+/// The last byte of each slot's target.
+fn hosts(contents: &Contents) -> Vec<u16> {
+    let host = |index: &u32| u16::from(contents.targets[index].addr.addr().octets()[3]);
+    listener(contents).slots.iter().map(host).collect()
+}
+
+#[test]
+fn a_file_becomes_tables() {
+    let model = model("RoundRobin", &[(11, 30), (12, 20), (13, 10)]);
+    let contents = compiler().compile(&snapshot(model, &[11, 12, 13]), &network()).unwrap();
+    assert_eq!(hosts(&contents), [11, 12, 11, 13, 12, 11]);
+    assert_eq!(contents.listeners.len(), 1, "a listener that is off is not there");
+    assert_eq!(listener(&contents).idle, ticks(1_800));
+    let target = contents.targets.values().next().unwrap();
+    assert_eq!((target.port.host(), target.snat_count), (8080, 1));
+    assert_eq!(target.snat[0].addr(), Ipv4Addr::new(198, 18, 1, 1));
+    let hop = contents.hops.values().next().unwrap();
+    assert_eq!((hop.interface, hop.mac.bytes()), (1, [2, 0, 0, 0, 1, 11]));
+    let locals: Vec<_> =
+        contents.locals.iter().map(|(addr, flags)| (addr.addr().octets(), *flags)).collect();
+    assert!(locals.contains(&([198, 18, 0, 10], local::VIP)), "{locals:?}");
+    assert!(locals.contains(&([198, 18, 1, 1], local::SNAT)), "{locals:?}");
+    let settings = contents.settings;
+    assert_eq!((settings.port_first, settings.port_count), (10_000, 20_000));
+    assert_eq!((settings.route_generation, settings.half_open_mask), (7, 1_023));
+}
+
+#[test]
+fn only_healthy_reachable_targets_with_weight_are_selected() {
+    for (targets, healthy, selected) in [
+        (&[(11, 10), (12, 10)][..], &[11u8, 12][..], &[11u16, 12][..]),
+        (&[(11, 10), (12, 10)], &[12], &[12]),
+        (&[(11, 10), (12, 0)], &[11, 12], &[11]),
+        (&[(11, 10), (99, 10)], &[11, 99], &[11]), // no link-layer address
+        (&[(11, 10), (200, 10)], &[11, 200], &[11]), // no route
+        (&[(11, 10)], &[], &[]),
+    ] {
+        let snapshot = snapshot(model("RoundRobin", targets), healthy);
+        let contents = compiler().compile(&snapshot, &network()).unwrap();
+        assert_eq!(hosts(&contents), selected, "{targets:?} {healthy:?}");
+    }
+}
+
+#[test]
+fn source_ip_uses_the_hash_table() {
+    let snapshot = snapshot(model("IpHash", &[(11, 10), (12, 30)]), &[11, 12]);
+    let contents = compiler().compile(&snapshot, &network()).unwrap();
+    assert_eq!(listener(&contents).algorithm, algorithm::IP_HASH);
+    let hosts = hosts(&contents);
+    let light = hosts.iter().filter(|host| **host == 11).count();
+    assert!((light * 4).abs_diff(hosts.len()) <= 4, "{light} of {}", hosts.len());
+}
+
+#[test]
+fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
+    let mut compiler = compiler();
+    let both = snapshot(model("RoundRobin", &[(11, 10), (12, 10)]), &[11, 12]);
+    let one = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
+    let before = compiler.compile(&both, &network()).unwrap();
+    let (gone, entry) =
+        before.targets.iter().find(|(_, entry)| entry.addr.addr().octets()[3] == 12).unwrap();
+
+    let after = compiler.compile(&one, &network()).unwrap();
+    assert_eq!(hosts(&after), [11]);
+    assert_eq!((after.targets.get(gone), &after.hops[gone]), (Some(entry), &before.hops[gone]));
+    assert!(!compiler.free(|target| target == *gone, |_| false), "a flow names it");
+    assert_eq!(compiler.draining().count(), 1);
+
+    assert!(compiler.free(|_| false, |_| false));
+    let later = compiler.compile(&one, &network()).unwrap();
+    assert!(!later.targets.contains_key(gone));
+    assert_eq!(later.targets.len(), 1);
+}
+
+#[test]
+fn indices_survive_a_restart() {
+    let snapshot = snapshot(model("RoundRobin", &[(11, 10), (12, 20)]), &[11, 12]);
+    let contents = compiler().compile(&snapshot, &network()).unwrap();
+    let mut extents = super::super::extents::Extents::new(1_024);
+    let installed =
+        super::super::plan::plan(&Installed::default(), &contents, &mut extents).unwrap().installed;
+    let again = Compiler::adopt(&installed).compile(&snapshot, &network()).unwrap();
+    assert_eq!(again, contents);
+}
+
+#[test]
+fn strides_visit_every_port() {
+    for count in [1, 2, 4, 10, 20_000, 22_768, 55_536] {
+        let step = u32::from(stride(count));
+        let visited: BTreeSet<u32> =
+            (0..u32::from(count)).map(|probe| probe * step % u32::from(count)).collect();
+        assert_eq!(visited.len(), usize::from(count), "{count} by {step}");
+    }
+}
