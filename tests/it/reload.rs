@@ -28,7 +28,7 @@ fn flows_of_a_removed_target_live_on_and_no_new_ones_come() {
     for talk in &mut conversations {
         talk.exchange(b"still there?").unwrap_or_else(|error| panic!("{}: {error}", talk.server));
     }
-    assert_eq!(daemon.targets_in_state("tcp", "draining"), 1);
+    daemon.wait_targets("tcp", "draining", 1);
 }
 
 #[test]
