@@ -248,3 +248,18 @@ fn a_link_that_returns_is_resolved_again() {
         assert!(took < Duration::from_secs(4), "resolved after {took:?}");
     });
 }
+
+#[test]
+fn a_neighbour_set_by_hand_is_used_and_left_alone() {
+    let pair = Pair::new();
+    pair.near.ip("neighbour add 198.18.1.2 lladdr 02:00:00:00:00:03 nud permanent dev near");
+    pair.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2", "198.18.1.9"]));
+        until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
+        // The one that nobody has was looked for, so the other had its turn too.
+        eventually(|| pair.near.ip("neighbour show 198.18.1.9").contains("FAILED")).await;
+        let shown = pair.near.ip("neighbour show 198.18.1.2");
+        assert!(shown.contains("02:00:00:00:00:03") && shown.contains("PERMANENT"), "{shown}");
+    });
+}

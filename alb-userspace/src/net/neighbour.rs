@@ -36,6 +36,8 @@ pub(super) enum Phase {
     Resolved,
     /// It has a MAC, and is being asked whether that still is right.
     Verifying,
+    /// Somebody gave it its MAC by hand.
+    Static,
     /// It did not answer.
     Failed,
     /// It is being looked for, or nobody wanted to know yet.
@@ -56,13 +58,15 @@ pub(super) fn entry(message: &NeighbourMessage) -> Option<Entry> {
     }
     let neighbour = Neighbour { interface: message.header.ifindex, address: address? };
     let phase = phase(message.header.state);
-    let has_mac = matches!(phase, Phase::Resolved | Phase::Verifying);
+    let has_mac = matches!(phase, Phase::Resolved | Phase::Verifying | Phase::Static);
     Some(Entry { neighbour, mac: mac.filter(|_| has_mac), phase })
 }
 
 fn phase(state: NeighbourState) -> Phase {
     use NeighbourState::{Delay, Failed, Permanent, Probe, Reachable, Stale};
-    if matches!(state, Reachable | Stale | Delay | Permanent) {
+    if state == Permanent {
+        Phase::Static
+    } else if matches!(state, Reachable | Stale | Delay) {
         Phase::Resolved
     } else if state == Probe {
         Phase::Verifying

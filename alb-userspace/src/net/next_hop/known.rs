@@ -20,6 +20,15 @@ pub(super) struct Link {
     pub(super) mac: MacAddr,
 }
 
+/// What the kernel can be asked about a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Is it still there, with the same MAC?
+    Verify,
+    /// Where is it?
+    Resolve,
+}
+
 /// What an entry told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -96,19 +105,21 @@ impl Known {
         self.links.remove(&index).is_some()
     }
 
-    /// Where the kernel is with a neighbour; without an entry it is not resolved.
-    pub(super) fn phase(&self, neighbour: Neighbour) -> Phase {
-        self.phases.get(&neighbour).copied().unwrap_or(Phase::Unresolved)
+    /// What to have the kernel do about a hop now; `None` = leave it alone.
+    pub(super) fn question(&self, hop: Neighbour) -> Option<Question> {
+        if !self.links.get(&hop.interface).is_some_and(|link| link.up && link.carrier) {
+            return None;
+        }
+        match self.phases.get(&hop) {
+            Some(Phase::Resolved) => Some(Question::Verify),
+            Some(Phase::Verifying | Phase::Static) => None,
+            Some(Phase::Failed | Phase::Unresolved) | None => Some(Question::Resolve),
+        }
     }
 
     /// Neighbours that had an entry, for comparison with a fresh listing.
     pub(super) fn neighbours(&self) -> BTreeSet<Neighbour> {
         self.phases.keys().copied().collect()
-    }
-
-    /// Can anything be asked over this interface?
-    pub(super) fn is_up(&self, interface: u32) -> bool {
-        self.links.get(&interface).is_some_and(|link| link.up && link.carrier)
     }
 
     pub(super) fn table(&self) -> NextHopTable {

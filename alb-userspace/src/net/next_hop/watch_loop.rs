@@ -19,11 +19,11 @@ use tokio::{
 
 use super::{
     NextHopTable,
-    known::{Known, Link},
+    known::{Known, Link, Question},
 };
 use crate::net::{
     MacAddr,
-    neighbour::{Neighbour, Phase, entry},
+    neighbour::{Neighbour, entry},
     netlink::{Error, Event, Events, Netlink},
 };
 
@@ -135,7 +135,7 @@ impl WatchLoop {
         } else if let RouteNetlinkMessage::DelNeighbour(message) = &message {
             if let Some(entry) = entry(message)
                 && self.known.neighbour_gone(entry.neighbour)
-                && self.known.is_up(entry.neighbour.interface)
+                && self.known.question(entry.neighbour).is_some()
             {
                 resolve(&self.netlink, entry.neighbour).await;
             }
@@ -176,7 +176,8 @@ impl WatchLoop {
         self.known.set_routes(routes);
         self.news = true;
         for hop in self.known.hops() {
-            if self.known.is_up(hop.interface) {
+            // A resolved one too: it is to be kept so.
+            if self.known.question(hop).is_some() {
                 resolve(&self.netlink, hop).await;
             }
         }
@@ -192,18 +193,15 @@ impl WatchLoop {
         let turn: Vec<_> = after.chain(&hops).take(count).copied().collect();
         self.verified = turn.last().copied();
         for hop in turn {
-            if !self.known.is_up(hop.interface) {
-                continue;
-            }
-            match self.known.phase(hop) {
-                Phase::Resolved => {
-                    // It may have failed since; then its event is on the way to us.
+            match self.known.question(hop) {
+                // It may have failed since; then its event is on the way to us.
+                Some(Question::Verify) => {
                     if let Err(error) = self.netlink.verify(hop).await {
                         tracing::debug!(%error, "cannot verify a neighbour");
                     }
                 }
-                Phase::Verifying => {}
-                Phase::Failed | Phase::Unresolved => resolve(&self.netlink, hop).await,
+                Some(Question::Resolve) => resolve(&self.netlink, hop).await,
+                None => {}
             }
         }
     }

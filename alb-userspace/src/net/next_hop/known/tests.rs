@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Known, Link};
+use super::{Known, Link, Question};
 use crate::net::{
     MacAddr,
     neighbour::{Entry, Neighbour, Phase},
@@ -76,7 +76,6 @@ fn a_hop_that_stops_answering_keeps_its_mac_and_is_asked_again_once() {
     assert!(known.neighbour(fails("198.18.1.1")).lost);
     assert!(!known.neighbour(fails("198.18.1.1")).lost);
     assert_eq!(mac(&known, "198.18.1.1"), Some(A));
-    assert_eq!(known.phase(neighbour("198.18.1.1")), Phase::Failed);
     // The one that answers in its place is a change.
     known.neighbour(answers("198.18.1.1", B));
     assert_eq!((mac(&known, "198.18.1.1"), known.table().route_generation), (Some(B), 1));
@@ -102,7 +101,30 @@ fn a_hop_whose_entry_goes_keeps_its_mac_until_its_link_goes() {
     assert!(known.neighbour_gone(neighbour("198.18.1.1")));
     assert_eq!(mac(&known, "198.18.1.1"), Some(A));
     assert!(known.link(2, Some(Link { carrier: false, ..link })));
-    assert!(!known.is_up(2));
     assert!(known.link(2, None));
     assert_eq!(mac(&known, "198.18.1.1"), None);
+}
+
+#[test]
+fn what_is_asked_of_a_hop() {
+    let mut known = known();
+    let hop = neighbour("198.18.1.1");
+    assert_eq!(known.question(hop), None, "no link");
+    known.link(2, Some(Link { up: true, carrier: true, mac: A }));
+    assert_eq!(known.question(hop), Some(Question::Resolve));
+    let rows = [
+        (Phase::Unresolved, Some(Question::Resolve)),
+        (Phase::Resolved, Some(Question::Verify)),
+        (Phase::Verifying, None),
+        (Phase::Failed, Some(Question::Resolve)),
+        (Phase::Static, None),
+    ];
+    for (phase, question) in rows {
+        known.neighbour(Entry { neighbour: hop, mac: None, phase });
+        assert_eq!(known.question(hop), question, "{phase:?}");
+    }
+    known.neighbour_gone(hop);
+    assert_eq!(known.question(hop), Some(Question::Resolve));
+    known.link(2, Some(Link { up: true, carrier: false, mac: A }));
+    assert_eq!(known.question(hop), None, "no carrier");
 }
