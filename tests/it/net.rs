@@ -263,3 +263,27 @@ fn a_neighbour_set_by_hand_is_used_and_left_alone() {
         assert!(shown.contains("02:00:00:00:00:03") && shown.contains("PERMANENT"), "{shown}");
     });
 }
+
+#[test]
+fn neighbours_are_released_when_nobody_wants_them() {
+    let pair = Pair::new();
+    pair.on_near(async || {
+        let hops = NextHops::spawn().await.unwrap();
+        hops.want(set(&["198.18.1.2", "198.18.1.9"]));
+        until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
+        let managed = || pair.near.ip("neighbour").matches("managed").count();
+        assert_eq!(managed(), 2);
+        hops.want(set(&["198.18.1.2"]));
+        eventually(|| managed() == 1).await;
+        drop(hops);
+        assert_eq!(managed(), 1, "the kernel goes on without us");
+
+        let netlink = Netlink::open().unwrap();
+        let near = netlink.interfaces().await.unwrap().named("near").unwrap().index;
+        assert_eq!(netlink.release_neighbours(&[near + 100].into()).await.unwrap(), 0);
+        assert_eq!(netlink.release_neighbours(&[near].into()).await.unwrap(), 1);
+        let shown = pair.near.ip("neighbour");
+        assert!(!shown.contains("managed"), "{shown}");
+        assert!(shown.contains("198.18.1.2 dev near lladdr 02:00:00:00:00:02"), "{shown}");
+    });
+}

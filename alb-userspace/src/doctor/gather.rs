@@ -140,7 +140,7 @@ async fn targets(
     }
     let hops: BTreeSet<_> = ways.values().flatten().copied().collect();
     let answers: BTreeMap<_, _> = stream::iter(hops)
-        .map(async |(index, hop, known)| {
+        .map(|(index, hop, known)| async move {
             let interface = interfaces.0.iter().find(|interface| interface.index == index);
             let mac = match (interface, hop) {
                 (Some(interface), IpAddr::V4(hop)) => arp::in_use(interface, hop, ANSWER).await,

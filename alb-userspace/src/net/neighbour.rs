@@ -1,6 +1,6 @@
 //! Neighbour entries: asking the kernel to keep them resolved, and reading what it found.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState,
@@ -27,6 +27,8 @@ pub(super) struct Entry {
     /// `None` while it is not resolved.
     pub(super) mac: Option<MacAddr>,
     pub(super) phase: Phase,
+    /// The kernel keeps it resolved on somebody's behalf.
+    pub(super) managed: bool,
 }
 
 /// Where the kernel is with a neighbour.
@@ -46,7 +48,7 @@ pub(super) enum Phase {
 
 /// Reads an entry; `None` for what is no ARP or ND neighbour.
 pub(super) fn entry(message: &NeighbourMessage) -> Option<Entry> {
-    let (mut address, mut mac) = (None, None);
+    let (mut address, mut mac, mut managed) = (None, None, false);
     for attribute in &message.attributes {
         if let NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) = attribute {
             address = Some(IpAddr::V4(*v4));
@@ -54,12 +56,14 @@ pub(super) fn entry(message: &NeighbourMessage) -> Option<Entry> {
             address = Some(IpAddr::V6(*v6));
         } else if let NeighbourAttribute::LinkLayerAddress(bytes) = attribute {
             mac = MacAddr::try_from(bytes.as_slice()).ok();
+        } else if let NeighbourAttribute::ExtFlags(flags) = attribute {
+            managed = flags.contains(NeighbourExtFlags::Managed);
         }
     }
     let neighbour = Neighbour { interface: message.header.ifindex, address: address? };
     let phase = phase(message.header.state);
     let has_mac = matches!(phase, Phase::Resolved | Phase::Verifying | Phase::Static);
-    Some(Entry { neighbour, mac: mac.filter(|_| has_mac), phase })
+    Some(Entry { neighbour, mac: mac.filter(|_| has_mac), phase, managed })
 }
 
 fn phase(state: NeighbourState) -> Phase {
@@ -100,6 +104,38 @@ impl Netlink {
         // entry unmanaged (`__neigh_update` in net/core/neighbour.c).
         self.set_neighbour(neighbour, NeighbourState::Probe, None).await?;
         self.resolve(neighbour).await
+    }
+
+    /// Has the kernel no longer keep a neighbour resolved. The entry stays as long as it is of
+    /// use to others.
+    pub(super) async fn release(&self, neighbour: Neighbour) -> Result<(), Error> {
+        // A resolved entry is not changed by this, but for being managed; one without a MAC
+        // cannot become stale.
+        match self.set_neighbour(neighbour, NeighbourState::Stale, None).await {
+            Err(error) if error.errno() == Some(libc::EINVAL) => self.delete(neighbour).await,
+            other => other,
+        }
+    }
+
+    /// Releases every managed neighbour on these interfaces (indices), of earlier runs too.
+    /// Returns how many.
+    pub async fn release_neighbours(&self, interfaces: &BTreeSet<u32>) -> Result<usize, Error> {
+        let ours = |entry: &Entry| entry.managed && interfaces.contains(&entry.neighbour.interface);
+        let entries: Vec<_> = self.neighbours().await?.into_iter().filter(ours).collect();
+        for entry in &entries {
+            self.release(entry.neighbour).await?;
+        }
+        Ok(entries.len())
+    }
+
+    async fn delete(&self, neighbour: Neighbour) -> Result<(), Error> {
+        let Neighbour { interface, address } = neighbour;
+        let message = self.0.neighbours().add(interface, address).message_mut().clone();
+        let deleted = self.0.neighbours().del(message).execute().await;
+        match deleted.doing(|| format!("forget neighbour {address} on interface {interface}")) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
     }
 
     async fn set_neighbour(

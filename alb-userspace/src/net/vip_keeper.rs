@@ -233,7 +233,7 @@ async fn conflicts(
         (!on && interface.carrier).then_some((interface.clone(), address))
     });
     let answers: Vec<_> = stream::iter(new.collect::<Vec<_>>())
-        .map(async |(interface, address)| {
+        .map(|(interface, address)| async move {
             let holder = arp::in_use(&interface, address, CONFLICT).await?;
             Ok(holder.map(|mac| (IpAddr::V4(address), mac)))
         })

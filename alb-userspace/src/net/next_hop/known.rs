@@ -70,7 +70,7 @@ impl Known {
 
     /// Takes in an entry.
     pub(super) fn neighbour(&mut self, entry: Entry) -> Heard {
-        let Entry { neighbour, mac, phase } = entry;
+        let Entry { neighbour, mac, phase, managed: _ } = entry;
         let mut news = false;
         if let Some(mac) = mac {
             let before = self.macs.insert(neighbour, mac);

@@ -173,8 +173,16 @@ impl WatchLoop {
                 Err(error) => tracing::warn!(%address, %error, "no next hop"),
             }
         }
+        let before = self.known.hops();
         self.known.set_routes(routes);
         self.news = true;
+        for hop in before.difference(&self.known.hops()) {
+            if self.known.question(*hop).is_some()
+                && let Err(error) = self.netlink.release(*hop).await
+            {
+                tracing::debug!(%error, "a neighbour is kept that is not needed");
+            }
+        }
         for hop in self.known.hops() {
             // A resolved one too: it is to be kept so.
             if self.known.question(hop).is_some() {

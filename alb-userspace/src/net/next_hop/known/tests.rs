@@ -21,11 +21,11 @@ fn neighbour(address: &str) -> Neighbour {
 }
 
 fn answers(address: &str, mac: MacAddr) -> Entry {
-    Entry { neighbour: neighbour(address), mac: Some(mac), phase: Phase::Resolved }
+    Entry { neighbour: neighbour(address), mac: Some(mac), phase: Phase::Resolved, managed: true }
 }
 
 fn fails(address: &str) -> Entry {
-    Entry { neighbour: neighbour(address), mac: None, phase: Phase::Failed }
+    Entry { neighbour: neighbour(address), mac: None, phase: Phase::Failed, managed: true }
 }
 
 /// .1 is on the link, 203.0.113.1 behind the router .254.
@@ -120,7 +120,7 @@ fn what_is_asked_of_a_hop() {
         (Phase::Static, None),
     ];
     for (phase, question) in rows {
-        known.neighbour(Entry { neighbour: hop, mac: None, phase });
+        known.neighbour(Entry { neighbour: hop, mac: None, phase, managed: true });
         assert_eq!(known.question(hop), question, "{phase:?}");
     }
     known.neighbour_gone(hop);
