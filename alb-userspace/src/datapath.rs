@@ -1,7 +1,7 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
 //! `tables`, `schedule`, `maglev`, `indices`, `extents` and `plan` are pure. Only `kernel`,
-//! `maps` and `sys` know of BPF system calls, and only `kernel` names aya.
+//! `shape`, `maps` and `sys` know of BPF system calls or name aya.
 
 mod engine;
 pub mod pins;
@@ -19,6 +19,7 @@ mod apply;
 pub mod collect;
 pub mod kernel;
 pub mod maps;
+mod shape;
 mod sys;
 mod traffic;
 mod verifier;

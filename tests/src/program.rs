@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
@@ -37,10 +38,15 @@ struct ObjPin {
     file_flags: u32,
 }
 
+/// Tests run side by side: each call has a pin of its own.
+static NEXT_PIN: AtomicU32 = AtomicU32::new(0);
+
 /// Attaches the program in native mode; it stays until the interface goes.
 pub fn attach_pass(namespace: &Namespace, device: &str) {
     let program = load().expect("loading two instructions");
-    let path = PathBuf::from(BPFFS).join(format!("{PIN_PREFIX}{}-pass", std::process::id()));
+    let number = NEXT_PIN.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{PIN_PREFIX}{}-pass{number}", std::process::id());
+    let path = PathBuf::from(BPFFS).join(name);
     drop(fs::remove_file(&path));
     pin(&program, &path).expect("pinning a program; is bpffs mounted?");
     namespace.ip(&format!("link set dev {device} xdpdrv pinned {}", path.display()));

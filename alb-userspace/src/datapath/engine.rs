@@ -24,10 +24,11 @@ use super::{
     collect::{self, Sweep},
     contents::{self, Installed},
     extents::{Extents, NoRoom},
-    kernel::{Attachment, Found, Kernel, KernelError, ring_size},
+    kernel::{Attachment, Found, Kernel, KernelError},
     maps::{MapError, Maps},
     pins::Pins,
     plan::plan,
+    shape::ring_size,
     tables::{Compiler, Network, TablesError, served},
     traffic::{Ended, Ledger, sum},
 };
@@ -87,7 +88,7 @@ impl Engine {
     /// Loads the packet path, or takes over what is pinned. Nothing is attached yet.
     pub fn open(model: &Model, drop_flows: bool) -> Result<Self, EngineError> {
         let node = &model.node;
-        let pins = Pins::create(&node.bpffs).map_err(KernelError::from)?;
+        let pins = Pins::at(&node.bpffs).map_err(KernelError::from)?;
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         match kernel.found() {
@@ -280,12 +281,11 @@ impl Engine {
                 }
             }
         }
-        for (index, entry) in self.compiler.draining() {
+        for (index, entry, target) in self.compiler.draining() {
             let traffic = self.target_traffic(index)?;
             if traffic.active_flows > 0 {
                 let at = SocketAddr::from((entry.addr.addr(), entry.port.host()));
-                let target = TargetRef::new("", &at.to_string());
-                counters.draining.push(Draining { target, at, traffic });
+                counters.draining.push(Draining { target: target.clone(), at, traffic });
             }
         }
         Ok(counters)

@@ -7,13 +7,10 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use alb_common::{
-    abi::{ABI_VERSION, Plain, XDP_PROGRAM, map},
-    limits,
-};
+use alb_common::abi::{ABI_VERSION, Plain, XDP_PROGRAM, map};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{MapData, MapError as AyaMapError, MapInfo},
+    maps::{MapData, MapError as AyaMapError},
     programs::{
         ProgramError, Xdp, XdpMode,
         links::{FdLink, LinkError, PinnedLink},
@@ -24,11 +21,13 @@ use aya::{
 use super::{
     maps::{MapError, Maps, Table},
     pins::{LinkPin, Pins, PinsError},
+    shape::{Shape, pinned_shape, sizes},
     verifier,
 };
 use crate::{model::DatapathMode, report::AttachMode};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/alb.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/alb.bpf.o"));
 
 /// The packet path could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -142,22 +141,6 @@ pub struct Kernel {
     found: Found,
 }
 
-/// Sizes that follow from `node.flows`: map name and entries.
-fn sizes(flows: u32) -> [(&'static str, u32); 4] {
-    let half_open = limits::half_open_for(flows);
-    [
-        (map::FLOWS, flows.saturating_mul(2)),
-        (map::HALF_OPEN, limits::half_open_entries(half_open)),
-        (map::HALF_OPEN_RING, half_open),
-        (map::CLOSED_RING, half_open),
-    ]
-}
-
-/// Flows each of the two rings holds for `node.flows`; a power of two.
-pub fn ring_size(flows: u32) -> u32 {
-    limits::half_open_for(flows)
-}
-
 impl Kernel {
     /// Loads the program over the pinned maps, or over new ones. Nothing is attached yet, so
     /// that new maps can be filled first.
@@ -260,6 +243,20 @@ impl Kernel {
     /// step, the others are made; links of interfaces that are not named any more go. Called
     /// when the maps are filled.
     pub fn attach(
+        &mut self,
+        interfaces: &[(String, u32)],
+        wanted: DatapathMode,
+    ) -> Result<Vec<Attachment>, KernelError> {
+        self.pins.create()?;
+        let attached = self.attach_all(interfaces, wanted);
+        if attached.is_err() && self.found == Found::Nothing {
+            // Nothing was there before, so nothing of a failed start is left.
+            self.pins.clone().remove()?;
+        }
+        attached
+    }
+
+    fn attach_all(
         &mut self,
         interfaces: &[(String, u32)],
         wanted: DatapathMode,
@@ -403,83 +400,6 @@ fn is_busy(error: &ProgramError) -> bool {
 fn remove_link(pin: &LinkPin) -> Result<(), KernelError> {
     std::fs::remove_file(&pin.path)
         .map_err(|error| super::pins::failed("remove", &pin.path)(error).into())
-}
-
-/// How pinned maps compare with those we would make.
-#[derive(Debug, PartialEq, Eq)]
-enum Shape {
-    /// There are none.
-    None,
-    /// The same.
-    Same,
-    /// The same layout with flow tables of another size.
-    Resized,
-    /// Something else; a sentence that says what.
-    Other(String),
-}
-
-/// Compares every map's type and sizes: aya takes a pin without looking.
-fn pinned_shape(pins: &Pins, flows: u32) -> Result<Shape, KernelError> {
-    let mut there = 0;
-    let mut resized = false;
-    let object = aya_obj_maps();
-    for name in map::ALL {
-        let path = pins.map(name);
-        if !path.exists() {
-            continue;
-        }
-        there += 1;
-        let info = MapInfo::from_pin(&path).map_err(|source| KernelError::Open { name, source })?;
-        let Some(expected) = object.iter().find(|expected| expected.name == name) else {
-            return Ok(Shape::Other(format!("map {name} is unknown to this version")));
-        };
-        let kind = info.map_type().map_err(|source| KernelError::Open { name, source })?;
-        let found = (kind as u32, info.key_size(), info.value_size());
-        let wanted = (expected.kind, expected.key, expected.value);
-        if found != wanted {
-            return Ok(Shape::Other(format!(
-                "map {name} has type, key and value size {found:?} where {wanted:?} is needed"
-            )));
-        }
-        let entries = sizes(flows)
-            .into_iter()
-            .find_map(|(sized, entries)| (sized == name).then_some(entries))
-            .unwrap_or(expected.entries);
-        resized |= entries != info.max_entries();
-    }
-    Ok(match (there, resized) {
-        (0, _) => Shape::None,
-        (there, _) if there < map::ALL.len() => {
-            Shape::Other(format!("{there} of {} maps are pinned", map::ALL.len()))
-        }
-        (_, false) => Shape::Same,
-        (_, true) => Shape::Resized,
-    })
-}
-
-/// A map as the object file defines it.
-struct Definition {
-    name: String,
-    kind: u32,
-    key: u32,
-    value: u32,
-    entries: u32,
-}
-
-fn aya_obj_maps() -> Vec<Definition> {
-    // The object is part of this program; a test parses it.
-    let Ok(object) = aya_obj::Object::parse(OBJECT) else { return Vec::new() };
-    object
-        .maps
-        .iter()
-        .map(|(name, map)| Definition {
-            name: name.clone(),
-            kind: map.map_type(),
-            key: map.key_size(),
-            value: map.value_size(),
-            entries: map.max_entries(),
-        })
-        .collect()
 }
 
 fn duplicate(data: &MapData, name: &'static str) -> Result<OwnedFd, KernelError> {

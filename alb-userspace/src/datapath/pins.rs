@@ -62,9 +62,9 @@ pub struct LinkPin {
 }
 
 impl Pins {
-    /// The directory, made if it is not there; the bpffs under it is mounted if it is at its
-    /// usual place and not mounted.
-    pub fn create(root: &Path) -> Result<Self, PinsError> {
+    /// The directory, which need not be there yet; the bpffs under it is mounted if it is at
+    /// its usual place and not mounted.
+    pub fn at(root: &Path) -> Result<Self, PinsError> {
         if root.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
                 .map_err(|errno| failed("mount the bpf file system on", BPFFS)(errno.into()))?;
@@ -75,11 +75,15 @@ impl Pins {
         if !is_bpffs(there) {
             return Err(PinsError::NotBpffs { path: root.to_owned() });
         }
-        let pins = Self { root: root.to_owned() };
-        for dir in [pins.maps_dir(), pins.links_dir()] {
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Makes the directories.
+    pub fn create(&self) -> Result<(), PinsError> {
+        for dir in [self.maps_dir(), self.links_dir()] {
             fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
-        Ok(pins)
+        Ok(())
     }
 
     /// The directory if it is there already.

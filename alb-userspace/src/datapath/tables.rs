@@ -28,7 +28,7 @@ use super::{
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model, Node, Target},
     net::NextHopTable,
-    state::Snapshot,
+    state::{Snapshot, TargetRef},
 };
 
 /// What the compiler needs to know of the host.
@@ -63,6 +63,8 @@ pub struct Compiler {
     listeners: Indices<ListenerKey>,
     /// Entries of all targets in use, so that those that drain keep theirs.
     known: BTreeMap<u32, TargetEntry>,
+    /// Their ids, as far as this run has seen them in a model.
+    names: BTreeMap<u32, TargetRef>,
 }
 
 /// One target of a backend, ready for selection.
@@ -84,7 +86,8 @@ impl Compiler {
         for (key, entry) in &installed.entries {
             listeners.adopt(u32::from(entry.index), *key);
         }
-        Self { targets, listeners, known: installed.contents.targets.clone() }
+        let known = installed.contents.targets.clone();
+        Self { targets, listeners, known, names: BTreeMap::new() }
     }
 
     /// What the maps shall hold for this snapshot on this host.
@@ -168,6 +171,7 @@ impl Compiler {
             if entry.snat_count > 0 || !self.known.contains_key(&index) {
                 self.known.insert(index, entry);
             }
+            self.names.insert(index, TargetRef::new(&backend.id, &target.id));
             let reachable = entry.snat_count > 0 && hop(network, address).is_some();
             candidates.push(Candidate {
                 index,
@@ -184,6 +188,7 @@ impl Compiler {
         let targets = self.targets.free(target);
         for index in &targets {
             self.known.remove(index);
+            self.names.remove(index);
         }
         !(targets.is_empty() && self.listeners.free(listener).is_empty())
     }
@@ -208,8 +213,10 @@ impl Compiler {
     }
 
     /// Targets that are gone from the model but may have flows.
-    pub fn draining(&self) -> impl Iterator<Item = (u32, &TargetEntry)> {
-        self.targets.retired().filter_map(|(index, _)| Some((index, self.known.get(&index)?)))
+    pub fn draining(&self) -> impl Iterator<Item = (u32, &TargetEntry, &TargetRef)> {
+        self.targets.retired().filter_map(|(index, _)| {
+            Some((index, self.known.get(&index)?, self.names.get(&index)?))
+        })
     }
 
     /// Indices in use, draining ones included: targets and listeners.
