@@ -39,7 +39,7 @@ pub const fn lifetime(flags: FlowFlags, idle: u32) -> u32 {
 pub const fn port_hold(flags: FlowFlags, idle: u32) -> u32 {
     if !flags.closed() {
         idle
-    } else if flags.has(FlowFlags::RST) {
+    } else if flags.has(FlowFlags::RST) || flags.has(FlowFlags::DONE) {
         0
     } else if flags.has(FlowFlags::TARGET_FIRST) {
         TIME_WAIT
@@ -90,6 +90,7 @@ mod tests {
             (F::FIN_CLIENT, IDLE, IDLE),
             (F::FIN_TARGET | F::TARGET_FIRST, IDLE, IDLE),
             (both, CLOSED, LAST_ACK),
+            (both | F::DONE, CLOSED, 0),
             (both | F::TARGET_FIRST, TIME_WAIT, TIME_WAIT),
             (F::RST, CLOSED, 0),
             (both | F::TARGET_FIRST | F::RST, CLOSED, 0),

@@ -12,9 +12,18 @@ pub struct InterfaceEntry {
     pub mac: Mac,
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// [`interface_flag`] bits.
+    pub flags: u32,
 }
 
-plain!(InterfaceEntry, 12: ifindex: u32, mac: Mac, mtu: u16);
+plain!(InterfaceEntry, 16: ifindex: u32, mac: Mac, mtu: u16, flags: u32);
+
+/// Bits of [`InterfaceEntry::flags`].
+pub mod interface_flag {
+    /// Send back out by redirecting instead of by `XDP_TX`: a veth delivers the latter only to
+    /// a peer with an XDP program (`veth_xdp_flush`), the former to one with GRO too.
+    pub const REDIRECT: u32 = 1;
+}
 
 /// Link-layer next hop of a target: one 8-byte word, so that an update is seen whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

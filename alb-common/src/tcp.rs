@@ -43,8 +43,11 @@ impl FlowFlags {
     pub const RST: u8 = 16;
     /// The target closed first, so it is the one in TIME-WAIT.
     pub const TARGET_FIRST: u8 = 32;
+    /// The client closed first and its last ACK passed: neither side waits for anything.
+    pub const DONE: u8 = 64;
 
-    const STATE: u8 = Self::FIN_CLIENT | Self::FIN_TARGET | Self::RST | Self::TARGET_FIRST;
+    const STATE: u8 =
+        Self::FIN_CLIENT | Self::FIN_TARGET | Self::RST | Self::TARGET_FIRST | Self::DONE;
 
     /// Whether a flag is set.
     #[inline(always)]
@@ -64,6 +67,12 @@ impl FlowFlags {
     pub const fn closed(self) -> bool {
         const BOTH: u8 = FlowFlags::FIN_CLIENT | FlowFlags::FIN_TARGET;
         self.has(Self::RST) || self.0 & BOTH == BOTH
+    }
+
+    /// Both sides have closed, the client first, and its ACK of the target's FIN is due.
+    #[inline(always)]
+    pub const fn awaits_last_ack(self) -> bool {
+        self.closed() && self.0 & (Self::RST | Self::TARGET_FIRST | Self::DONE) == 0
     }
 
     /// This entry's direction.
@@ -87,6 +96,10 @@ impl FlowFlags {
         let mut next = self.0;
         if tcp & flag::RST != 0 {
             next |= Self::RST;
+        } else if self.awaits_last_ack() && tcp & (flag::SYN | flag::FIN) == 0 {
+            if matches!(direction, Direction::Forward) {
+                next |= Self::DONE;
+            }
         } else if tcp & flag::FIN != 0 {
             match direction {
                 Direction::Forward => next |= Self::FIN_CLIENT,
@@ -133,8 +146,18 @@ mod tests {
         check(&[(Forward, FIN | ACK)], F::FIN_CLIENT, false);
         check(&[(Forward, FIN | ACK), (Forward, FIN | ACK)], F::FIN_CLIENT, false);
         check(
-            &[(Forward, FIN | ACK), (Reverse, FIN | ACK), (Forward, ACK)],
+            &[(Forward, FIN | ACK), (Reverse, FIN | ACK), (Reverse, ACK)],
             F::FIN_CLIENT | F::FIN_TARGET,
+            true,
+        );
+        check(
+            &[(Forward, FIN | ACK), (Reverse, FIN | ACK), (Forward, FIN | ACK), (Forward, ACK)],
+            F::FIN_CLIENT | F::FIN_TARGET | F::DONE,
+            true,
+        );
+        check(
+            &[(Reverse, FIN | ACK), (Forward, FIN | ACK), (Forward, ACK)],
+            F::FIN_CLIENT | F::FIN_TARGET | F::TARGET_FIRST,
             true,
         );
         check(

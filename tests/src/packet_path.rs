@@ -13,7 +13,7 @@ use alb_common::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, PerCpuArray},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 
 /// A contract type as aya takes it.
@@ -99,7 +99,7 @@ impl Prog {
             .expect("the object has the program")
             .try_into()
             .expect("it is an XDP program");
-        program.load().expect("the verifier takes the program");
+        load(program).expect("the verifier takes the program");
         Self { ebpf }
     }
 
@@ -224,4 +224,19 @@ pub fn now() -> u32 {
     {
         nanoseconds as u32
     }
+}
+
+/// Loads the program; as libbpf does, again when the verifier was interrupted by a signal
+/// (`EAGAIN`), up to five times.
+fn load(program: &mut Xdp) -> Result<(), ProgramError> {
+    let mut result = program.load();
+    for _ in 0..4 {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(()) | Err(_) => break,
+        }
+        result = program.load();
+    }
+    result
 }

@@ -2,13 +2,14 @@
 
 use alb_common::{
     Reason, Verdict,
-    net::{Be32, Mac},
+    interface::{InterfaceEntry, interface_flag},
+    net::Be32,
     service::local,
     tcp::flag,
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
 
-use super::{clock, count, established, handshake, maps, open};
+use super::{clock, count, established, handshake, maps, neighbour, open};
 use crate::{
     packet::Packet,
     parse::{self, Segment},
@@ -33,8 +34,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Forward {
     pub(super) rewrite: Rewrite,
-    /// Interface index.
-    pub(super) ifindex: u32,
+    pub(super) egress: Egress,
     /// Largest IP packet that fits through it.
     pub(super) mtu: u16,
     pub(super) reason: Reason,
@@ -46,9 +46,9 @@ pub fn process<P: Packet + Host>(packet: &mut P) -> Outcome {
     match ours(packet) {
         Err(reason) => refuse(reason),
         Ok((segment, kind)) => match decide(packet, &segment, kind) {
-            Ok((reason, ifindex)) => {
+            Ok((reason, egress)) => {
                 count::reason(reason);
-                send(packet, ifindex)
+                send(packet, egress)
             }
             Err(reason) if matches!(reason.verdict(), Verdict::Reset) => {
                 answer(packet, reason, &segment)
@@ -87,13 +87,13 @@ fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
     }
 }
 
-/// Sends a segment on its way, rewritten: what to count and the interface index; or why not.
+/// Sends a segment on its way, rewritten: what to count and the way out; or why not.
 #[inline(always)]
 fn decide<P: Packet + Host>(
     packet: &P,
     segment: &Segment,
     kind: u32,
-) -> Result<(Reason, u32), Reason> {
+) -> Result<(Reason, Egress), Reason> {
     let settings = settings().ok_or(Reason::Internal)?;
     let snat_port = segment.key.dport.host().wrapping_sub(settings.port_first);
     if kind & local::VIP == 0 && snat_port >= settings.port_count {
@@ -102,24 +102,24 @@ fn decide<P: Packet + Host>(
     let now = clock::now();
     if let Some(forward) = established::find(packet, segment, now)? {
         finish(packet, segment, &forward)?;
-        return Ok((forward.reason, forward.ifindex));
+        return Ok((forward.reason, forward.egress));
     }
-    let mut ifindex = 0;
-    let reason = match half_open(packet, segment, now, &mut ifindex) {
+    let mut egress = Egress::NONE;
+    let reason = match half_open(packet, segment, now, &mut egress) {
         Some(reason) => reason,
         None if kind & local::VIP == 0 => return Err(Reason::HostTraffic),
-        None => no_flow(packet, segment, now, &mut ifindex),
+        None => no_flow(packet, segment, now, &mut egress),
     };
-    if ifindex == 0 {
+    if egress.ifindex == 0 {
         return Err(reason);
     }
     if reason == Reason::Promoted && segment.flags & flag::FIN != 0 {
         established::close(packet, segment, now);
     }
-    Ok((reason, ifindex))
+    Ok((reason, egress))
 }
 
-/// Takes a packet of a half-open flow on its way; `None` if it is of none. `ifindex` is set
+/// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
 /// This and [`no_flow`] are calls of their own, so that their stack frames are not added to
@@ -130,7 +130,7 @@ fn half_open<P: Packet + Host>(
     packet: &P,
     segment: &Segment,
     now: u32,
-    ifindex: &mut u32,
+    egress: &mut Egress,
 ) -> Option<Reason> {
     let forward = match handshake::find(packet, segment, now) {
         Ok(Some(forward)) => forward,
@@ -140,13 +140,13 @@ fn half_open<P: Packet + Host>(
     if let Err(reason) = finish(packet, segment, &forward) {
         return Some(reason);
     }
-    *ifindex = forward.ifindex;
+    *egress = forward.egress;
     Some(forward.reason)
 }
 
-/// Takes the first packet of a flow on its way. `ifindex` is set when it goes on.
+/// Takes the first packet of a flow on its way. `egress` is set when it goes on.
 #[inline(never)]
-fn no_flow<P: Packet>(packet: &P, segment: &Segment, now: u32, ifindex: &mut u32) -> Reason {
+fn no_flow<P: Packet>(packet: &P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
     let forward = match open::open(packet, segment, now) {
         Ok(forward) => forward,
         Err(reason) => return reason,
@@ -154,7 +154,7 @@ fn no_flow<P: Packet>(packet: &P, segment: &Segment, now: u32, ifindex: &mut u32
     if let Err(reason) = finish(packet, segment, &forward) {
         return reason;
     }
-    *ifindex = forward.ifindex;
+    *egress = forward.egress;
     forward.reason
 }
 
@@ -167,9 +167,28 @@ fn finish<P: Packet>(packet: &P, segment: &Segment, forward: &Forward) -> Result
     rewrite::apply(packet, segment.l3, segment.l4, &forward.rewrite)
 }
 
+/// The way out of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Egress {
+    /// Interface index; 0 = not known yet.
+    ifindex: u32,
+    /// [`interface_flag`] bits.
+    flags: u32,
+}
+
+impl Egress {
+    const NONE: Self = Self { ifindex: 0, flags: 0 };
+
+    #[inline(always)]
+    pub(super) const fn of(interface: &InterfaceEntry) -> Self {
+        Self { ifindex: interface.ifindex, flags: interface.flags }
+    }
+}
+
 #[inline(always)]
-fn send<P: Packet>(packet: &P, ifindex: u32) -> Outcome {
-    if ifindex == packet.ifindex() {
+fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
+    let Egress { ifindex, flags } = egress;
+    if ifindex == packet.ifindex() && flags & interface_flag::REDIRECT == 0 {
         return Outcome::Reflect;
     }
     // SAFETY: takes an index and flags; a wrong index is found out when the frame is sent.
@@ -192,7 +211,8 @@ fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outco
         return Outcome::Drop;
     }
     count::reason(reason);
-    Outcome::Reflect
+    let interface = neighbour::slot_of(packet.ifindex()).and_then(interface);
+    interface.map_or(Outcome::Reflect, |interface| send(packet, Egress::of(interface)))
 }
 
 #[inline(always)]
@@ -225,9 +245,8 @@ fn rst_allowed() -> bool {
     budget.sent <= settings.rst_per_window
 }
 
-/// The interface in this slot: index, MTU and our station on it.
+/// The interface in this slot.
 #[inline(always)]
-pub(super) fn interface(slot: u32) -> Option<(u32, u16, Mac)> {
-    let entry = maps::INTERFACES.get(slot)?;
-    (entry.ifindex != 0).then_some((entry.ifindex, entry.mtu, entry.mac))
+pub(super) fn interface(slot: u32) -> Option<&'static InterfaceEntry> {
+    maps::INTERFACES.get(slot).filter(|entry| entry.ifindex != 0)
 }

@@ -9,7 +9,7 @@ use alb_common::{
 };
 
 use super::{
-    balance::{self, Forward, Host},
+    balance::{self, Egress, Forward, Host},
     close, maps, neighbour,
 };
 use crate::{packet::Packet, parse::Segment, rewrite::Rewrite};
@@ -32,7 +32,7 @@ pub(super) fn find<P: Packet + Host>(
         return Ok(None);
     }
     touch(segment, entry, &copy, now);
-    if segment.flags & (flag::FIN | flag::RST) != 0 {
+    if segment.flags & (flag::FIN | flag::RST) != 0 || copy.flags.awaits_last_ack() {
         close::note(packet, segment, entry, now);
     }
     match copy.flags.direction() {
@@ -116,7 +116,7 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
     if next_hop.is_unset() {
         return Err(Reason::NoNextHop);
     }
-    let (ifindex, mtu, station) = balance::interface(slot).ok_or(Reason::NoNextHop)?;
+    let interface = balance::interface(slot).ok_or(Reason::NoNextHop)?;
     let rewrite = Rewrite {
         src: copy.src,
         dst: copy.dst,
@@ -124,7 +124,7 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
         dport: copy.dport,
         check_delta: copy.check_delta,
         next_hop,
-        station,
+        station: interface.mac,
     };
-    Ok(Forward { rewrite, ifindex, mtu, reason })
+    Ok(Forward { rewrite, egress: Egress::of(interface), mtu: interface.mtu, reason })
 }

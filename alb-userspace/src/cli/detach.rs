@@ -50,9 +50,9 @@ async fn detach(node: &Node) -> anyhow::Result<String> {
     };
     let interfaces: BTreeSet<u32> = pins.links()?.into_iter().map(|link| link.ifindex).collect();
     let netlink = Netlink::open()?;
-    // The program first: a VIP that is on no interface is asked for by nobody, but a VIP
-    // without its program would have its connections reset by the host.
+    // The VIPs first: without the program the host itself would answer for them, with resets.
     let changes = netlink.sync_vips(&interfaces, &BTreeSet::new()).await?;
+    netlink.release_neighbours(&interfaces).await?;
     pins.remove()?;
     daemon::release_ports(node.snat.port_range);
     Ok(format!(

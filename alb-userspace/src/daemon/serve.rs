@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Duration, sleep},
 };
 
@@ -45,6 +45,7 @@ pub(super) struct Daemon {
 /// What wakes the loop.
 enum Event {
     Changed,
+    SweepDue,
     Swept(Result<Swept, MapError>),
     Asked(Option<Command>),
     Reload,
@@ -62,7 +63,7 @@ impl Daemon {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut snapshots = self.store.subscribe();
         let mut hops = self.next_hops.subscribe();
-        let mut sweep = self.sweep_after(Duration::from_secs(1));
+        let mut sweep = pause(Duration::from_secs(1));
         // What changed between the start's snapshot and these subscriptions.
         self.apply().await;
         tracing::info!(
@@ -74,17 +75,18 @@ impl Daemon {
                 Ok(()) = snapshots.changed() => Event::Changed,
                 Ok(()) = hops.changed() => Event::Changed,
                 () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
-                swept = &mut sweep => Event::Swept(flatten(swept)),
+                swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
                 command = requests.recv() => Event::Asked(command),
                 Some(()) = hang_up.recv() => Event::Reload,
                 ended = end(&mut terminate, &mut interrupt) => Event::End(ended),
             };
             match event {
                 Event::Changed => self.apply().await,
-                Event::Swept(swept) => {
-                    let pause = self.swept(swept).await;
-                    sweep = self.sweep_after(pause);
+                Event::SweepDue => {
+                    let work = self.engine.sweep();
+                    sweep = tokio::task::spawn_blocking(move || Some(work()));
                 }
+                Event::Swept(swept) => sweep = pause(self.swept(swept).await),
                 Event::Asked(Some(command)) => self.answer(command).await,
                 Event::Asked(None) => {}
                 Event::Reload => {
@@ -123,19 +125,13 @@ impl Daemon {
         self.behind = result.err();
     }
 
-    fn sweep_after(&self, pause: Duration) -> JoinHandle<Result<Swept, MapError>> {
-        let sweep = self.engine.sweep();
-        tokio::spawn(async move {
-            sleep(pause).await;
-            flatten(tokio::task::spawn_blocking(sweep).await)
-        })
-    }
-
     async fn swept(&mut self, swept: Result<Swept, MapError>) -> Duration {
         match swept {
             Ok(swept) => {
-                if self.engine.swept(&swept) {
-                    self.apply().await;
+                match self.engine.swept(&swept) {
+                    Ok(true) => self.apply().await,
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "cannot reset counters"),
                 }
                 swept.sweep.pause()
             }
@@ -233,7 +229,18 @@ async fn end(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     }
 }
 
-fn flatten<T>(joined: Result<Result<T, MapError>, tokio::task::JoinError>) -> Result<T, MapError> {
+/// The pause between two sweeps: a task that ends with nothing.
+fn pause(length: Duration) -> JoinHandle<Sweeping> {
+    tokio::spawn(async move {
+        sleep(length).await;
+        None
+    })
+}
+
+/// `None` after a pause, what was found after a sweep.
+type Sweeping = Option<Result<Swept, MapError>>;
+
+fn flatten(joined: Result<Sweeping, JoinError>) -> Sweeping {
     // A panic in a task is a defect: it goes on here.
     joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -9,6 +9,7 @@ use std::{
 use alb_common::{
     expiry::{self, TICK_SHIFT},
     flow::{FlowEntry, FlowKey},
+    net::Be32,
     target::TargetState,
     tcp::Direction,
 };
@@ -23,6 +24,8 @@ pub struct Sweep {
     pub listeners: BTreeMap<u16, Live>,
     /// By target index.
     pub targets: BTreeMap<u32, Live>,
+    /// SNAT addresses that flows use.
+    pub snat: BTreeSet<Be32>,
     /// Established flows, closed ones that wait for collection included.
     pub established: u64,
     /// Half-open flows.
@@ -109,6 +112,7 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
         found.targets.entry(entry.target).or_default().add(entry);
         if entry.flags.direction() == Direction::Forward {
             found.established += 1;
+            found.snat.insert(entry.src);
         }
     })?;
     for key in expired {
@@ -122,6 +126,7 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
     let expired = walk(&maps.half_open, half_open, |entry| {
         if entry.flags.direction() == Direction::Forward {
             found.half_open += 1;
+            found.snat.insert(entry.src);
             found.listeners.entry(entry.listener).or_default().active += 1;
             found.targets.entry(entry.target).or_default().active += 1;
         }

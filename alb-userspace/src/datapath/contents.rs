@@ -76,10 +76,13 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     maps.listeners.for_each(|key, entry| {
         entries.insert(*key, *entry);
     })?;
+    let mut slots = Vec::new();
+    if !entries.is_empty() {
+        maps.slots.for_each(|_, target| slots.push(*target))?;
+    }
     for (key, entry) in entries {
-        let slots = (entry.offset..entry.offset + entry.len)
-            .map(|slot| Ok(maps.slots.get(&slot)?.unwrap_or_default()))
-            .collect::<Result<_, MapError>>()?;
+        let first = entry.offset as usize;
+        let slots = slots.get(first..first + entry.len as usize).unwrap_or_default().into();
         let state = maps.listener_states.get(&u32::from(entry.index))?.unwrap_or_default();
         let selection = Selection {
             index: entry.index,

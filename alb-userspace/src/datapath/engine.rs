@@ -12,7 +12,7 @@ use std::{
 use alb_common::{
     Reason,
     abi::ABI_VERSION,
-    interface::InterfaceEntry,
+    interface::{InterfaceEntry, interface_flag},
     limits,
     net::Mac,
     reason::{COUNTERS, Event},
@@ -207,6 +207,10 @@ impl Engine {
                     ifindex: interface.index,
                     mac: Mac::new(interface.mac),
                     mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+                    flags: match interface.kind.as_deref() {
+                        Some("veth") => interface_flag::REDIRECT,
+                        _ => 0,
+                    },
                 };
                 Some((slot, entry))
             })
@@ -228,27 +232,38 @@ impl Engine {
         Ok(())
     }
 
-    /// A sweep over the flow tables, to be run on a thread that may block.
+    /// A sweep over the flow tables, to be run at once, on a thread that may block.
     pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + 'static {
         let maps = Arc::clone(&self.maps);
         let (targets, listeners) = self.compiler.in_use();
+        let epoch = self.compiler.epoch();
         move || {
             let sweep = collect::sweep(&maps)?;
             let ended = Ended::read(&maps, &targets, &listeners)?;
-            Ok(Swept { sweep, ended })
+            Ok(Swept { sweep, ended, epoch })
         }
     }
 
-    /// Takes in what a sweep found. True = indices became free, so the tables can shrink.
-    pub fn swept(&mut self, swept: &Swept) -> bool {
-        let Swept { sweep, ended } = swept;
+    /// Takes in what a sweep found. True = something became free, so the tables can shrink.
+    pub fn swept(&mut self, swept: &Swept) -> Result<bool, MapError> {
+        let Swept { sweep, ended, epoch } = swept;
         self.ledger.take_in(sweep, ended);
         self.flows.established.used = sweep.established;
         self.flows.half_open.used = sweep.half_open;
-        self.compiler.free(
-            |target| sweep.names_target(target),
-            |listener| u16::try_from(listener).is_ok_and(|listener| sweep.names_listener(listener)),
-        )
+        let snat_before = self.compiler.snat_addresses();
+        let (targets, listeners) = self.compiler.free(*epoch, sweep);
+        // The next owner of an index starts from zero.
+        for index in &targets {
+            self.ledger.forget_target(*index);
+            self.maps.target_totals.clear_per_cpu(index)?;
+            self.maps.target_states.set(index, &alb_common::target::TargetState::default())?;
+        }
+        for index in &listeners {
+            self.ledger.forget_listener(*index);
+            self.maps.listener_totals.clear_per_cpu(index)?;
+        }
+        let snat_freed = self.compiler.snat_addresses() < snat_before;
+        Ok(snat_freed || !targets.is_empty() || !listeners.is_empty())
     }
 
     /// Everything that is counted.
@@ -331,6 +346,8 @@ pub struct Swept {
     /// The flow tables.
     pub sweep: Sweep,
     ended: Ended,
+    /// Of the tables when it began.
+    epoch: u64,
 }
 
 /// Listener indices that flows name, those of listeners long gone included.

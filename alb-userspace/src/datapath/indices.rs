@@ -12,7 +12,8 @@ pub struct Indices<I> {
     limit: u32,
     by_identity: BTreeMap<I, u32>,
     used: BTreeMap<u32, I>,
-    retired: BTreeSet<u32>,
+    /// With the epoch in which each was retired.
+    retired: BTreeMap<u32, u64>,
     next: u32,
 }
 
@@ -28,7 +29,7 @@ impl<I: Clone + Ord + Hash> Indices<I> {
             limit,
             by_identity: BTreeMap::new(),
             used: BTreeMap::new(),
-            retired: BTreeSet::new(),
+            retired: BTreeMap::new(),
             next: 0,
         }
     }
@@ -37,14 +38,14 @@ impl<I: Clone + Ord + Hash> Indices<I> {
     pub fn adopt(&mut self, index: u32, identity: I) {
         self.by_identity.insert(identity.clone(), index);
         self.used.insert(index, identity);
-        self.retired.insert(index);
+        self.retired.insert(index, 0);
     }
 
     /// Keeps an index that a flow names from being given away, though nobody knows whose it is.
     pub fn reserve(&mut self, index: u32, identity: I) {
         if let Entry::Vacant(free) = self.used.entry(index) {
             free.insert(identity);
-            self.retired.insert(index);
+            self.retired.insert(index, 0);
         }
     }
 
@@ -66,18 +67,25 @@ impl<I: Clone + Ord + Hash> Indices<I> {
         Err(Exhausted(self.limit))
     }
 
-    /// Retires every index whose identity is not among the wanted.
-    pub fn keep(&mut self, wanted: &BTreeSet<u32>) {
+    /// Retires every index that is not among the wanted, as of this epoch.
+    pub fn keep(&mut self, wanted: &BTreeSet<u32>, epoch: u64) {
         for index in self.used.keys() {
             if !wanted.contains(index) {
-                self.retired.insert(*index);
+                self.retired.entry(*index).or_insert(epoch);
             }
         }
     }
 
-    /// Frees retired indices that nothing names any more; returns them.
-    pub fn free(&mut self, named: impl Fn(u32) -> bool) -> Vec<u32> {
-        let free: Vec<u32> = self.retired.iter().copied().filter(|index| !named(*index)).collect();
+    /// Frees indices that were retired in this epoch or before and that nothing names any more;
+    /// returns them. A look at what is named that began later sees every flow that began while
+    /// the index was in use.
+    pub fn free(&mut self, epoch: u64, named: impl Fn(u32) -> bool) -> Vec<u32> {
+        let free: Vec<u32> = self
+            .retired
+            .iter()
+            .filter(|(index, retired)| **retired <= epoch && !named(**index))
+            .map(|(index, _)| *index)
+            .collect();
         for index in &free {
             self.retired.remove(index);
             if let Some(identity) = self.used.remove(index)
@@ -96,7 +104,7 @@ impl<I: Clone + Ord + Hash> Indices<I> {
 
     /// Retired indices with their identities.
     pub fn retired(&self) -> impl Iterator<Item = (u32, &I)> {
-        self.retired.iter().filter_map(|index| Some((*index, self.used.get(index)?)))
+        self.retired.keys().filter_map(|index| Some((*index, self.used.get(index)?)))
     }
 
     /// Every index in use, retired ones too.
@@ -116,13 +124,15 @@ mod tests {
         let b = indices.take(&"b").unwrap();
         assert_eq!((indices.take(&"a"), indices.take(&"c")), (Ok(a), Err(Exhausted(2))));
 
-        indices.keep(&[a].into());
-        assert!(indices.free(|index| index == b).is_empty(), "a flow names it");
+        indices.keep(&[a].into(), 5);
+        assert!(indices.free(5, |index| index == b).is_empty(), "a flow names it");
+        assert!(indices.free(4, |_| false).is_empty(), "looked at before it was retired");
         assert_eq!(indices.take(&"c"), Err(Exhausted(2)));
         assert_eq!(indices.take(&"b"), Ok(b), "it comes back while it is retired");
 
-        indices.keep(&[a].into());
-        assert_eq!(indices.free(|_| false), [b]);
+        indices.keep(&[a].into(), 6);
+        indices.keep(&[a].into(), 7);
+        assert_eq!(indices.free(6, |_| false), [b]);
         assert_eq!(indices.take(&"c"), Ok(b));
         assert_eq!(indices.get(&"b"), None);
     }

@@ -370,14 +370,25 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
+/// Times the program is given to the verifier when a signal interrupts it; libbpf's number.
+const LOAD_ATTEMPTS: u32 = 5;
+
 fn load_program(ebpf: &mut Ebpf) -> Result<(), KernelError> {
-    match program(ebpf).and_then(Xdp::load) {
-        Ok(()) => Ok(()),
-        Err(ProgramError::LoadError { io_error, verifier_log }) => Err(KernelError::Verifier {
-            log: verifier::excerpt(&verifier_log.to_string()),
-            source: io_error,
-        }),
-        Err(error) => Err(KernelError::Load { source: error.into() }),
+    let mut attempt = 1;
+    loop {
+        match program(ebpf).and_then(Xdp::load) {
+            Ok(()) => return Ok(()),
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && attempt < LOAD_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(ProgramError::LoadError { io_error, verifier_log }) => {
+                let log = verifier::excerpt(&verifier_log.to_string());
+                return Err(KernelError::Verifier { log, source: io_error });
+            }
+            Err(error) => return Err(KernelError::Load { source: error.into() }),
+        }
     }
 }
 

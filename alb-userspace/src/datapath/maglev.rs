@@ -18,7 +18,9 @@ const SIZES: [u32; 9] = [1_021, 2_039, 4_093, 8_191, 16_381, 32_749, 65_521, 131
 /// Slots a target should have at least, on average.
 const SLOTS_PER_TARGET: usize = 100;
 
-/// A table of indices into `targets`, empty if no weight is above 0.
+/// A table of indices into `targets`, empty if no weight is above 0. A target that is out of
+/// service is given with weight 0 rather than left out: the size of the table follows from the
+/// number of targets, and another size moves nearly every client.
 pub fn table(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
     // Ties between turns are broken by position, which must not depend on the caller's order.
     let mut order: Vec<usize> = (0..targets.len()).collect();
@@ -28,7 +30,7 @@ pub fn table(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
 }
 
 fn fill(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
-    let size = size_for(targets.iter().filter(|(_, weight)| *weight > 0).count());
+    let size = size_for(targets.len());
     let quotas = quotas(targets, size);
     if quotas.iter().all(|quota| *quota == 0) {
         return Vec::new();
@@ -142,22 +144,52 @@ mod tests {
         }
     }
 
+    /// Slots that neither had `lost` nor kept their target, and those that had not `lost`.
+    fn moved(
+        before: &[(SocketAddr, u32)],
+        after: &[(SocketAddr, u32)],
+        lost: SocketAddr,
+    ) -> (usize, usize) {
+        let (before, after) = (by_address(before), by_address(after));
+        assert_eq!(before.len(), after.len());
+        let unrelated = before.iter().zip(&after).filter(|(before, _)| **before != lost);
+        let moved = unrelated.clone().filter(|(before, after)| before != after).count();
+        (moved, unrelated.count())
+    }
+
     #[test]
     fn few_clients_move_when_one_of_a_hundred_goes() {
+        let all = targets(100, |_| 10);
         for gone in [0usize, 17, 42, 99] {
-            let all = targets(100, |_| 10);
-            let mut rest = all.clone();
-            let (lost, _) = rest.remove(gone);
-            let (before, after) = (by_address(&all), by_address(&rest));
-            assert_eq!(before.len(), after.len());
-            let unrelated = before.iter().filter(|address| **address != lost).count();
-            let moved = before
-                .iter()
-                .zip(&after)
-                .filter(|(before, after)| **before != lost && before != after)
-                .count();
-            assert!(moved * 100 <= unrelated * 2, "{gone}: {moved} of {unrelated} moved");
+            let lost = all[gone].0;
+            let mut without = all.clone();
+            without.remove(gone);
+            let mut unhealthy = all.clone();
+            unhealthy[gone].1 = 0;
+            for rest in [without, unhealthy] {
+                let (moved, unrelated) = moved(&all, &rest, lost);
+                assert!(moved * 100 <= unrelated * 2, "{gone}: {moved} of {unrelated} moved");
+            }
         }
+    }
+
+    #[test]
+    fn health_never_changes_the_size() {
+        for count in [2, 11, 21, 41, 82, 164] {
+            let all = targets(count, |_| 10);
+            let mut rest = all.clone();
+            rest[0].1 = 0;
+            let (moved, unrelated) = moved(&all, &rest, all[0].0);
+            assert!(moved * 10 <= unrelated, "{count}: {moved} of {unrelated} moved");
+        }
+    }
+
+    #[test]
+    fn a_thousand_targets() {
+        let many: Vec<(SocketAddr, u32)> = (0..1_000u16)
+            .map(|n| (SocketAddr::from(([198, 18, 2, 1], 1_000 + n)), u32::from(n % 100) + 1))
+            .collect();
+        assert_eq!(table(&many).len(), 131_071);
     }
 
     #[test]

@@ -77,6 +77,15 @@ impl<K: Plain + Default, V: Plain + Default> Table<K, V> {
     }
 }
 
+impl<K: Plain, V: Plain + Default> Table<K, V> {
+    /// Sets a per-CPU element to zero on every CPU.
+    pub fn clear_per_cpu(&self, key: &K) -> Result<(), MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error);
+        cpus.and_then(|cpus| sys::clear_per_cpu::<K, V>(self.fd.as_fd(), key, cpus))
+            .map_err(self.failed("write to"))
+    }
+}
+
 macro_rules! maps {
     ($($(#[$doc:meta])* $field:ident: $key:ty => $value:ty = $name:ident;)+) => {
         /// Every map of the packet path that userspace reads or writes.

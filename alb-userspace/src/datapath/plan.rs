@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
     net::Be32,
-    service::{ListenerEntry, ListenerKey},
+    service::{ListenerEntry, ListenerKey, local},
     settings::Settings,
     target::TargetEntry,
 };
@@ -106,8 +106,22 @@ pub fn plan(
     if old.settings != desired.settings {
         ops.push(MapOp::SetSettings(desired.settings));
     }
+    // A slot whose device was made anew has another interface index: the old one goes first.
+    for (slot, entry) in &old.interfaces {
+        if !desired.interfaces.values().any(|kept| kept.ifindex == entry.ifindex) {
+            ops.push(MapOp::ClearInterface { slot: *slot, ifindex: entry.ifindex });
+        }
+    }
     for (slot, entry) in changed(&old.interfaces, &desired.interfaces) {
         ops.push(MapOp::SetInterface { slot: *slot, entry: *entry });
+    }
+    // SNAT addresses before the targets that use them: else the first answers would meet the
+    // host's own stack.
+    for (addr, flags) in &desired.locals {
+        let before = old.locals.get(addr).copied().unwrap_or_default();
+        if flags & !before & local::SNAT != 0 {
+            ops.push(MapOp::SetLocal { addr: *addr, flags: before | local::SNAT });
+        }
     }
     for (index, entry) in changed(&old.targets, &desired.targets) {
         ops.push(MapOp::SetTarget { index: *index, entry: *entry });
@@ -117,7 +131,10 @@ pub fn plan(
     }
     let entries = listeners(installed, desired, extents, &mut ops)?;
     for (addr, flags) in changed(&old.locals, &desired.locals) {
-        ops.push(MapOp::SetLocal { addr: *addr, flags: *flags });
+        let before = old.locals.get(addr).copied().unwrap_or_default();
+        if *flags != before | (flags & local::SNAT) {
+            ops.push(MapOp::SetLocal { addr: *addr, flags: *flags });
+        }
     }
 
     for addr in old.locals.keys().filter(|addr| !desired.locals.contains_key(addr)) {
@@ -128,12 +145,6 @@ pub fn plan(
     }
     for index in old.targets.keys().filter(|index| !desired.targets.contains_key(index)) {
         ops.push(MapOp::ClearTarget(*index));
-    }
-    for (slot, entry) in &old.interfaces {
-        let kept = desired.interfaces.values().any(|kept| kept.ifindex == entry.ifindex);
-        if !desired.interfaces.contains_key(slot) && !kept {
-            ops.push(MapOp::ClearInterface { slot: *slot, ifindex: entry.ifindex });
-        }
     }
     Ok(Plan { ops, installed: Installed { contents: desired.clone(), entries } })
 }

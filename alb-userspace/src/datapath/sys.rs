@@ -101,6 +101,24 @@ pub(super) fn lookup_per_cpu<K: Plain, V: Plain + Default>(
     Ok(values)
 }
 
+/// Writes zeroes to a per-CPU element, for every possible CPU.
+pub(super) fn clear_per_cpu<K: Plain, V: Plain + Default>(
+    fd: BorrowedFd<'_>,
+    key: &K,
+    cpus: usize,
+) -> io::Result<()> {
+    const { assert!(size_of::<V>().is_multiple_of(8)) };
+    let values = vec![V::default(); cpus];
+    let mut attr = ElementAttr {
+        map: map(fd),
+        key: address(key),
+        value: address(values.as_ptr()),
+        flags: ANY,
+        ..ElementAttr::default()
+    };
+    bpf(MAP_UPDATE_ELEM, &mut attr)
+}
+
 /// Writes an element.
 pub(super) fn update<K: Plain, V: Plain>(
     fd: BorrowedFd<'_>,

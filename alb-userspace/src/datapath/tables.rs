@@ -20,6 +20,7 @@ use alb_common::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    collect::Sweep,
     contents::{Contents, Installed, Selection},
     indices::{Exhausted, Indices},
     maglev,
@@ -63,8 +64,16 @@ pub struct Compiler {
     listeners: Indices<ListenerKey>,
     /// Entries of all targets in use, so that those that drain keep theirs.
     known: BTreeMap<u32, TargetEntry>,
+    /// Their last known hops: better than none while a neighbour is asked for.
+    hops: BTreeMap<u32, HopEntry>,
     /// Their ids, as far as this run has seen them in a model.
     names: BTreeMap<u32, TargetRef>,
+    /// SNAT addresses that flows may use, with the last epoch in which a target did.
+    snat: BTreeMap<Be32, u64>,
+    /// Added to the host's route generation, so that it goes on where an earlier run was.
+    first_generation: u16,
+    /// Number of the last compilation.
+    epoch: u64,
 }
 
 /// One target of a backend, ready for selection.
@@ -87,7 +96,17 @@ impl Compiler {
             listeners.adopt(u32::from(entry.index), *key);
         }
         let known = installed.contents.targets.clone();
-        Self { targets, listeners, known, names: BTreeMap::new() }
+        let snat = installed.contents.locals.iter().filter(|(_, flags)| *flags & local::SNAT != 0);
+        Self {
+            targets,
+            listeners,
+            known,
+            hops: installed.contents.hops.clone(),
+            names: BTreeMap::new(),
+            snat: snat.map(|(addr, _)| (*addr, 0)).collect(),
+            first_generation: installed.contents.settings.route_generation.wrapping_add(1),
+            epoch: 0,
+        }
     }
 
     /// What the maps shall hold for this snapshot on this host.
@@ -97,8 +116,9 @@ impl Compiler {
         network: &Network,
     ) -> Result<Contents, TablesError> {
         let model = &*snapshot.model;
+        self.epoch += 1;
         let mut contents = Contents {
-            settings: settings(&model.node, network),
+            settings: settings(&model.node, network, self.first_generation),
             interfaces: network.interfaces.clone(),
             ..Contents::default()
         };
@@ -133,14 +153,20 @@ impl Compiler {
                 }
             }
         }
-        self.targets.keep(&targets);
-        self.listeners.keep(&listeners);
+        self.targets.keep(&targets, self.epoch);
+        self.listeners.keep(&listeners, self.epoch);
         for (index, entry) in &self.known {
             contents.targets.insert(*index, *entry);
-            contents.hops.insert(*index, hop(network, entry.addr.addr()).unwrap_or_default());
-            for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
-                *contents.locals.entry(*snat).or_default() |= local::SNAT;
+            if let Some(hop) = hop(network, entry.addr.addr()) {
+                self.hops.insert(*index, hop);
             }
+            contents.hops.insert(*index, self.hops.get(index).copied().unwrap_or_default());
+            for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
+                self.snat.insert(*snat, self.epoch);
+            }
+        }
+        for snat in self.snat.keys() {
+            *contents.locals.entry(*snat).or_default() |= local::SNAT;
         }
         Ok(contents)
     }
@@ -183,14 +209,32 @@ impl Compiler {
         Ok(candidates)
     }
 
-    /// Frees the indices of targets and listeners that are gone and that no flow names.
-    pub fn free(&mut self, target: impl Fn(u32) -> bool, listener: impl Fn(u32) -> bool) -> bool {
-        let targets = self.targets.free(target);
+    /// Number of the last compilation; a sweep that starts now sees every flow that began
+    /// before the next.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Frees what is gone from the model and what no flow names, as a sweep found that began in
+    /// this epoch. Returns the indices of targets and listeners.
+    pub fn free(&mut self, epoch: u64, sweep: &Sweep) -> (Vec<u32>, Vec<u32>) {
+        let targets = self.targets.free(epoch, |index| sweep.names_target(index));
         for index in &targets {
             self.known.remove(index);
+            self.hops.remove(index);
             self.names.remove(index);
         }
-        !(targets.is_empty() && self.listeners.free(listener).is_empty())
+        let listeners = self.listeners.free(epoch, |index| {
+            u16::try_from(index).is_ok_and(|index| sweep.names_listener(index))
+        });
+        let now = self.epoch;
+        self.snat.retain(|addr, used| *used == now || *used > epoch || sweep.snat.contains(addr));
+        (targets, listeners)
+    }
+
+    /// How many SNAT addresses flows may use.
+    pub fn snat_addresses(&self) -> usize {
+        self.snat.len()
     }
 
     /// Keeps listener indices that flows of an earlier run name, whosever they are.
@@ -258,21 +302,19 @@ fn identity(backend: &Backend, target: &Target) -> TargetIdentity {
 }
 
 fn select(algorithm: Algorithm, candidates: &[Candidate]) -> Arc<[u32]> {
-    let serving: Vec<&Candidate> =
-        candidates.iter().filter(|candidate| candidate.serves && candidate.weight > 0).collect();
+    let weight = |candidate: &Candidate| if candidate.serves { candidate.weight } else { 0 };
     let order = match algorithm {
         Algorithm::IpHash => {
-            let weights: Vec<_> =
-                serving.iter().map(|candidate| (candidate.at, candidate.weight)).collect();
+            let weights: Vec<_> = candidates.iter().map(|of| (of.at, weight(of))).collect();
             maglev::table(&weights)
         }
         // Least-connection is refused before it gets here.
         Algorithm::RoundRobin | Algorithm::LeastConn => {
-            let weights: Vec<_> = serving.iter().map(|candidate| candidate.weight).collect();
+            let weights: Vec<_> = candidates.iter().map(weight).collect();
             schedule(&weights)
         }
     };
-    order.into_iter().map(|position| serving[position].index).collect()
+    order.into_iter().map(|position| candidates[position].index).collect()
 }
 
 fn code(algorithm: Algorithm) -> u16 {
@@ -302,7 +344,7 @@ fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
     Some(HopEntry { mac, interface: u16::try_from(*slot).ok()? })
 }
 
-fn settings(node: &Node, network: &Network) -> Settings {
+fn settings(node: &Node, network: &Network, first_generation: u16) -> Settings {
     let range = node.snat.port_range;
     let port_count = (range.last - range.first).saturating_add(1);
     let mask = network.ring_size - 1;
@@ -310,7 +352,9 @@ fn settings(node: &Node, network: &Network) -> Settings {
     Settings {
         abi: ABI_VERSION,
         // The packet path keeps 16 bits of it; only a difference counts.
-        route_generation: u16::try_from(network.hops.route_generation & 0xffff).unwrap_or(0),
+        route_generation: u16::try_from(network.hops.route_generation & 0xffff)
+            .unwrap_or(0)
+            .wrapping_add(first_generation),
         port_first: range.first,
         port_count,
         port_stride: stride(port_count),

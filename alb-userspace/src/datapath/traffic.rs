@@ -107,6 +107,16 @@ impl Ledger {
         }
     }
 
+    /// The index will have another owner.
+    pub(super) fn forget_target(&mut self, index: u32) {
+        self.targets.remove(&index);
+    }
+
+    /// The index will have another owner.
+    pub(super) fn forget_listener(&mut self, index: u32) {
+        self.listeners.remove(&index);
+    }
+
     /// Of a target index.
     pub(super) fn target(&self, index: u32) -> Traffic {
         self.targets.get(&index).map(|account| account.shown).unwrap_or_default()

@@ -49,7 +49,9 @@ fn the_client_closes_first() {
     assert_eq!(world.totals(0, 0), totals);
 
     world.pass_on("last ACK", flow.later(flag::ACK, &[]), Reason::FlowForward);
+    assert_eq!(state(&world, &flow), BOTH | F::DONE);
     world.pass_on("FIN once more", flow.answer(FIN, &[]), Reason::FlowReverse);
+    assert_eq!(state(&world, &flow), BOTH | F::DONE);
     assert_eq!(world.totals(0, 0), totals);
     assert_eq!(world.prog.active(0), 0);
     let flows = world.flows();

@@ -113,6 +113,7 @@ fn multi_buffer_frames() {
         ifindex: 1,
         mac: alb_common::net::Mac::new(super::world::BALANCER_MAC),
         mtu: 9_000,
+        flags: 0,
     };
     world.prog.set(alb_common::abi::map::INTERFACES, 0, interface);
     for len in [3_000, 5_000, 8_960] {

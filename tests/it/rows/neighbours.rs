@@ -3,7 +3,7 @@
 use alb_common::{
     Reason,
     abi::map,
-    interface::{HopEntry, InterfaceEntry},
+    interface::{HopEntry, InterfaceEntry, interface_flag},
     net::Mac,
     reason::Event,
     tcp::flag,
@@ -13,7 +13,7 @@ use alb_tests::{netns::Namespace, packet_path::Action, wire};
 
 use super::{
     flow::Flow,
-    world::{BALANCER_MAC, CLIENT, Expect, World, dropped, sent, target_mac},
+    world::{BALANCER_MAC, CLIENT, Expect, World, dropped, reset, sent, target_mac},
 };
 
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -27,7 +27,7 @@ fn redirected(reason: Reason, tcp: &Tcp) -> Expect {
 #[test]
 fn another_interface_is_redirected_to() {
     let mut world = World::new();
-    let other = InterfaceEntry { ifindex: OTHER, mac: Mac::new(OTHER_MAC), mtu: 1_000 };
+    let other = InterfaceEntry { ifindex: OTHER, mac: Mac::new(OTHER_MAC), mtu: 1_000, flags: 0 };
     world.prog.set(map::INTERFACES, 1, other);
     let hop = HopEntry { mac: Mac::new(target_mac(0)), interface: 1 };
     world.prog.set(map::HOPS, 0, hop);
@@ -51,6 +51,23 @@ fn another_interface_is_redirected_to() {
     world.prog.set(map::INTERFACES, 1, InterfaceEntry::default());
     let packet = flow.later(flag::ACK, &[]).0;
     world.check("gone", &packet, &dropped(Reason::NoNextHop, &packet.frame()));
+}
+
+#[test]
+fn a_veth_is_redirected_to_even_from_itself() {
+    let mut world = World::new();
+    let veth = InterfaceEntry {
+        ifindex: 1,
+        mac: Mac::new(BALANCER_MAC),
+        mtu: 1_500,
+        flags: interface_flag::REDIRECT,
+    };
+    world.prog.set(map::INTERFACES, 0, veth);
+    let (packet, after) = Flow::default().syn();
+    world.check("SYN", &packet, &redirected(Reason::NewFlow, &after));
+    let unknown = Flow::from(12_001).later(flag::ACK, &[]).0;
+    let answered = reset(Reason::UnknownFlow, &unknown);
+    world.check("RST", &unknown, &Expect { action: Action::Redirect, ..answered });
 }
 
 #[test]
@@ -118,7 +135,7 @@ fn a_changed_route_is_looked_up_once() {
     let index = index.split(':').next().and_then(|index| index.parse().ok()).expect("an index");
     namespace.enter(|| {
         let mut world = World::new();
-        let up = InterfaceEntry { ifindex: index, mac: Mac::new(station), mtu: 1_500 };
+        let up = InterfaceEntry { ifindex: index, mac: Mac::new(station), mtu: 1_500, flags: 0 };
         world.prog.set(map::INTERFACES, 1, up);
         world.prog.insert(map::INTERFACE_SLOTS, index, 1u32);
         let flow = Flow::default();

@@ -145,7 +145,8 @@ impl World {
             prog.insert(map::LOCALS, Be32::from(addr), kind);
         }
         prog.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
-        let loopback = InterfaceEntry { ifindex: 1, mac: Mac::new(BALANCER_MAC), mtu: 1500 };
+        let loopback =
+            InterfaceEntry { ifindex: 1, mac: Mac::new(BALANCER_MAC), mtu: 1500, flags: 0 };
         prog.set(map::INTERFACES, 0, loopback);
         for index in 0..TARGETS {
             let (addr, port) = target(index);

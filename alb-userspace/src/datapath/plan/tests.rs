@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alb_common::{net::Be16, service::local};
+use alb_common::net::Be16;
 use proptest::prelude::*;
 
 use super::*;
@@ -29,8 +29,8 @@ impl Maps {
             MapOp::SetInterface { slot, entry } => {
                 self.interfaces.insert(slot, entry);
             }
-            MapOp::ClearInterface { slot, .. } => {
-                self.interfaces.remove(&slot);
+            MapOp::ClearInterface { slot, ifindex } => {
+                assert_eq!(self.interfaces.remove(&slot).map(|entry| entry.ifindex), Some(ifindex));
             }
             MapOp::SetTarget { index, entry } => {
                 self.targets.insert(index, entry);
@@ -74,6 +74,8 @@ impl Maps {
     fn check(&self) {
         for listener in self.listeners.values() {
             assert!(self.idle.contains_key(&listener.index), "a listener without a timeout");
+            let snat = self.locals.values().any(|flags| flags & local::SNAT != 0);
+            assert!(listener.len == 0 || snat, "a listener with targets but no SNAT address");
             for slot in listener.offset..listener.offset + listener.len {
                 let target = self.slots.get(&slot).expect("a listener names a slot not written");
                 assert!(self.targets.contains_key(target), "a slot names a target not set");
@@ -118,7 +120,11 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
     let entry = |index: u32| TargetEntry { addr: Be32(index + 1), ..TargetEntry::default() };
     Contents {
         settings: Settings { port_count: mtu, ..Settings::default() },
-        interfaces: [(0, InterfaceEntry { ifindex: 1, mtu, ..InterfaceEntry::default() })].into(),
+        interfaces: [(
+            0,
+            InterfaceEntry { ifindex: u32::from(mtu), mtu, ..InterfaceEntry::default() },
+        )]
+        .into(),
         targets: used.clone().map(|index| (index, entry(index))).collect(),
         hops: used
             .map(|index| (index, HopEntry { interface: mtu, ..HopEntry::default() }))
@@ -131,7 +137,12 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
                 (key(*port), Selection { index, algorithm: 0, idle, slots })
             })
             .collect(),
-        locals: listeners.keys().map(|port| (Be32(u32::from(*port)), local::VIP)).collect(),
+        locals: listeners
+            .keys()
+            .map(|port| (Be32(u32::from(*port)), local::VIP))
+            // Now on an address of its own, now on one that is a VIP too.
+            .chain([(Be32(u32::from(mtu)), local::VIP | local::SNAT)])
+            .collect(),
     }
 }
 

@@ -49,7 +49,12 @@ fn snapshot(model: Model, healthy: &[u8]) -> Arc<Snapshot> {
 
 /// Two interfaces; every host in 198.18.1.0/24 but .99 is resolved on the second.
 fn network() -> Network {
-    let entry = |ifindex| InterfaceEntry { ifindex, mac: Mac::new([2, 0, 0, 0, 0, 9]), mtu: 1500 };
+    let entry = |ifindex| InterfaceEntry {
+        ifindex,
+        mac: Mac::new([2, 0, 0, 0, 0, 9]),
+        mtu: 1500,
+        flags: 0,
+    };
     let hop = |host: u8| NextHop {
         interface: 5,
         gateway: None,
@@ -101,7 +106,7 @@ fn a_file_becomes_tables() {
     assert!(locals.contains(&([198, 18, 1, 1], local::SNAT)), "{locals:?}");
     let settings = contents.settings;
     assert_eq!((settings.port_first, settings.port_count), (10_000, 20_000));
-    assert_eq!((settings.route_generation, settings.half_open_mask), (7, 1_023));
+    assert_eq!((settings.route_generation, settings.half_open_mask), (8, 1_023));
 }
 
 #[test]
@@ -142,10 +147,14 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
     let after = compiler.compile(&one, &network()).unwrap();
     assert_eq!(hosts(&after), [11]);
     assert_eq!((after.targets.get(gone), &after.hops[gone]), (Some(entry), &before.hops[gone]));
-    assert!(!compiler.free(|target| target == *gone, |_| false), "a flow names it");
+    let mut sweep = Sweep::default();
+    sweep.targets.entry(*gone).or_default();
+    let epoch = compiler.epoch();
+    assert!(compiler.free(epoch, &sweep).0.is_empty(), "a flow names it");
+    assert!(compiler.free(epoch - 1, &Sweep::default()).0.is_empty(), "looked at too early");
     assert_eq!(compiler.draining().count(), 1);
 
-    assert!(compiler.free(|_| false, |_| false));
+    assert_eq!(compiler.free(epoch, &Sweep::default()).0, [*gone]);
     let later = compiler.compile(&one, &network()).unwrap();
     assert!(!later.targets.contains_key(gone));
     assert_eq!(later.targets.len(), 1);
@@ -158,8 +167,43 @@ fn indices_survive_a_restart() {
     let mut extents = super::super::extents::Extents::new(1_024);
     let installed =
         super::super::plan::plan(&Installed::default(), &contents, &mut extents).unwrap().installed;
-    let again = Compiler::adopt(&installed).compile(&snapshot, &network()).unwrap();
+    let mut again = Compiler::adopt(&installed).compile(&snapshot, &network()).unwrap();
+    assert_ne!(again.settings, contents.settings, "routes may have changed meanwhile");
+    again.settings = contents.settings;
     assert_eq!(again, contents);
+}
+
+#[test]
+fn what_was_known_of_the_way_serves_until_more_is_known() {
+    let snapshot = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
+    let contents = compiler().compile(&snapshot, &network()).unwrap();
+    let mut extents = super::super::extents::Extents::new(1_024);
+    let installed =
+        super::super::plan::plan(&Installed::default(), &contents, &mut extents).unwrap().installed;
+
+    // A restart that has not resolved anything yet, and another source address after that.
+    let mut compiler = Compiler::adopt(&installed);
+    let blind = Network { hops: Arc::default(), ..network() };
+    let restarted = compiler.compile(&snapshot, &blind).unwrap();
+    assert_eq!((&restarted.hops, &restarted.targets), (&contents.hops, &contents.targets));
+    let mut moved = (*network().hops).clone();
+    let source = IpAddr::from([198, 18, 1, 2]);
+    moved.hops.values_mut().for_each(|hop| hop.source = source);
+    let moved =
+        compiler.compile(&snapshot, &Network { hops: Arc::new(moved), ..network() }).unwrap();
+    let is_ours = |contents: &Contents, last: u8| {
+        contents.locals.contains_key(&Ipv4Addr::new(198, 18, 1, last).into())
+    };
+    assert!(is_ours(&moved, 1) && is_ours(&moved, 2), "flows still use the first");
+
+    let epoch = compiler.epoch();
+    let network = Network { hops: Arc::default(), ..network() };
+    let used = Sweep { snat: [Ipv4Addr::new(198, 18, 1, 1).into()].into(), ..Sweep::default() };
+    compiler.free(epoch, &used);
+    assert!(is_ours(&compiler.compile(&snapshot, &network).unwrap(), 1));
+    compiler.free(compiler.epoch(), &Sweep::default());
+    let after = compiler.compile(&snapshot, &network).unwrap();
+    assert!(!is_ours(&after, 1) && is_ours(&after, 2));
 }
 
 #[test]
