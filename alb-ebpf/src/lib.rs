@@ -31,3 +31,5 @@ pub use kernel::balance::{Host, Outcome, process};
 
 #[cfg(not(target_arch = "bpf"))]
 pub mod builder;
+
+pub mod bench;

@@ -1,7 +1,12 @@
 //! The packet path in the kernel without a device: loaded into fresh maps of its own, run on
 //! single frames by `PROG_TEST_RUN`, its maps read and written as typed values.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::{Path, PathBuf},
+};
 
 use alb_common::{
     Reason,
@@ -17,9 +22,9 @@ use aya::{
 };
 
 /// A contract type as aya takes it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-struct Raw<T>(T);
+pub struct Raw<T>(pub T);
 
 #[expect(unsafe_code, reason = "aya's marker")]
 // SAFETY: transparent over a type that has made the same promise.
@@ -103,6 +108,24 @@ impl Prog {
         Self { ebpf }
     }
 
+    /// Pins a map, so that other programs can be loaded with it.
+    pub fn pin(&self, name: &str, path: &Path) {
+        self.ebpf.map(name).expect("a map").pin(path).expect("a place under a bpffs");
+    }
+
+    /// Kernel memory that a map takes by its own account, bytes.
+    pub fn memory(&self, name: &str) -> u64 {
+        let (aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data)) =
+            self.ebpf.map(name).expect("a map")
+        else {
+            panic!("{name} is another kind of map")
+        };
+        let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+        let text = fs::read_to_string(path).expect("the kernel's account");
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        line.and_then(|bytes| bytes.trim().parse().ok()).expect("a number of bytes")
+    }
+
     /// The XDP program.
     pub fn program(&self) -> &Xdp {
         let program = self.ebpf.program(abi::XDP_PROGRAM).expect("the object has the program");
@@ -160,16 +183,20 @@ impl Prog {
 
     /// Inserts or replaces an element of a hash map.
     pub fn insert<K: Plain, V: Plain>(&mut self, name: &str, key: K, value: V) {
-        let mut hash: HashMap<&mut MapData, Raw<K>, Raw<V>> =
-            self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map");
-        hash.insert(Raw(key), Raw(value), 0).expect("room in the map");
+        self.hash(name).insert(Raw(key), Raw(value), 0).expect("room in the map");
+    }
+
+    /// A hash map, to do many things with.
+    pub fn hash<K: Plain, V: Plain>(
+        &mut self,
+        name: &str,
+    ) -> HashMap<&mut MapData, Raw<K>, Raw<V>> {
+        self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
     }
 
     /// Removes an element of a hash map.
     pub fn remove<K: Plain, V: Plain>(&mut self, name: &str, key: K) {
-        let mut hash: HashMap<&mut MapData, Raw<K>, Raw<V>> =
-            self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map");
-        hash.remove(&Raw(key)).expect("an element");
+        self.hash::<K, V>(name).remove(&Raw(key)).expect("an element");
     }
 
     /// Everything in a flow table: [`map::FLOWS`] or [`map::HALF_OPEN`].

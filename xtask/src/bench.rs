@@ -33,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
     let object = workspace::built_object();
     build_ebpf::build(&object)?;
+    let bench = build_ebpf::build_bench()?;
     step("building and running the bench");
     let mut cargo = Command::new(workspace::cargo());
     cargo
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .args(["--example", "bench_datapath", "--"])
         .args(args)
         .env("ALB_BPF_OBJECT", &object)
+        .env("ALB_BENCH_OBJECT", &bench)
         .current_dir(workspace::root());
     shell::run(&mut cargo)
 }

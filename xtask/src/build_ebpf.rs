@@ -70,6 +70,14 @@ pub(crate) fn build(out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Builds the bench's programs; where the object is.
+pub(crate) fn build_bench() -> Result<PathBuf> {
+    let toolchain = BpfToolchain::find()?;
+    let name = "alb-bench";
+    shell::run(cargo(&toolchain, "build").args(["--bin", name, "--features", "bench"]))?;
+    Ok(workspace::root().join("target/bpf").join(TARGET).join("release").join(name))
+}
+
 /// Cargo for the BPF target, up to and including the package.
 pub(crate) fn cargo(toolchain: &BpfToolchain, subcommand: &str) -> std::process::Command {
     let mut cargo = toolchain.cargo();

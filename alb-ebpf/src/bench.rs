@@ -1,0 +1,63 @@
+//! What the bench's programs do with each packet; written by the bench, read by `bench_xdp.rs`.
+
+use alb_common::abi::Plain;
+
+/// A number that depends on the flow: `base + ((flow >> shift) & mask)`, host order.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Field {
+    /// That of flow 0.
+    pub base: u32,
+    /// Bits of the flow's number that it takes.
+    pub mask: u32,
+    /// Bits of it that it leaves out.
+    pub shift: u32,
+}
+
+impl Field {
+    /// The same for every flow.
+    pub const fn fixed(base: u32) -> Self {
+        Self { base, mask: 0, shift: 0 }
+    }
+
+    /// Its value for this flow.
+    #[inline(always)]
+    pub const fn of(&self, flow: u32) -> u32 {
+        self.base.wrapping_add((flow >> self.shift) & self.mask)
+    }
+}
+
+/// Length of the frames, bytes.
+pub const FRAME: usize = 64;
+
+/// One row's packets: the program writes `template` over the frame with the addresses and ports
+/// of the next flow, and goes on to the program in `slot`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Plan {
+    /// Packets so far.
+    pub next: u32,
+    /// Odd: packet `n` is of flow `n * multiplier & mask`, so that the order of visits is not
+    /// that of the table.
+    pub multiplier: u32,
+    /// Number of flows less one, a power of two less one.
+    pub mask: u32,
+    /// Slot of the program to go on to.
+    pub slot: u32,
+    /// Source address.
+    pub src: Field,
+    /// Source port.
+    pub sport: Field,
+    /// Destination address.
+    pub dst: Field,
+    /// Destination port.
+    pub dport: Field,
+    /// The frame, as words in memory order.
+    pub template: [u32; FRAME / 4],
+}
+
+const _: () = assert!(size_of::<Plan>() == 4 * (4 + 4 * 3 + FRAME / 4), "padding in a map type");
+
+// SAFETY: `repr(C)`, of 32-bit integers alone; the assert above proves that there is no padding.
+#[expect(unsafe_code, reason = "integers")]
+unsafe impl Plain for Plan {}

@@ -1,0 +1,222 @@
+//! Tables: a listener, targets, and flows in both directions in an order that is neither that
+//! of their numbers nor that of their packets.
+
+use std::net::Ipv4Addr;
+
+use alb_common::{
+    abi::{ABI_VERSION, map},
+    flow::{FlowEntry, FlowKey},
+    interface::{HopEntry, InterfaceEntry},
+    net::{Be16, Be32, Mac},
+    service::{ListenerEntry, ListenerKey, ListenerState, local},
+    settings::Settings,
+    target::TargetEntry,
+    tcp::FlowFlags,
+};
+use alb_ebpf::{bench::Field, rewrite::check_delta};
+use alb_tests::packet_path::{Raw, now};
+
+use crate::runner::Runner;
+
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
+pub(crate) const SNAT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 20);
+pub(crate) const TARGET: Ipv4Addr = Ipv4Addr::new(198, 18, 64, 0);
+/// Address of the first client with established flows.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 0);
+/// Target of new flows: no established flow has it.
+pub(crate) const NEW_TARGET: u32 = 64;
+pub(crate) const STATION: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const PORTS: u16 = 16_384;
+const IDLE: u64 = 10_000_000;
+
+/// Addresses and ports of one direction's packets, as the wrapper makes them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuple {
+    pub(crate) src: Field,
+    pub(crate) sport: Field,
+    pub(crate) dst: Field,
+    pub(crate) dport: Field,
+}
+
+impl Tuple {
+    fn key(&self, flow: u32) -> FlowKey {
+        let port = |field: &Field| {
+            Be16::new(u16::try_from(field.of(flow)).expect("ports are below 65,536"))
+        };
+        let addr = |field: &Field| Be32(field.of(flow).to_be());
+        FlowKey {
+            src: addr(&self.src),
+            dst: addr(&self.dst),
+            sport: port(&self.sport),
+            dport: port(&self.dport),
+        }
+    }
+
+    /// Established, from the client: 64 ports of 16,384 clients.
+    pub(crate) fn forward() -> Self {
+        Self {
+            src: Field { base: CLIENT.into(), mask: 0x3fff, shift: 6 },
+            sport: Field { base: 40_000, mask: 63, shift: 0 },
+            dst: Field::fixed(VIP.into()),
+            dport: Field::fixed(80),
+        }
+    }
+
+    /// The same flows' answers: 16,384 ports towards 64 targets.
+    pub(crate) fn reverse() -> Self {
+        Self {
+            src: Field { base: TARGET.into(), mask: 63, shift: 0 },
+            sport: Field::fixed(8080),
+            dst: Field::fixed(SNAT.into()),
+            dport: Field { base: 10_000, mask: 0x3fff, shift: 6 },
+        }
+    }
+
+    /// New flows: as many as there are ports, all to one target under their own ports.
+    pub(crate) fn new_forward() -> Self {
+        Self {
+            src: Field::fixed(Ipv4Addr::new(198, 18, 200, 1).into()),
+            sport: Field { base: 10_000, mask: 0x3fff, shift: 0 },
+            dst: Field::fixed(VIP.into()),
+            dport: Field::fixed(80),
+        }
+    }
+
+    pub(crate) fn new_reverse() -> Self {
+        Self {
+            src: Field::fixed(u32::from(TARGET) + NEW_TARGET),
+            sport: Field::fixed(8080),
+            dst: Field::fixed(SNAT.into()),
+            dport: Field { base: 10_000, mask: 0x3fff, shift: 0 },
+        }
+    }
+}
+
+/// Everything but flows.
+pub(crate) fn configure(runner: &mut Runner) {
+    let path = &mut runner.path;
+    path.set(
+        map::SETTINGS,
+        0,
+        Settings {
+            abi: ABI_VERSION,
+            route_generation: 1,
+            port_first: 10_000,
+            port_count: PORTS,
+            port_stride: 7,
+            rst_per_window: 1_000,
+            half_open_mask: 0xffff,
+            closed_mask: 0xffff,
+        },
+    );
+    path.insert(map::LOCALS, Be32::from(VIP), local::VIP);
+    path.insert(map::LOCALS, Be32::from(SNAT), local::SNAT);
+    path.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
+    let interface = InterfaceEntry { ifindex: 1, mac: Mac::new([2, 0, 0, 0, 0, 2]), mtu: 1500 };
+    path.set(map::INTERFACES, 0, interface);
+    let key = ListenerKey { addr: VIP.into(), port: Be16::new(80), reserved: 0 };
+    path.insert(map::LISTENERS, key, ListenerEntry { len: 1, ..ListenerEntry::default() });
+    path.set(map::LISTENER_STATES, 0, ListenerState { turn: 0, idle: IDLE });
+    path.set(map::SLOTS, 0, NEW_TARGET);
+    for target in 0..=NEW_TARGET {
+        let mut snat = [Be32(0); 4];
+        snat[0] = SNAT.into();
+        path.set(
+            map::TARGETS,
+            target,
+            TargetEntry {
+                id: u64::from(target) + 1,
+                addr: Be32((u32::from(TARGET) + target).to_be()),
+                port: Be16::new(8080),
+                snat_count: 1,
+                snat,
+            },
+        );
+        let hop = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0 };
+        path.set(map::HOPS, target, hop);
+    }
+}
+
+/// Established flows in the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Filled {
+    flows: u32,
+}
+
+impl Filled {
+    /// Fills up to `flows`, a power of two, then removes every other one and puts it back in
+    /// another order.
+    pub(crate) fn grow(&mut self, runner: &mut Runner, flows: u32) {
+        let (from, mask) = (self.flows, flows - 1);
+        let order = |multiplier: u32| (0..flows).map(move |n| n.wrapping_mul(multiplier) & mask);
+        let fresh = move |flow: &u32| *flow >= from;
+        let now = now();
+        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+        let mut insert = |flow: u32| {
+            let (forward, reverse) = entries(flow, now);
+            table.insert(Raw(reverse.0), Raw(reverse.1), 0).expect("room");
+            table.insert(Raw(forward.0), Raw(forward.1), 0).expect("room");
+        };
+        order(0x9e37_79b1).filter(fresh).for_each(&mut insert);
+        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+        for flow in order(0x85eb_ca6b).filter(|flow| flow % 2 == 1) {
+            for tuple in [Tuple::forward(), Tuple::reverse()] {
+                table.remove(&Raw(tuple.key(flow))).expect("a flow");
+            }
+        }
+        let mut insert = |flow: u32| {
+            let (forward, reverse) = entries(flow, now);
+            table.insert(Raw(forward.0), Raw(forward.1), 0).expect("room");
+            table.insert(Raw(reverse.0), Raw(reverse.1), 0).expect("room");
+        };
+        order(0xc2b2_ae35).filter(|flow| flow % 2 == 1).for_each(&mut insert);
+        self.flows = flows;
+    }
+
+    /// Removes flows, so that as many others find room; how many are left.
+    pub(crate) fn make_room(&mut self, runner: &mut Runner, flows: u32) -> u32 {
+        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+        for flow in 0..flows {
+            for tuple in [Tuple::forward(), Tuple::reverse()] {
+                table.remove(&Raw(tuple.key(flow))).expect("a flow");
+            }
+        }
+        self.flows -= flows;
+        self.flows
+    }
+}
+
+fn entries(flow: u32, now: u32) -> ((FlowKey, FlowEntry), (FlowKey, FlowEntry)) {
+    let (key, back) = (Tuple::forward().key(flow), Tuple::reverse().key(flow));
+    let entry = |own: FlowKey, peer: FlowKey, flags: u8| {
+        let after = FlowKey { src: peer.dst, dst: peer.src, sport: peer.dport, dport: peer.sport };
+        FlowEntry {
+            tag: own.tag(),
+            route_generation: 1,
+            src: after.src,
+            dst: after.dst,
+            sport: after.sport,
+            dport: after.dport,
+            check_delta: check_delta(&own, &after),
+            flags: FlowFlags(flags),
+            mac: Mac::new(STATION),
+            target: flow & 63,
+            last: now,
+            ..FlowEntry::default()
+        }
+    };
+    ((key, entry(key, back, 0)), (back, entry(back, key, FlowFlags::REVERSE)))
+}
+
+/// Removes new flows, established or half-open.
+pub(crate) fn forget(runner: &mut Runner, flows: u32) {
+    for name in [map::FLOWS, map::HALF_OPEN] {
+        let mut table = runner.path.hash::<FlowKey, FlowEntry>(name);
+        for flow in 0..flows {
+            for tuple in [Tuple::new_forward(), Tuple::new_reverse()] {
+                // It is in one of the two tables only.
+                _ = table.remove(&Raw(tuple.key(flow))).is_ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The programs, loaded and chained; one measurement.
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use alb_common::abi::map;
+use alb_ebpf::bench::{FRAME, Plan};
+use alb_tests::{
+    netns::must,
+    packet_path::{Prog, Raw, Sizes},
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, ProgramArray},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+
+/// Measurements of each row; they alternate.
+pub(crate) const ROUNDS: usize = 5;
+/// Entries of the flow table: 1 Mi flows, both directions.
+const FLOWS: u32 = 2 << 20;
+
+/// What a packet goes on to, by slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Program {
+    Empty,
+    PacketPath,
+    Lookup,
+    Insert,
+    Remove,
+}
+
+/// The loaded programs.
+pub(crate) struct Runner {
+    pub(crate) path: Prog,
+    bench: Ebpf,
+}
+
+/// A bpffs of the bench's own, gone with it.
+struct BpfFs(tempfile::TempDir);
+
+impl BpfFs {
+    fn mount() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        must(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir.path()));
+        Self(dir)
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        must(Command::new("umount").arg(self.0.path()));
+    }
+}
+
+impl Runner {
+    /// Loads the packet path with tables of the default size, and the bench's programs.
+    pub(crate) fn new() -> Self {
+        let path = Prog::load(Sizes {
+            flows: FLOWS,
+            half_open: alb_common::limits::half_open_entries(1 << 16),
+            ring: 1 << 16,
+            targets: 128,
+            slots: 64,
+        });
+        let bpffs = BpfFs::mount();
+        let pin = bpffs.0.path().join(map::FLOWS);
+        path.pin(map::FLOWS, &pin);
+        let object = env::var_os("ALB_BENCH_OBJECT").map(PathBuf::from);
+        let object = object.expect("ALB_BENCH_OBJECT: run `cargo xtask bench datapath`");
+        let object = fs::read(object).expect("the bench's object");
+        let mut loader = EbpfLoader::new();
+        // The packet path's library brings its maps along; nothing here uses them.
+        for name in map::ALL {
+            loader.map_max_entries(name, 1);
+        }
+        loader.map_max_entries("TABLE", FLOWS).map_pin_path("TABLE", &pin);
+        let mut bench = loader.load(&object).expect("the bench's object loads");
+        let programs = bench.take_map("PROGRAMS").expect("a map");
+        let mut programs: ProgramArray<_> = programs.try_into().expect("a program array");
+        let own = [
+            ("bench_empty", Program::Empty),
+            ("bench_lookup", Program::Lookup),
+            ("bench_insert", Program::Insert),
+            ("bench_remove", Program::Remove),
+        ];
+        for (name, slot) in own {
+            let program = load(&mut bench, name);
+            programs.set(slot as u32, program.fd().expect("loaded"), 0).expect("a slot");
+        }
+        let fd = path.program().fd().expect("loaded");
+        programs.set(Program::PacketPath as u32, fd, 0).expect("a slot");
+        load(&mut bench, "bench_packet");
+        // The kernel empties a program array that nothing in userspace holds.
+        std::mem::forget(programs);
+        let mut runner = Self { path, bench };
+        crate::fill::configure(&mut runner);
+        runner
+    }
+
+    /// Nanoseconds a packet over `packets` packets of a plan, wrapper included, and what the
+    /// last one's program returned.
+    pub(crate) fn raw(&mut self, plan: &Plan, program: Program, packets: u32) -> (u32, u32) {
+        let map = self.bench.map_mut("PLAN").expect("a map");
+        let mut plans: Array<&mut MapData, Raw<Plan>> = map.try_into().expect("an array");
+        plans.set(0, Raw(Plan { slot: program as u32, ..*plan }), 0).expect("the plan");
+        let wrapper: &Xdp = self
+            .bench
+            .program("bench_packet")
+            .expect("the wrapper")
+            .try_into()
+            .expect("an XDP program");
+        let result = wrapper
+            .test_run(TestRunOptions {
+                data_in: Some(&[0; FRAME]),
+                repeat: packets,
+                ..TestRunOptions::default()
+            })
+            .expect("the kernel runs the bench");
+        assert_ne!(result.return_value, 0, "the wrapper could not go on");
+        let nanoseconds = u32::try_from(result.duration.as_nanos()).expect("a short time");
+        (nanoseconds, result.return_value)
+    }
+
+    /// Kernel memory of the flow table, by its own account, a flow.
+    pub(crate) fn bytes_per_flow(&self) -> u64 {
+        self.path.memory(map::FLOWS) / u64::from(FLOWS / 2)
+    }
+}
+
+fn load<'a>(bench: &'a mut Ebpf, name: &str) -> &'a Xdp {
+    let program = bench.program_mut(name).expect("a program of the bench");
+    let program: &mut Xdp = program.try_into().expect("an XDP program");
+    program.load().expect("the verifier takes the bench's programs");
+    program
+}
