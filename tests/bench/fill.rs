@@ -112,7 +112,8 @@ pub(crate) fn configure(runner: &mut Runner) {
     path.insert(map::LOCALS, Be32::from(VIP), local::VIP);
     path.insert(map::LOCALS, Be32::from(SNAT), local::SNAT);
     path.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
-    let interface = InterfaceEntry { ifindex: 1, mac: Mac::new([2, 0, 0, 0, 0, 2]), mtu: 1500 };
+    let interface =
+        InterfaceEntry { ifindex: 1, mac: Mac::new([2, 0, 0, 0, 0, 2]), mtu: 1500, flags: 0 };
     path.set(map::INTERFACES, 0, interface);
     let key = ListenerKey { addr: VIP.into(), port: Be16::new(80), reserved: 0 };
     path.insert(map::LISTENERS, key, ListenerEntry { len: 1, ..ListenerEntry::default() });
