@@ -13,13 +13,12 @@ pub const fn ticks(seconds: u32) -> u32 {
 
 /// Half-open flows live this long after their last packet.
 pub const HALF_OPEN: u32 = ticks(30);
-/// Closed flows stay this long for repeated FINs and ACKs; a port that the target holds in
-/// TIME-WAIT is not reused for as long (Linux: `TCP_TIMEWAIT_LEN`, 60 s).
+/// Closed flows stay this long for repeated data, FINs and ACKs; a port that the target holds
+/// in TIME-WAIT is not reused for as long (Linux: `TCP_TIMEWAIT_LEN`, 60 s).
 pub const TIME_WAIT: u32 = ticks(60);
-/// Closed flows whose client closed first, and reset ones, stay this long.
+/// Closed flows whose client closed first and acknowledged everything, and reset ones, stay
+/// this long.
 pub const CLOSED: u32 = ticks(10);
-/// A client-closed flow's port waits this long for the client's last ACK.
-pub const LAST_ACK: u32 = ticks(1);
 
 /// How long an established entry may be idle before it is collected; `idle` is its listener's
 /// timeout.
@@ -27,7 +26,7 @@ pub const LAST_ACK: u32 = ticks(1);
 pub const fn lifetime(flags: FlowFlags, idle: u32) -> u32 {
     if !flags.closed() {
         idle
-    } else if flags.has(FlowFlags::RST) || !flags.has(FlowFlags::TARGET_FIRST) {
+    } else if flags.has(FlowFlags::RST) || flags.has(FlowFlags::DONE) {
         CLOSED
     } else {
         TIME_WAIT
@@ -39,12 +38,11 @@ pub const fn lifetime(flags: FlowFlags, idle: u32) -> u32 {
 pub const fn port_hold(flags: FlowFlags, idle: u32) -> u32 {
     if !flags.closed() {
         idle
-    } else if flags.has(FlowFlags::RST) || flags.has(FlowFlags::DONE) {
+    } else if flags.has(FlowFlags::DONE) {
         0
-    } else if flags.has(FlowFlags::TARGET_FIRST) {
-        TIME_WAIT
     } else {
-        LAST_ACK
+        // A RST may be forged: its flow must have been silent for a while.
+        lifetime(flags, idle)
     }
 }
 
@@ -89,11 +87,11 @@ mod tests {
             (0, IDLE, IDLE),
             (F::FIN_CLIENT, IDLE, IDLE),
             (F::FIN_TARGET | F::TARGET_FIRST, IDLE, IDLE),
-            (both, CLOSED, LAST_ACK),
+            (both, TIME_WAIT, TIME_WAIT),
             (both | F::DONE, CLOSED, 0),
             (both | F::TARGET_FIRST, TIME_WAIT, TIME_WAIT),
-            (F::RST, CLOSED, 0),
-            (both | F::TARGET_FIRST | F::RST, CLOSED, 0),
+            (F::RST_CLIENT, CLOSED, CLOSED),
+            (both | F::TARGET_FIRST | F::RST_TARGET, CLOSED, CLOSED),
         ] {
             assert_eq!(lifetime(F(flags), IDLE), life, "{flags:#x}");
             assert_eq!(port_hold(F(flags), IDLE), hold, "{flags:#x}");

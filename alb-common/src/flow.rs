@@ -70,7 +70,8 @@ pub struct FlowEntry {
     /// Tick of the last packet in this direction.
     pub last: u32,
     /// Packets in this direction. While half-open: the initial sequence number, host order.
-    /// In a closed flow's forward entry: the client's last sequence number, host order.
+    /// In a closed flow: the sequence number after the last one sent in this direction, host
+    /// order.
     pub packets: u32,
     /// Bytes of IP in this direction. In a closed flow's forward entry: the client's last
     /// timestamp value and, above bit 32, whether it had one.

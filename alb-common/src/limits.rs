@@ -16,7 +16,7 @@ pub const MAX_INTERFACES: usize = 64;
 /// Half-open flows by default.
 pub const DEFAULT_HALF_OPEN: u32 = 65_536;
 /// Closed flows that wait in the ring for the packet path to collect them, by default.
-pub const DEFAULT_CLOSED_RING: u32 = 65_536;
+pub const DEFAULT_CLOSED_RING: u32 = DEFAULT_FLOWS / 4;
 /// SNAT addresses towards one target.
 pub const MAX_SNAT_ADDRESSES: usize = 4;
 /// Ports tried for one new flow on one SNAT address.
@@ -31,6 +31,14 @@ pub const RST_PER_SECOND: u32 = 1_000;
 /// Half-open flows that go with this many established ones: a sixteenth, 1,024 at least.
 pub const fn half_open_for(flows: u32) -> u32 {
     let share = flows.next_power_of_two() / 16;
+    if share < 1_024 { 1_024 } else { share }
+}
+
+/// Places in the ring of closed flows that goes with this many flows: a quarter, 1,024 at
+/// least. Flows that close while it is full of ones that still have to wait are left to the
+/// daemon's sweep.
+pub const fn closed_ring_for(flows: u32) -> u32 {
+    let share = flows.next_power_of_two() / 4;
     if share < 1_024 { 1_024 } else { share }
 }
 

@@ -76,6 +76,7 @@ reasons! {
 
     NotIpv4 = "not_ipv4", Pass, "frame that is not IPv4, such as ARP or IPv6";
     NotOurs = "not_ours", Pass, "destination address is neither a VIP nor a SNAT address";
+    OtherStation = "other_station", Pass, "frame to one of our addresses but another station";
     HostTraffic = "host_traffic", Pass, "packet for the host itself";
     Icmp = "icmp", Pass, "ICMP to a VIP or SNAT address";
 

@@ -39,12 +39,17 @@ impl FlowFlags {
     pub const FIN_CLIENT: u8 = 4;
     /// The target's FIN passed.
     pub const FIN_TARGET: u8 = 8;
-    /// A RST passed.
-    pub const RST: u8 = 16;
+    /// A RST of the client passed, and nothing else of it since.
+    pub const RST_CLIENT: u8 = 16;
     /// The target closed first, so it is the one in TIME-WAIT.
     pub const TARGET_FIRST: u8 = 32;
-    /// The client closed first and its last ACK passed: neither side waits for anything.
+    /// The client closed first and has acknowledged the target's FIN: neither side waits for
+    /// anything. In a half-open entry: the handshake is complete, but the table was full.
     pub const DONE: u8 = 64;
+    /// A RST of the target passed, and nothing else of it since.
+    pub const RST_TARGET: u8 = 128;
+    /// A RST passed.
+    pub const RST: u8 = Self::RST_CLIENT | Self::RST_TARGET;
 
     const STATE: u8 =
         Self::FIN_CLIENT | Self::FIN_TARGET | Self::RST | Self::TARGET_FIRST | Self::DONE;
@@ -75,6 +80,32 @@ impl FlowFlags {
         self.closed() && self.0 & (Self::RST | Self::TARGET_FIRST | Self::DONE) == 0
     }
 
+    /// Whether a packet with these TCP flags may change the state: all that most packets are
+    /// asked.
+    #[inline(always)]
+    pub const fn concerns(self, direction: Direction, tcp: u8) -> bool {
+        tcp & (flag::FIN | flag::RST) != 0
+            || self.awaits_last_ack()
+            || self.has(Self::rst_of(direction))
+    }
+
+    /// The flag for a RST in this direction.
+    #[inline(always)]
+    const fn rst_of(direction: Direction) -> u8 {
+        match direction {
+            Direction::Forward => Self::RST_CLIENT,
+            Direction::Reverse => Self::RST_TARGET,
+        }
+    }
+
+    /// The states of both entries of a flow put together: one of them may have been written
+    /// over on another CPU.
+    #[inline(always)]
+    #[must_use]
+    pub const fn joined(self, other: Self) -> Self {
+        Self(self.0 | other.0 & Self::STATE & !Self::RST)
+    }
+
     /// This entry's direction.
     #[inline(always)]
     pub const fn direction(self) -> Direction {
@@ -90,17 +121,18 @@ impl FlowFlags {
     }
 
     /// The state after a packet with these TCP flags in this direction.
+    ///
+    /// Sequence numbers are not looked at, so a RST may be forged. Its receiver ignores such a
+    /// one, and its alleged sender goes on: any later packet of his withdraws it.
     #[inline(always)]
     #[must_use]
     pub const fn after(self, direction: Direction, tcp: u8) -> Self {
         let mut next = self.0;
         if tcp & flag::RST != 0 {
-            next |= Self::RST;
-        } else if self.awaits_last_ack() && tcp & (flag::SYN | flag::FIN) == 0 {
-            if matches!(direction, Direction::Forward) {
-                next |= Self::DONE;
-            }
-        } else if tcp & flag::FIN != 0 {
+            return Self(next | Self::rst_of(direction));
+        }
+        next &= !Self::rst_of(direction);
+        if tcp & flag::FIN != 0 {
             match direction {
                 Direction::Forward => next |= Self::FIN_CLIENT,
                 Direction::Reverse => {
@@ -152,7 +184,7 @@ mod tests {
         );
         check(
             &[(Forward, FIN | ACK), (Reverse, FIN | ACK), (Forward, FIN | ACK), (Forward, ACK)],
-            F::FIN_CLIENT | F::FIN_TARGET | F::DONE,
+            F::FIN_CLIENT | F::FIN_TARGET,
             true,
         );
         check(
@@ -165,8 +197,11 @@ mod tests {
             F::FIN_CLIENT | F::FIN_TARGET | F::TARGET_FIRST,
             true,
         );
-        check(&[(Reverse, RST)], F::RST, true);
-        check(&[(Forward, RST | ACK)], F::RST, true);
+        check(&[(Reverse, RST)], F::RST_TARGET, true);
+        check(&[(Forward, RST | ACK)], F::RST_CLIENT, true);
+        check(&[(Forward, RST), (Reverse, ACK)], F::RST_CLIENT, true);
+        check(&[(Forward, RST), (Forward, ACK)], 0, false);
+        check(&[(Forward, RST), (Reverse, RST), (Forward, SYN)], F::RST_TARGET, true);
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
     match parse::segment(packet, l3) {
         Ok(segment) => Ok((segment, kind)),
         // What only the host's own address is asked for is the host's business.
-        Err(Reason::UnsupportedProtocol | Reason::Fragment) if kind & local::VIP == 0 => {
+        Err(Reason::UnsupportedProtocol | Reason::Fragment) if kind & local::SNAT != 0 => {
             Err(Reason::HostTraffic)
         }
         Err(reason) => Err(reason),
@@ -100,15 +100,29 @@ fn decide<P: Packet + Host>(
         return Err(Reason::HostTraffic);
     }
     let now = clock::now();
-    if let Some(forward) = established::find(packet, segment, now)? {
-        finish(packet, segment, &forward)?;
-        return Ok((forward.reason, forward.egress));
-    }
     let mut egress = Egress::NONE;
-    let reason = match half_open(packet, segment, now, &mut egress) {
-        Some(reason) => reason,
-        None if kind & local::VIP == 0 => return Err(Reason::HostTraffic),
-        None => no_flow(packet, segment, now, &mut egress),
+    let mut looks = 0;
+    let reason = loop {
+        if let Some(forward) = established::find(packet, segment, now)? {
+            finish(packet, segment, &forward)?;
+            return Ok((forward.reason, forward.egress));
+        }
+        if let Some(reason) = half_open(packet, segment, now, &mut egress) {
+            break reason;
+        }
+        looks += 1;
+        if looks < 2 && !segment.opens() {
+            // Promoted on another CPU between the two looks, perhaps.
+            continue;
+        }
+        if kind & local::VIP == 0 {
+            return Err(Reason::HostTraffic);
+        }
+        match no_flow(packet, segment, now, &mut egress) {
+            // The node's own address is a VIP too: other ports are the host's.
+            Reason::NoListener if kind & local::SNAT != 0 => return Err(Reason::HostTraffic),
+            reason => break reason,
+        }
     };
     if egress.ifindex == 0 {
         return Err(reason);

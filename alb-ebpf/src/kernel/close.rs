@@ -3,7 +3,7 @@
 use alb_common::{
     expiry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch},
-    tcp::{Direction, FlowFlags},
+    tcp::{Direction, FlowFlags, flag},
 };
 
 use super::{balance, count, established, maps, ring};
@@ -30,56 +30,76 @@ pub(super) fn note<P: Packet>(packet: &P, segment: &Segment, entry: *mut FlowEnt
     if !established::copy_to(own, entry, &segment.key) {
         return;
     }
-    let next = own.flags.after(direction, segment.flags);
-    if next == own.flags {
-        return;
-    }
     let peer_key = own.peer_key();
     let Some(peer) = maps::FLOWS.get_ptr_mut(&peer_key) else { return };
     if !established::copy_to(other, peer, &peer_key) {
         return;
     }
+    let before = own.flags.joined(other.flags);
+    let mut next = before.after(direction, segment.flags);
+    if next.awaits_last_ack()
+        && before.closed()
+        && matches!(direction, Direction::Forward)
+        && acknowledges(packet, segment, other.packets)
+    {
+        next = next.with(FlowFlags::DONE);
+    }
     // SAFETY: `entry` and `peer` are live elements of the flow table, found to be this flow's.
     unsafe { (*entry).flags = next }
     // SAFETY: as above.
     unsafe { (*peer).flags = next.copied_to(other.flags) }
-    if !next.closed() || own.flags.closed() {
+    if next.closed() == before.closed() {
         return;
     }
-
     let (forward_key, forward_entry, reverse_entry) = match direction {
         Direction::Forward => (segment.key, entry, peer),
         Direction::Reverse => (peer_key, peer, entry),
     };
-    count::fold(forward, reverse);
-    count::active(forward.target, -1);
+    // What both entries count from here on, or hold instead.
+    let ((sent, timestamp), answered) = if next.closed() {
+        count::fold(forward, reverse);
+        count::active(forward.target, -1);
+        last_sent(packet, segment, direction)
+    } else {
+        count::active(forward.target, 1);
+        ((0, 0), 0)
+    };
     // SAFETY: as above.
-    unsafe { (*reverse_entry).packets = 0 }
-    // SAFETY: as above.
-    unsafe { (*reverse_entry).bytes = 0 }
-    let (sequence, timestamp) = last_sent(packet, segment, direction);
-    // SAFETY: as above.
-    unsafe { (*forward_entry).packets = sequence }
+    unsafe { (*forward_entry).packets = sent }
     // SAFETY: as above.
     unsafe { (*forward_entry).bytes = timestamp }
+    // SAFETY: as above.
+    unsafe { (*reverse_entry).packets = answered }
+    // SAFETY: as above.
+    unsafe { (*reverse_entry).bytes = 0 }
+    if !next.closed() {
+        return;
+    }
     if let Some(settings) = balance::settings() {
         ring::push_closed(settings, RingSlot { key: forward_key, at: now });
     }
 }
 
-/// What a target in TIME-WAIT will compare a new SYN with: the client's next sequence number
-/// and its last timestamp.
+/// What is kept of the packet that closes a flow: the client's next sequence number and last
+/// timestamp, which a target in TIME-WAIT compares a new SYN with, and the target's next
+/// sequence number, which the client's last ACK will name.
 #[inline(always)]
-fn last_sent<P: Packet>(packet: &P, segment: &Segment, direction: Direction) -> (u32, u64) {
-    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return (0, 0) };
+fn last_sent<P: Packet>(packet: &P, segment: &Segment, direction: Direction) -> ((u32, u64), u32) {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return ((0, 0), 0) };
+    let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
+    let acknowledged = u32::from_be(tcp.u32::<8>());
     match direction {
-        Direction::Forward => {
-            let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
-            (next, timestamp(packet, segment))
-        }
-        // Only a client's FIN leaves a target in TIME-WAIT, so this is not asked for again.
-        Direction::Reverse => (u32::from_be(tcp.u32::<8>()), 0),
+        Direction::Forward => ((next, timestamp(packet, segment)), acknowledged),
+        // Only a client's FIN leaves a target in TIME-WAIT, so no timestamp is asked for.
+        Direction::Reverse => ((acknowledged, 0), next),
     }
+}
+
+/// Whether a plain ACK of the client covers all that the target has sent.
+#[inline(always)]
+fn acknowledges<P: Packet>(packet: &P, segment: &Segment, sent: u32) -> bool {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return false };
+    segment.flags & flag::ACK != 0 && !after(sent, u32::from_be(tcp.u32::<8>()))
 }
 
 /// A segment's timestamp value as it is kept in an entry's `bytes`.

@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey},
-    tcp::{Direction, flag},
+    tcp::{Direction, FlowFlags},
 };
 
 use super::{
@@ -27,12 +27,13 @@ pub(super) fn find<P: Packet + Host>(
     let Some(copy) = copy(entry, &segment.key) else {
         return Ok(None);
     };
-    if segment.opens() && copy.flags.closed() {
+    // A RST of the client's own may be forged; the target answers this SYN as it must.
+    if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
         close::remove(&segment.key, entry);
         return Ok(None);
     }
     touch(segment, entry, &copy, now);
-    if segment.flags & (flag::FIN | flag::RST) != 0 || copy.flags.awaits_last_ack() {
+    if copy.flags.concerns(copy.flags.direction(), segment.flags) {
         close::note(packet, segment, entry, now);
     }
     match copy.flags.direction() {
@@ -90,7 +91,8 @@ pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKe
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 fn touch(segment: &Segment, entry: *mut FlowEntry, copy: &FlowEntry, now: u32) {
-    if copy.last != now {
+    // SYNs to a dead target do not keep its flow.
+    if copy.last != now && !segment.opens() {
         // SAFETY: as in `copy`. A lost race with another CPU costs one tick.
         unsafe { (*entry).last = now }
     }

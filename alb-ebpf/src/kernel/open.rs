@@ -37,6 +37,15 @@ pub(super) fn open<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Result
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]
 fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason> {
+    let (Some(eth), Some(slot)) = (packet.window::<14>(0), neighbour::slot_of(packet.ifindex()))
+    else {
+        return Some(Reason::Internal);
+    };
+    // A bridge floods, and a capture listens to everything: what is for another station must
+    // neither open a flow nor be answered.
+    if maps::INTERFACES.get(slot).is_none_or(|interface| interface.mac != eth.destination()) {
+        return Some(Reason::OtherStation);
+    }
     if segment.flags & flag::RST != 0 {
         return Some(Reason::UnexpectedRst);
     }
@@ -58,9 +67,8 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
     if maps::HOPS.get(target).is_none_or(|hop| hop.mac.is_unset()) {
         return Some(Reason::NoNextHop);
     }
-    let (Some(settings), Some(slot), Some(eth), Some(tcp), Some(scratch)) = (
+    let (Some(settings), Some(eth), Some(tcp), Some(scratch)) = (
         balance::settings(),
-        neighbour::slot_of(packet.ifindex()),
         packet.window::<14>(0),
         packet.window::<TCP_LEN>(segment.l4),
         maps::scratch(),

@@ -61,6 +61,12 @@ pub(super) fn push_closed(settings: &Settings, slot: RingSlot) {
     if close::done(&copy, slot.at) {
         close::remove(&oldest.key, entry);
         count::event(Event::ClosedReclaimed);
+    } else if copy.flags.closed() {
+        // Its time has not come: it queues again.
+        let Some(head) = advance(ring::CLOSED) else { return };
+        if let Some(place) = maps::CLOSED_RING.get_ptr_mut(head & settings.closed_mask) {
+            replace(place, oldest);
+        }
     }
 }
 

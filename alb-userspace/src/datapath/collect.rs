@@ -120,6 +120,9 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
             let mut live = Live::default();
             live.add(&forward);
             live.add(&reverse);
+            if let Some(counted) = found.targets.get_mut(&forward.target) {
+                counted.active = counted.active.saturating_sub(live.active);
+            }
             found.removed.push((forward.target, forward.listener, live));
         }
     }
@@ -132,7 +135,11 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
         }
     })?;
     for key in expired {
-        remove(&maps.half_open, &key, half_open)?;
+        if let Some((forward, _)) = remove(&maps.half_open, &key, half_open)?
+            && let Some(counted) = found.targets.get_mut(&forward.target)
+        {
+            counted.active = counted.active.saturating_sub(1);
+        }
     }
     heal(maps, &found, &before)?;
     found.took = started.elapsed();
@@ -188,10 +195,16 @@ fn remove(
         Direction::Forward => (key, &peer_key),
         Direction::Reverse => (&peer_key, key),
     };
-    let removed = table.remove(forward_key)?;
-    table.remove(reverse_key)?;
+    let orphan = peer.is_none() && entry.flags.direction() == Direction::Reverse;
+    if !orphan && !table.remove(forward_key)? {
+        // Taken over meanwhile, perhaps together with its port.
+        return Ok(None);
+    }
+    if table.get(reverse_key)?.is_some_and(|reverse| reverse.peer_key() == *forward_key) {
+        table.remove(reverse_key)?;
+    }
     let peer = peer.unwrap_or_default();
-    Ok(removed.then_some(match entry.flags.direction() {
+    Ok((!orphan).then_some(match entry.flags.direction() {
         Direction::Forward => (entry, peer),
         Direction::Reverse => (peer, entry),
     }))

@@ -28,7 +28,6 @@ use super::{
     maps::{MapError, Maps},
     pins::Pins,
     plan::plan,
-    shape::ring_size,
     tables::{Compiler, Network, TablesError, served},
     traffic::{Ended, Ledger, sum},
 };
@@ -76,7 +75,6 @@ pub struct Engine {
 /// What of `node` is fixed at start.
 #[derive(Debug)]
 struct NodePart {
-    /// By slot: the maps name interfaces by their slot.
     interfaces: Vec<String>,
     datapath: DatapathMode,
     bpffs: PathBuf,
@@ -103,7 +101,7 @@ impl Engine {
         let slots = u32::try_from(limits::MAX_SLOTS).unwrap_or(u32::MAX);
         let mut extents = Extents::new(slots);
         extents.keep(installed.entries.values(), Instant::now());
-        let half_open = u64::from(ring_size(node.flows));
+        let half_open = u64::from(limits::half_open_for(node.flows));
         let capacity = |capacity| TableReport { used: 0, capacity };
         Ok(Self {
             kernel,
@@ -178,7 +176,8 @@ impl Engine {
         let network = Network {
             interfaces: self.interface_entries(interfaces),
             hops,
-            ring_size: ring_size(self.node.flows),
+            half_open_ring: limits::half_open_for(self.node.flows),
+            closed_ring: limits::closed_ring_for(self.node.flows),
         };
         let contents = self.compiler.compile(snapshot, &network)?;
         let now = Instant::now();
@@ -199,10 +198,22 @@ impl Engine {
     }
 
     fn interface_entries(&self, interfaces: &Interfaces) -> BTreeMap<u32, InterfaceEntry> {
-        let names = (0u32..).zip(&self.node.interfaces);
-        names
-            .filter_map(|(slot, name)| {
-                let interface = interfaces.named(name).ok()?;
+        // Flows name interfaces by their slot, so one that has a slot keeps it.
+        let installed = &self.installed.contents.interfaces;
+        let slot_of = |index: u32| {
+            installed.iter().find(|(_, entry)| entry.ifindex == index).map(|(slot, _)| *slot)
+        };
+        let present: Vec<_> =
+            self.node.interfaces.iter().filter_map(|name| interfaces.named(name).ok()).collect();
+        let mut taken: BTreeSet<u32> =
+            present.iter().filter_map(|interface| slot_of(interface.index)).collect();
+        present
+            .into_iter()
+            .filter_map(|interface| {
+                let slots = 0..u32::try_from(limits::MAX_INTERFACES).unwrap_or(u32::MAX);
+                let free = || slots.clone().find(|slot| !taken.contains(slot));
+                let slot = slot_of(interface.index).or_else(free)?;
+                taken.insert(slot);
                 let entry = InterfaceEntry {
                     ifindex: interface.index,
                     mac: Mac::new(interface.mac),

@@ -16,13 +16,8 @@ pub(super) fn sizes(flows: u32) -> [(&'static str, u32); 4] {
         (map::FLOWS, flows.saturating_mul(2)),
         (map::HALF_OPEN, limits::half_open_entries(half_open)),
         (map::HALF_OPEN_RING, half_open),
-        (map::CLOSED_RING, half_open),
+        (map::CLOSED_RING, limits::closed_ring_for(flows)),
     ]
-}
-
-/// Flows each of the two rings holds for `node.flows`; a power of two.
-pub(super) fn ring_size(flows: u32) -> u32 {
-    limits::half_open_for(flows)
 }
 
 /// How pinned maps compare with those we would make.
@@ -125,7 +120,8 @@ mod tests {
     #[test]
     fn rings_are_powers_of_two() {
         for flows in [1_024, 1_025, 1_000_000, limits::DEFAULT_FLOWS, 16_777_216] {
-            assert!(ring_size(flows).is_power_of_two());
+            assert!(limits::half_open_for(flows).is_power_of_two());
+            assert!(limits::closed_ring_for(flows).is_power_of_two());
         }
     }
 }

@@ -39,8 +39,10 @@ pub struct Network {
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
     /// Ways to the targets.
     pub hops: Arc<NextHopTable>,
-    /// Size of the rings, a power of two.
-    pub ring_size: u32,
+    /// Places in the ring of half-open flows, a power of two.
+    pub half_open_ring: u32,
+    /// Places in the ring of closed flows, a power of two.
+    pub closed_ring: u32,
 }
 
 /// The snapshot does not fit.
@@ -347,7 +349,6 @@ fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
 fn settings(node: &Node, network: &Network, first_generation: u16) -> Settings {
     let range = node.snat.port_range;
     let port_count = (range.last - range.first).saturating_add(1);
-    let mask = network.ring_size - 1;
     let windows_per_second = ticks(1) >> RST_WINDOW_SHIFT;
     Settings {
         abi: ABI_VERSION,
@@ -359,8 +360,8 @@ fn settings(node: &Node, network: &Network, first_generation: u16) -> Settings {
         port_count,
         port_stride: stride(port_count),
         rst_per_window: RST_PER_SECOND / windows_per_second,
-        half_open_mask: mask,
-        closed_mask: mask,
+        half_open_mask: network.half_open_ring - 1,
+        closed_mask: network.closed_ring - 1,
     }
 }
 

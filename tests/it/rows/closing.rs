@@ -10,7 +10,7 @@ use alb_ebpf::builder::timestamp;
 use alb_tests::packet_path::{Sizes, now};
 
 use super::{
-    flow::{CLIENT_ISN, Flow},
+    flow::{CLIENT_ISN, Flow, TARGET_ISN},
     world::{World, sent},
 };
 
@@ -48,7 +48,9 @@ fn the_client_closes_first() {
     };
     assert_eq!(world.totals(0, 0), totals);
 
-    world.pass_on("last ACK", flow.later(flag::ACK, &[]), Reason::FlowForward);
+    world.pass_on("not all", flow.later(flag::ACK, &[]), Reason::FlowForward);
+    assert_eq!(state(&world, &flow), BOTH);
+    world.pass_on("last ACK", flow.last_ack(), Reason::FlowForward);
     assert_eq!(state(&world, &flow), BOTH | F::DONE);
     world.pass_on("FIN once more", flow.answer(FIN, &[]), Reason::FlowReverse);
     assert_eq!(state(&world, &flow), BOTH | F::DONE);
@@ -56,7 +58,7 @@ fn the_client_closes_first() {
     assert_eq!(world.prog.active(0), 0);
     let flows = world.flows();
     let (forward, reverse) = (flows[&flow.key()], flows[&flow.reverse_key()]);
-    assert_eq!((reverse.packets, reverse.bytes), (0, 0));
+    assert_eq!((reverse.packets, reverse.bytes), (TARGET_ISN.wrapping_add(2), 0));
     assert_eq!(forward.packets, CLIENT_ISN + 1);
 }
 
@@ -82,19 +84,52 @@ fn the_target_closes_first() {
 #[test]
 fn a_rst_closes() {
     let flow = Flow::default();
-    for (name, packet, reason) in [
-        ("from the client", flow.later(flag::RST, &[]), Reason::FlowForward),
-        ("from the target", flow.answer(flag::RST | flag::ACK, &[]), Reason::FlowReverse),
+    let from_client = flow.later(flag::RST, &[]);
+    let from_target = flow.answer(flag::RST | flag::ACK, &[]);
+    for (name, packet, reason, rst) in [
+        ("from the client", from_client, Reason::FlowForward, F::RST_CLIENT),
+        ("from the target", from_target, Reason::FlowReverse, F::RST_TARGET),
     ] {
         let world = World::new();
         world.open(&flow);
         world.pass_on(name, packet.clone(), reason);
         world.pass_on("again", packet, reason);
-        assert_eq!(state(&world, &flow), F::RST, "{name}");
+        assert_eq!(state(&world, &flow), rst, "{name}");
         assert_eq!(world.prog.active(0), 0, "{name}");
         let totals = world.totals(0, 0);
         assert_eq!(totals.packets_in + totals.packets_out, 4, "{name}");
     }
+}
+
+#[test]
+fn a_forged_rst_is_withdrawn_by_its_alleged_sender() {
+    let world = World::new();
+    let flow = Flow::default();
+    world.open(&flow);
+    world.pass_on("RST", flow.later(flag::RST, &[]), Reason::FlowForward);
+    world.pass_on("under way", flow.answer(flag::ACK, &[1; 9]), Reason::FlowReverse);
+    assert_eq!((state(&world, &flow), world.prog.active(0)), (F::RST_CLIENT, 0));
+    world.pass_on("data", flow.later(flag::ACK, &[1; 100]), Reason::FlowForward);
+    assert_eq!((state(&world, &flow), world.prog.active(0)), (0, 1));
+    world.pass_on("data", flow.later(flag::ACK, &[1; 100]), Reason::FlowForward);
+    let forward = world.flows()[&flow.key()];
+    assert_eq!((forward.packets, forward.bytes), (1, 140));
+
+    world.pass_on("RST", flow.later(flag::RST, &[]), Reason::FlowForward);
+    world.pass_on("a SYN is the target's to judge", flow.syn(), Reason::FlowForward);
+    assert_eq!((state(&world, &flow), world.prog.active(0)), (0, 1));
+}
+
+#[test]
+fn a_lost_state_is_found_in_the_other_entry() {
+    let mut world = World::new();
+    let flow = Flow::default();
+    world.open(&flow);
+    world.pass_on("FIN", flow.later(FIN, &[]), Reason::FlowForward);
+    // As if another CPU had written the target's FIN at the same time.
+    world.edit(flow.key(), |entry| entry.flags = F(0));
+    world.pass_on("FIN", flow.answer(FIN, &[]), Reason::FlowReverse);
+    assert_eq!(state(&world, &flow), BOTH);
 }
 
 #[test]
@@ -151,7 +186,7 @@ fn closed_flows_are_collected_in_their_time() {
     let (oldest, last) = (&flows[0], &flows[usize::from(RING)]);
     world.open(last);
     world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
-    world.edit(oldest.key(), |entry| entry.last = now().wrapping_sub(expiry::CLOSED + 2));
+    world.edit(oldest.key(), |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
     let (before, after) = last.answer(FIN, &[]);
     let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
     world.check("the ring is full", &before, &expected);
@@ -181,12 +216,20 @@ fn a_full_table_collects_closed_flows() {
         world.pass_on("answer", third.answer(flag::ACK, &[2]), Reason::HandshakeReverse);
     }
     assert_eq!((world.flows().len(), world.half_open().len()), (4, 2));
+    let (before, after) = third.ack();
+    let [mut before, mut after] = [before, after];
+    // Far into the transfer, long after the handshake.
+    for tcp in [&mut before, &mut after] {
+        tcp.ack = tcp.ack.wrapping_add(200_000);
+    }
+    let (packet, expected) = full((before, after));
+    world.check("200 kB later", &packet, &expected);
 
     world.close_by_client(&first);
     let (packet, expected) = full(third.ack());
     world.check("closed just now", &packet, &expected);
 
-    world.edit(first.key(), |entry| entry.last = now().wrapping_sub(expiry::LAST_ACK + 2));
+    world.edit(first.key(), |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
     let (packet, after) = third.ack();
     let expected =
         sent(Reason::Promoted, &after).with(Event::TableFull).with(Event::ClosedReclaimed);

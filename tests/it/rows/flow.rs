@@ -120,6 +120,11 @@ impl Flow {
         self.forward(flags, CLIENT_ISN + 1, TARGET_ISN.wrapping_add(1), data)
     }
 
+    /// The ACK of the target's FIN.
+    pub(super) fn last_ack(&self) -> (Tcp, Tcp) {
+        self.forward(flag::ACK, CLIENT_ISN + 2, TARGET_ISN.wrapping_add(2), &[])
+    }
+
     /// Anything later from the target.
     pub(super) fn answer(&self, flags: u8, data: &[u8]) -> (Tcp, Tcp) {
         self.reverse(flags, TARGET_ISN.wrapping_add(1), CLIENT_ISN + 1, data)

@@ -80,7 +80,7 @@ fn what_does_not_promote() {
     for (name, number) in [
         ("far off", 0x4000_0000),
         ("the SYN itself", TARGET_ISN),
-        ("too far", TARGET_ISN.wrapping_add((1 << 16) + 2)),
+        ("too far", TARGET_ISN.wrapping_add(1_502)),
         ("half the space away", TARGET_ISN.wrapping_add(1 << 31)),
     ] {
         let packet = ack(CLIENT_ISN + 1, number);
@@ -121,6 +121,18 @@ fn a_fin_with_the_promoting_ack() {
     assert_eq!(flags, FlowFlags(FlowFlags::FIN_CLIENT));
     let flags = world.flows()[&flow.reverse_key()].flags;
     assert_eq!(flags, FlowFlags(FlowFlags::FIN_CLIENT | FlowFlags::REVERSE));
+}
+
+#[test]
+fn a_forged_rst_does_not_end_a_handshake() {
+    let world = World::new();
+    let flow = Flow::default();
+    world.pass_on("SYN", flow.syn(), Reason::NewFlow);
+    for seq in [CLIENT_ISN + 2, CLIENT_ISN - 1, 0] {
+        let rst = flow.forward(flag::RST, seq, 0, &[]);
+        world.pass_on("RST", rst, Reason::HandshakeForward);
+    }
+    assert_eq!((world.half_open().len(), world.prog.active(0)), (2, 1));
 }
 
 #[test]

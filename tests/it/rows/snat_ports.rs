@@ -199,17 +199,23 @@ fn other_ends_hold_a_port_briefly() {
     let newer = CLIENT_ISN + 1_000;
     let contest = Contest::new(none());
     contest.world.close_by_client(&contest.first);
-    contest.kept("the last ACK may be under way", newer);
+    contest.kept("the last ACK is under way", newer);
     let mut contest = Contest::new(none());
     contest.world.close_by_client(&contest.first);
-    contest.age(expiry::LAST_ACK + 2);
-    contest.taken("closed by the client", 0);
+    contest.world.pass_on("last ACK", contest.first.last_ack(), Reason::FlowForward);
+    contest.age(2);
+    contest.taken("everything acknowledged", 0);
 
     let mut contest = Contest::new(none());
     let rst = contest.first.answer(flag::RST, &[]);
     contest.world.pass_on("RST", rst, Reason::FlowReverse);
     contest.age(2);
-    contest.taken("reset", 0);
+    contest.kept("a RST may be forged", newer);
+    let mut contest = Contest::new(none());
+    let rst = contest.first.answer(flag::RST, &[]);
+    contest.world.pass_on("RST", rst, Reason::FlowReverse);
+    contest.age(expiry::CLOSED + 2);
+    contest.taken("reset and silent", 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use alb_common::{Reason, reason::Verdict, tcp::flag};
+use alb_common::{Reason, abi::map, net::Be32, reason::Verdict, service::local, tcp::flag};
 use alb_ebpf::builder::Tcp;
 
 use super::{
@@ -111,6 +111,31 @@ fn answered_with_a_rst() {
         world.check(name, &packet, &reset(reason, &packet));
     }
     assert!(world.flows().is_empty() && world.half_open().is_empty());
+}
+
+#[test]
+fn frames_for_other_stations_are_not_ours() {
+    let world = World::new();
+    for to_station in [[2, 0, 0, 0, 7, 7], [0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+        for flags in [flag::SYN, flag::ACK, flag::RST] {
+            let packet = Tcp { to: to_station, flags, ..to((VIP, WEB)) };
+            let left = passed(Reason::OtherStation, &packet.frame());
+            world.check("another station's", &packet, &left);
+        }
+    }
+    assert!(world.flows().is_empty() && world.half_open().is_empty());
+}
+
+#[test]
+fn the_node_s_own_address_may_be_a_vip() {
+    let mut world = World::new();
+    world.prog.insert(map::LOCALS, Be32::from(VIP), local::VIP | local::SNAT);
+    let ssh = to((VIP, 22));
+    world.check("no listener", &ssh, &passed(Reason::HostTraffic, &ssh.frame()));
+    let udp = spoiled(23, &[17]);
+    world.step("another protocol", &udp, &passed(Reason::HostTraffic, &udp));
+    let unknown = Tcp { flags: flag::ACK, ..to((VIP, WEB)) };
+    world.check("a listener", &unknown, &reset(Reason::UnknownFlow, &unknown));
 }
 
 #[test]

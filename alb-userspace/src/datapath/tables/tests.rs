@@ -65,7 +65,8 @@ fn network() -> Network {
     Network {
         interfaces: [(0, entry(4)), (1, entry(5))].into(),
         hops: Arc::new(NextHopTable { hops, route_generation: 0x1_0007 }),
-        ring_size: 1_024,
+        half_open_ring: 1_024,
+        closed_ring: 4_096,
     }
 }
 
