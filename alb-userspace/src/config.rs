@@ -43,7 +43,7 @@ pub use self::{
     diagnostic::{ConfigErrors, Diagnostic},
     unserved::unserved,
 };
-use crate::model::{LoadBalancer, Model};
+use crate::model::{LoadBalancer, Model, Node};
 
 /// What a text is called that has no file.
 const NAMELESS: &str = "alb.yaml";
@@ -88,15 +88,44 @@ impl Loaded {
 /// Reads and parses a file; relative paths in it start at its directory.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
+    let (text, base) = text_and_base(path, &name)?;
+    parse_named(&text, &base, name)
+}
+
+/// Reads what a file says of the node only; the rest of it may be wrong.
+pub fn load_node(path: &Path) -> Result<Node, ConfigErrors> {
+    let name = path.display().to_string();
+    let (text, base) = text_and_base(path, &name)?;
+    let root = tree::parse(&text).map_err(|error| ConfigErrors::new(name.clone(), vec![error]))?;
+    let cx = Context::new(&base);
+    let node = Field::root(&cx, &root).glance("node").and_then(|node| node.object(node::read));
+    let (mut errors, ..) = cx.into_parts();
+    node.filter(|_| errors.is_empty()).ok_or_else(|| {
+        if errors.is_empty() {
+            errors.push(whole("node: is missing".to_owned()));
+        }
+        ConfigErrors::new(name, errors)
+    })
+}
+
+fn text_and_base(path: &Path, name: &str) -> Result<(String, PathBuf), ConfigErrors> {
     let text = read(path).map_err(|error| {
-        let message = format!("cannot be read: {error}");
-        let whole = Diagnostic { line: 0, column: 0, path: String::new(), value: None, message };
-        ConfigErrors::new(name.clone(), vec![whole])
+        ConfigErrors::new(name.to_owned(), vec![whole(format!("cannot be read: {error}"))])
     })?;
+    if text.trim().is_empty() {
+        let message =
+            "is empty; examples/quickstart.yaml and examples/full.yaml show what a file says";
+        return Err(ConfigErrors::new(name.to_owned(), vec![whole(message.to_owned())]));
+    }
     // An empty parent means the current directory; made absolute, paths survive a chdir.
     let parent = path.parent().unwrap_or_else(|| Path::new(""));
     let base = std::path::absolute(Path::new(".").join(parent)).unwrap_or_else(|_| parent.into());
-    parse_named(&text, &clean(&base), name)
+    Ok((text, clean(&base)))
+}
+
+/// A finding about the file as a whole.
+fn whole(message: String) -> Diagnostic {
+    Diagnostic { line: 0, column: 0, path: String::new(), value: None, message }
 }
 
 /// Parses a text; relative paths in it start at `base`.
@@ -111,7 +140,8 @@ fn read(path: &Path) -> io::Result<String> {
     if bytes.len() > tree::MAX_TEXT {
         return Err(io::Error::other(format!("larger than {} MiB", tree::MAX_TEXT >> 20)));
     }
-    String::from_utf8(bytes).map_err(io::Error::other)
+    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    text.ok_or_else(|| io::Error::other("not a text file (UTF-8)"))
 }
 
 /// `/etc/./alb` → `/etc/alb`.

@@ -72,7 +72,7 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::open()?;
     let interfaces = netlink.interfaces().await?;
     for name in &node.interfaces {
-        interfaces.named(name).context("node.interfaces")?;
+        interfaces.named(name).map_err(|error| anyhow::anyhow!("node.interfaces: {error}"))?;
     }
     let next_hops = NextHops::spawn().await?;
     let mut engine = Engine::open(&model, options.drop_flows)?;
@@ -98,7 +98,14 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     if !unresolved.is_empty() {
         tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
     }
-    health::settled(&store, longest_check(&store.snapshot().model) + SETTLE_MARGIN).await;
+    let patience = longest_check(&store.snapshot().model) + SETTLE_MARGIN;
+    if !store.snapshot().is_settled() {
+        tracing::info!(
+            "waiting for the targets' first checks (at most {:.1} s)",
+            patience.as_secs_f64()
+        );
+    }
+    health::settled(&store, patience).await;
     if let Err(error) = reserved_ports::reserve(node.snat.port_range) {
         tracing::warn!(%error, "cannot reserve the SNAT ports; a local socket may bind one");
     }

@@ -15,7 +15,8 @@ pub use facts::{
     BpfFs, Facts, InterfaceFacts, Kernel, KernelConfig, PlannedUse, Ports, Process, Reach,
     TargetFacts,
 };
-pub use gather::gather;
+pub use gather::{gather, process};
+pub use host::missing_capabilities;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

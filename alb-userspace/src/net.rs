@@ -14,7 +14,7 @@ pub use interface::{Interface, Interfaces};
 pub use netlink::{Error, Netlink};
 pub use next_hop::{NextHop, NextHopTable, NextHops};
 pub use vip::{Vip, VipChanges};
-pub use vip_keeper::{VipKeeper, VipStatus};
+pub use vip_keeper::{VipKeeper, VipStatus, mac_text};
 
 /// A MAC address in transmission order.
 pub type MacAddr = [u8; 6];

@@ -35,14 +35,19 @@ pub struct StatusReport {
     pub version: String,
     /// Of the snapshot that is served; grows with every change.
     pub generation: u64,
+    /// Process id of the daemon: `kill -HUP` makes it read its file again.
+    pub pid: u32,
     /// Start of the daemon, seconds since the Unix epoch.
     pub started_at: u64,
     /// Seconds since then.
     pub uptime_seconds: u64,
-    /// The tables in the kernel hold the snapshot: traffic is served as the file says.
+    /// The tables in the kernel hold the snapshot and no other host has a VIP: traffic is served
+    /// as the file says.
     pub ready: bool,
     /// Why not, while `ready` is false.
     pub not_ready_because: Option<String>,
+    /// VIPs that are not put on because another host has them.
+    pub conflicts: Vec<ConflictReport>,
     /// How reading the file went.
     pub config: ConfigReport,
     /// The packet path; absent when there is none (`datapath: proxy`).
@@ -55,6 +60,16 @@ pub struct StatusReport {
     pub events: Vec<EventReport>,
     /// New connections a second, all listeners together.
     pub new_flows_per_second: f64,
+}
+
+/// A VIP that another host has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConflictReport {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Link-layer address of that host, as `02:00:00:00:00:01`.
+    pub mac: String,
 }
 
 /// How reading the configuration went.

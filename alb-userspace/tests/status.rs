@@ -46,6 +46,7 @@ impl Daemon {
             let about = About {
                 started: SystemTime::now(),
                 not_ready_because: None,
+                conflicts: vec![],
                 config: ConfigReport::default(),
                 datapath: None,
             };

@@ -1,8 +1,8 @@
-//! `alb check FILE`: what is wrong in a file, all at once; or that it is right.
+//! `alb check FILE...`: what is wrong in a file, all at once; or that it is right.
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -18,9 +18,9 @@ use crate::{
 /// Check a file without touching anything: prints every error, or a summary.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// File to check.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Files to check, each on its own.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// How to print the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -40,7 +40,14 @@ struct Report<'a> {
 }
 
 pub(super) fn run(check: &Check) -> ExitCode {
-    let Check { file, output } = check;
+    let Check { files, output } = check;
+    let codes: Vec<ExitCode> = files.iter().map(|file| one(file, *output)).collect();
+    let failed = codes.into_iter().find(|code| *code != ExitCode::SUCCESS);
+    failed.unwrap_or(ExitCode::SUCCESS)
+}
+
+/// One JSON document a file; several are one after the other.
+fn one(file: &Path, output: Output) -> ExitCode {
     let name = file.display().to_string();
     let (report, code) = match config::load(file) {
         Ok(loaded) => {
@@ -53,7 +60,7 @@ pub(super) fn run(check: &Check) -> ExitCode {
                 unserved: &unserved,
                 counts: Some(Counts::of(&loaded.model)),
             };
-            (print(&report, *output), ExitCode::SUCCESS)
+            (print(&report, output), ExitCode::SUCCESS)
         }
         Err(errors) => {
             let report = Report {
@@ -64,7 +71,7 @@ pub(super) fn run(check: &Check) -> ExitCode {
                 unserved: &[],
                 counts: None,
             };
-            (print(&report, *output), ExitCode::FAILURE)
+            (print(&report, output), ExitCode::FAILURE)
         }
     };
     // Nobody to tell when the output itself is gone.

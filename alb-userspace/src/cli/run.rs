@@ -7,7 +7,7 @@ use clap::Args;
 use super::output::{self, FAILED};
 use crate::{
     config::{self, Loaded},
-    daemon, log,
+    daemon, doctor, log,
 };
 
 /// What `alb run` takes.
@@ -26,6 +26,15 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     let RunArgs { config, drop_flows } = args;
     if let Err(error) = log::init() {
         return output::fail(&error, FAILED);
+    }
+    let missing = doctor::missing_capabilities(doctor::process());
+    if !missing.is_empty() {
+        eprintln!(
+            "alb: alb run needs root or CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON; this \
+             process lacks {}",
+            missing.join(", ")
+        );
+        return ExitCode::from(FAILED);
     }
     let loaded = match config::load(config) {
         Ok(loaded) => loaded,

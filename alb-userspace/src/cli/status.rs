@@ -1,6 +1,6 @@
 //! `alb status`: what the running daemon tells about itself.
 
-use std::{fmt::Write as _, net::SocketAddr, process::ExitCode};
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
@@ -11,6 +11,7 @@ use super::{
     units::{bytes, count, rate, time},
 };
 use crate::{
+    config,
     control::client::Client,
     report::{
         DatapathReport, ListenerReport, StatusReport, TargetReport, TargetState, VerdictReport,
@@ -22,18 +23,25 @@ use crate::{
 pub(super) struct StatusArgs {
     #[command(flatten)]
     daemon: Daemon,
+    /// File the daemon was run with: it names the socket.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
 }
 
 pub(super) fn run(args: &StatusArgs) -> ExitCode {
-    let StatusArgs { daemon, output } = args;
+    let StatusArgs { daemon, config, output } = args;
+    let socket = match config.as_deref().map(config::load_node).transpose() {
+        Ok(node) => node.map_or_else(|| daemon.socket.clone(), |node| node.socket),
+        Err(errors) => return output::fail(&errors, FAILED),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&error, FAILED),
     };
-    let report = match runtime.block_on(Client::new(&daemon.socket).status()) {
+    let report = match runtime.block_on(Client::new(&socket).status()) {
         Ok(report) => report,
         Err(error) => return output::fail(&error, error.exit_code()),
     };
@@ -73,7 +81,10 @@ fn header(report: &StatusReport) -> String {
         }
     };
     let uptime = time(report.uptime_seconds);
-    line("node", &format!("{}, alb {}, up {uptime}", report.node, report.version));
+    line(
+        "node",
+        &format!("{}, alb {}, up {uptime}, pid {}", report.node, report.version, report.pid),
+    );
     match &report.not_ready_because {
         None => line("state", &format!("ready, generation {}", report.generation)),
         Some(why) => line("state", &format!("not ready: {why}")),

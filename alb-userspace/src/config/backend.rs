@@ -71,6 +71,14 @@ pub(super) fn read(object: &Object<'_>, scopes: &Scopes<'_>) -> Option<Backend> 
         vip: object.bool("httpForwardedVip", false),
         client_port: object.bool("httpForwardedClientPort", false),
     };
+    if let Some(field) = object.get("connectionDrainingSeconds")
+        && field.peek().is_some_and(|text| text != DRAINING.default.to_string())
+    {
+        field.warn(
+            "is kept, but not enforced yet: connections of a removed target live until they end \
+             or have been idle for the listener's connectionIdleTimeSeconds",
+        );
+    }
     let connection_draining = seconds(object.int("connectionDrainingSeconds", &DRAINING));
     let connect_timeout = seconds(object.int("connectTimeoutSeconds", &CONNECT_TIMEOUT));
     let response_timeout = seconds(object.int("responseTimeoutSeconds", &RESPONSE_TIMEOUT));

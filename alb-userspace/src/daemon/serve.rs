@@ -18,8 +18,8 @@ use crate::{
     config,
     control::{Command, Readiness, ReloadError, Reloaded},
     datapath::{Engine, Swept, maps::MapError},
-    net::{Netlink, NextHops, VipKeeper},
-    report::{self, About, ConfigReport, Sample, Sampler, StatusReport},
+    net::{Netlink, NextHops, VipKeeper, mac_text},
+    report::{self, About, ConfigReport, ConflictReport, Sample, Sampler, StatusReport},
     state::Store,
 };
 
@@ -66,10 +66,17 @@ impl Daemon {
         let mut sweep = pause(Duration::from_secs(1));
         // What changed between the start's snapshot and these subscriptions.
         self.apply().await;
-        tracing::info!(
-            config = %self.options.config.display(),
-            "ready: forwarding {} listener(s)", self.engine.listeners()
-        );
+        let snapshot = self.store.snapshot();
+        let serving = snapshot.targets.iter().filter(|(_, state)| state.health.serves()).count();
+        let (all, listeners) = (snapshot.targets.iter().count(), self.engine.listeners());
+        let plural = if listeners == 1 { "" } else { "s" };
+        let outcome =
+            format!("forwarding {listeners} listener{plural}, {serving} of {all} targets healthy");
+        let config = self.options.config.display();
+        match self.vips.status().trouble() {
+            None => tracing::info!(%config, "ready: {outcome}"),
+            Some(trouble) => tracing::warn!(%config, "not ready: {trouble}; {outcome}"),
+        }
         loop {
             let event = tokio::select! {
                 Ok(()) = snapshots.changed() => Event::Changed,
@@ -155,10 +162,15 @@ impl Daemon {
     }
 
     fn readiness(&self) -> Readiness {
-        match &self.behind {
+        match self.trouble() {
             None => Readiness::Ready,
-            Some(reason) => Readiness::NotReady(reason.clone()),
+            Some(reason) => Readiness::NotReady(reason),
         }
+    }
+
+    /// Why traffic is not served as the file says; `None` = it is.
+    fn trouble(&self) -> Option<String> {
+        self.behind.clone().or_else(|| self.vips.status().trouble())
     }
 
     fn status(&mut self) -> StatusReport {
@@ -169,9 +181,15 @@ impl Daemon {
         });
         let sample = Sample { at: Instant::now(), counters };
         let rates = self.sampler.push(&sample);
+        let vips = self.vips.status();
+        let conflicts = vips.conflicts.iter().map(|(vip, mac)| {
+            let mac = mac_text(*mac);
+            ConflictReport { vip: *vip, mac }
+        });
         let about = About {
             started: self.started,
-            not_ready_because: self.behind.clone(),
+            not_ready_because: self.trouble(),
+            conflicts: conflicts.collect(),
             config: self.config.clone(),
             datapath: Some(self.engine.report()),
         };

@@ -122,11 +122,21 @@ fn jit(kernel: &Kernel) -> Option<Finding> {
     }
 }
 
-fn capabilities(process: Process) -> Finding {
-    let has = |bit: u8| process.capabilities & (1 << bit) != 0;
-    let lacks: Vec<String> = CAPABILITIES
+/// What `alb run` needs of this set (bits as in `/proc/PID/status`) and does not find.
+fn lacking(capabilities: u64) -> impl Iterator<Item = (u8, &'static str, &'static str)> {
+    let has = move |bit: u8| capabilities & (1 << bit) != 0;
+    CAPABILITIES
         .into_iter()
-        .filter(|(bit, _, _)| !(has(*bit) || (*bit >= 38 && has(SYS_ADMIN))))
+        .filter(move |(bit, _, _)| !(has(*bit) || (*bit >= 38 && has(SYS_ADMIN))))
+}
+
+/// Names of the capabilities that a process lacks for `alb run`.
+pub fn missing_capabilities(process: Process) -> Vec<&'static str> {
+    lacking(process.capabilities).map(|(_, name, _)| name).collect()
+}
+
+fn capabilities(process: Process) -> Finding {
+    let lacks: Vec<String> = lacking(process.capabilities)
         .map(|(_, name, what_for)| format!("{name} ({what_for})"))
         .collect();
     if lacks.is_empty() {

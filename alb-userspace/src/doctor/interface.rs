@@ -82,6 +82,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         findings.extend(mtu(one));
         findings.extend(rp_filter(one, used.len()));
     }
+    findings.extend(pairs(&used));
     findings
 }
 
@@ -187,16 +188,30 @@ fn offloads(facts: &InterfaceFacts) -> Vec<Finding> {
             &format!("ethtool -K {name} rx-gro-hw off"),
         ));
     }
-    if facts.driver.as_deref() == Some("veth") {
-        findings.push(Finding::warn(
-            subject(name),
-            "is one end of a veth pair; the other end cannot be seen from here",
-            "frames sent to an end without GRO or an XDP program vanish silently, and so do TCP \
-             segments whose sender leaves the checksum to the device",
-            "at the other end: ethtool -K NAME gro on tx off",
-        ));
-    }
     findings
+}
+
+/// One finding for all ends of veth pairs: they are told apart by name only.
+fn pairs(used: &[&InterfaceFacts]) -> Option<Finding> {
+    let ends = used.iter().filter(|facts| facts.driver.as_deref() == Some("veth"));
+    let names: Vec<_> = ends.map(|facts| facts.interface.name.as_str()).collect();
+    let (subject, found) = match names.as_slice() {
+        [] => return None,
+        [name] => {
+            (subject(name), "is one end of a veth pair; the other end cannot be seen from here")
+        }
+        names => (
+            format!("interfaces {}", names.join(", ")),
+            "are ends of veth pairs; the other ends cannot be seen from here",
+        ),
+    };
+    Some(Finding::warn(
+        subject,
+        found,
+        "frames sent to an end without GRO or an XDP program vanish silently, and so do TCP \
+         segments whose sender leaves the checksum to the device",
+        "at the other end: ethtool -K NAME gro on tx off",
+    ))
 }
 
 fn mtu(facts: &InterfaceFacts) -> Option<Finding> {

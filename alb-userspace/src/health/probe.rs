@@ -17,13 +17,36 @@ use crate::state::{Unhealthy, UnhealthyReason};
 /// the log of many servers at every probe, while the sockets that stay behind in TIME-WAIT
 /// (twelve per target at the default interval) cost no port towards any other address.
 pub(super) async fn probe(check: &Check) -> Result<(), Unhealthy> {
+    attempt(check).await.map_err(|failed| failed.unhealthy)
+}
+
+/// A probe that did not pass.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) unhealthy: Unhealthy,
+    /// It could not leave this host (no route, link down), so it says nothing of the target.
+    pub(super) unsent: bool,
+}
+
+impl From<Unhealthy> for Failed {
+    fn from(unhealthy: Unhealthy) -> Self {
+        Self { unhealthy, unsent: false }
+    }
+}
+
+/// As `probe`, with more to say of a failure.
+pub(super) async fn attempt(check: &Check) -> Result<(), Failed> {
     let deadline = Deadline::after(check.timeout);
     let connect = TcpStream::connect(check.address);
     let stream = deadline.bound(connect, UnhealthyReason::ConnectTimeout, "connect").await?;
-    let stream = stream.map_err(|error| refused(&error))?;
+    let stream = stream.map_err(|error| {
+        let errno = error.raw_os_error();
+        let unsent = matches!(errno, Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN));
+        Failed { unhealthy: refused(&error), unsent }
+    })?;
     match &check.http {
         None => Ok(()),
-        Some(request) => http::exchange(stream, request, check.address, deadline).await,
+        Some(request) => Ok(http::exchange(stream, request, check.address, deadline).await?),
     }
 }
 

@@ -11,12 +11,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use super::{
     plan::{Check, plan},
-    probe::probe,
+    probe::{Failed, attempt, probe},
     threshold::Machine,
 };
 use crate::{
@@ -27,6 +27,12 @@ use crate::{
 /// First probes follow one another this closely, so that a start with few targets is quick
 /// and one with thousands no burst.
 const START_GAP: Duration = Duration::from_millis(1);
+
+/// How long a first probe that cannot leave this host is repeated before it counts: at boot, links
+/// and routes come up beside the daemon.
+const GRACE: Duration = Duration::from_secs(5);
+/// From one such probe to the next.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Probes what the published model asks for until `shutdown` turns true or its sender goes.
 pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
@@ -39,7 +45,7 @@ pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
         if !model.as_ref().is_some_and(|model| Arc::ptr_eq(model, &snapshot.model)) {
             checks.follow(&snapshot);
             model = Some(snapshot.model.clone());
-            report(&store, checks.known(&snapshot));
+            report(&store, checks.known(&snapshot), &checks.names);
         }
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return,
@@ -47,14 +53,18 @@ pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
             count = results.recv_many(&mut batch, 256) => {
                 if count == 0 { return }
                 let transitions = batch.drain(..).flat_map(|result| checks.take_in(result));
-                report(&store, transitions.collect());
+                let transitions = transitions.collect();
+                report(&store, transitions, &checks.names);
             }
         }
     }
 }
 
+/// Names of backends for the log, by id: `load balancer/backend`.
+type Names = BTreeMap<Arc<str>, String>;
+
 /// Publishes what changed, and says so when it leaves a backend without a target.
-fn report(store: &Store, transitions: Vec<Transition>) {
+fn report(store: &Store, transitions: Vec<Transition>, names: &Names) {
     if transitions.is_empty() {
         return;
     }
@@ -63,13 +73,21 @@ fn report(store: &Store, transitions: Vec<Transition>) {
         .filter(|transition| transition.health == Health::Unhealthy)
         .map(|transition| transition.target.backend.clone())
         .collect();
+    let before = store.snapshot();
     let snapshot = store.report(transitions);
+    let count = |snapshot: &Snapshot, backend: &str, is: fn(Health) -> bool| {
+        snapshot.targets.of_backend(backend).filter(|(_, state)| is(state.health)).count()
+    };
+    let (serving, undecided) = (Health::serves, |health| health == Health::Initial);
     for backend in lost {
-        let targets = snapshot.targets.of_backend(&backend);
-        let (serving, others): (Vec<_>, Vec<_>) =
-            targets.partition(|(_, state)| state.health.serves());
-        if serving.is_empty() {
-            tracing::error!(%backend, "no available servers, num {}", others.len());
+        // The last one that served is gone, or the last one that might have come is not coming.
+        let had = count(&before, &backend, serving) > 0
+            || (count(&before, &backend, undecided) > 0
+                && count(&snapshot, &backend, undecided) == 0);
+        if had && count(&snapshot, &backend, serving) == 0 {
+            let all = snapshot.targets.of_backend(&backend).count();
+            let backend = names.get(&backend).map_or(&*backend, String::as_str);
+            tracing::error!(%backend, "no available servers, num {all}");
         }
     }
 }
@@ -85,6 +103,7 @@ struct Found {
 /// The checks that run.
 struct Checks {
     running: BTreeMap<Arc<Check>, Running>,
+    names: Names,
     serials: u64,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
@@ -109,13 +128,17 @@ impl Checks {
     fn new() -> (Self, mpsc::Receiver<Found>) {
         let (found, results) = mpsc::channel(1024);
         let permits = Arc::new(Semaphore::new(concurrency()));
-        (Self { running: BTreeMap::new(), serials: 0, permits, found }, results)
+        (
+            Self { running: BTreeMap::new(), names: Names::new(), serials: 0, permits, found },
+            results,
+        )
     }
 
     /// Starts and stops checks so that they are those of the snapshot's model; checks that
     /// are in both go on undisturbed.
     fn follow(&mut self, snapshot: &Snapshot) {
         let wanted = plan(&snapshot.model);
+        self.names = names(&snapshot.model);
         self.running.retain(|check, _| wanted.contains_key(&**check));
         let started = Instant::now();
         let spread = START_GAP * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
@@ -131,12 +154,19 @@ impl Checks {
             let known = states.find(|state| state.health != Health::Initial);
             let (health, failure) =
                 known.map_or((Health::Initial, None), |state| (state.health, state.reason.clone()));
+            let grace = if health == Health::Initial { GRACE } else { Duration::ZERO };
             let machine = Machine::new(health, check.rise, check.fall);
             self.serials += 1;
             let (serial, check) = (self.serials, Arc::new(check));
             let first = started + spread.min(check.interval).mul_f64(check.phase());
-            let repeat =
-                repeat(check.clone(), serial, first, self.permits.clone(), self.found.clone());
+            let repeat = repeat(
+                check.clone(),
+                serial,
+                first,
+                grace,
+                self.permits.clone(),
+                self.found.clone(),
+            );
             let task = tokio::spawn(repeat);
             self.running.insert(check, Running { serial, machine, failure, informs, task });
         }
@@ -165,7 +195,14 @@ impl Checks {
         let (before, failure) = (running.machine.health(), result.err());
         let changed = running.machine.observe(failure.is_none());
         let now = running.machine.health();
-        log(&check, &running.informs, failure.as_ref(), changed.then_some((before, now)));
+        log(
+            &check,
+            &running.informs,
+            &self.names,
+            now,
+            failure.as_ref(),
+            changed.then_some((before, now)),
+        );
         let other_reason = failure.as_ref().map(|failure| failure.reason)
             != running.failure.as_ref().map(|failure| failure.reason);
         let explains = now == Health::Unhealthy && failure.is_some() && other_reason;
@@ -190,31 +227,53 @@ impl Running {
     }
 }
 
-/// Every failed check and every transition, in the words of the health log.
+fn names(model: &Model) -> Names {
+    let balancers = model.load_balancers.iter();
+    let named = balancers.flat_map(|balancer| {
+        let backends = balancer.backends.iter();
+        backends.map(|backend| {
+            (backend.id.as_str().into(), format!("{}/{}", balancer.name, backend.name))
+        })
+    });
+    named.collect()
+}
+
+/// Every failed check and every transition, in the words of the health log. A failure that
+/// changes nothing about an unhealthy target is for those who debug.
 fn log(
     check: &Check,
     informs: &BTreeMap<TargetRef, u64>,
+    names: &Names,
+    state: Health,
     failure: Option<&Unhealthy>,
     transition: Option<(Health, Health)>,
 ) {
-    let address = check.address;
-    for TargetRef { backend, target } in informs.keys() {
-        if let Some(Unhealthy { reason, detail }) = failure {
-            let cause = reason.log_cause();
-            tracing::info!(
-                %backend, %target, %address, %reason, detail = &**detail,
-                "health check failed cause:{cause}"
-            );
+    let at = check.address;
+    for TargetRef { backend: backend_id, target: target_id } in informs.keys() {
+        let backend = names.get(backend_id).map_or(&**backend_id, String::as_str);
+        let detail = failure.map(|failure| &*failure.detail);
+        let reason = failure.map(|failure| tracing::field::display(failure.reason));
+        let cause = failure.map_or("", |failure| failure.reason.log_cause());
+        match (transition, failure) {
+            (Some((before, Health::Healthy)), _) => {
+                tracing::info!(%backend, target = %at, %before, "server is healthy");
+            }
+            (Some((before, _)), _) => {
+                tracing::warn!(
+                    %backend, target = %at, %before, reason, detail,
+                    "server is unhealthy, health check failed cause:{cause}"
+                );
+            }
+            (None, Some(_)) if state == Health::Unhealthy => {
+                tracing::debug!(%backend, target = %at, reason, detail, "health check failed cause:{cause}");
+            }
+            (None, Some(_)) => {
+                tracing::info!(%backend, target = %at, reason, detail, "health check failed cause:{cause}");
+            }
+            (None, None) => {}
         }
-        match transition {
-            Some((before, Health::Healthy)) => {
-                tracing::info!(%backend, %target, %address, %before, "server is healthy");
-            }
-            Some((before, _)) => {
-                let reason = failure.map(tracing::field::display);
-                tracing::warn!(%backend, %target, %address, %before, reason, "server is unhealthy");
-            }
-            None => {}
+        if transition.is_some() {
+            tracing::debug!(%backend, target = %at, %backend_id, %target_id, "ids of the above");
         }
     }
 }
@@ -225,6 +284,7 @@ async fn repeat(
     check: Arc<Check>,
     serial: u64,
     first: Instant,
+    grace: Duration,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 ) {
@@ -235,11 +295,27 @@ async fn repeat(
         found.send(Found { check: check.clone(), serial, result }).await.is_ok()
     };
     sleep_until(first).await;
-    if !once().await {
+    while first.elapsed() < grace {
+        let Ok(permit) = permits.acquire().await else { return };
+        let result = attempt(&check).await;
+        drop(permit);
+        if let Err(Failed { unsent: true, unhealthy }) = result {
+            tracing::debug!(address = %check.address, detail = &*unhealthy.detail, "no way to the target yet");
+            sleep(AGAIN).await;
+            continue;
+        }
+        let result = result.map_err(|failed| failed.unhealthy);
+        if found.send(Found { check: check.clone(), serial, result }).await.is_err() {
+            return;
+        }
+        break;
+    }
+    // A verdict that was known before, or one that the grace could not wait for.
+    if first.elapsed() >= grace && !once().await {
         return;
     }
     // The first probes are close together; from the second on they are spread out.
-    let second = first + check.interval.mul_f64(0.1 + 0.9 * check.phase());
+    let second = Instant::now() + check.interval.mul_f64(0.1 + 0.9 * check.phase());
     let mut places = interval_at(second, check.interval);
     places.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {

@@ -15,6 +15,11 @@ pub(super) fn families(report: &StatusReport, out: &mut Vec<MetricFamily>) {
     let mut ready = gauge("ready", "Whether traffic is served as the file says");
     ready.with_flag(&[], report.ready);
 
+    let mut conflict = gauge("vip_conflict", "VIPs that another host has; the value is always 1");
+    for of in &report.conflicts {
+        conflict.with_count(&[("vip", &of.vip.to_string()), ("mac", &of.mac)], 1);
+    }
+
     let mut generation = gauge("config_generation", "Generation of the snapshot being served");
     generation.with_count(&[], report.generation);
 
@@ -33,5 +38,5 @@ pub(super) fn families(report: &StatusReport, out: &mut Vec<MetricFamily>) {
         at.with_count(&[], applied_at);
     }
 
-    out.extend([build, start, ready, generation, reloads, last, at]);
+    out.extend([build, start, ready, conflict, generation, reloads, last, at]);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::render;
-use crate::report::{StatusReport, fixture};
+use crate::report::{ConflictReport, StatusReport, fixture};
 
 /// One sample: name, label pairs, value.
 type Sample = (String, Vec<(String, String)>, f64);
@@ -30,6 +30,17 @@ fn the_format_holds_also_for_hostile_names() {
             .any(|(name, value)| name == "load_balancer" && value == "a\"b\\c\nd{}= é")),
         "labels survive the way through the text"
     );
+}
+
+#[test]
+fn a_conflict_is_a_sample() {
+    let mut report = fixture::report();
+    report.conflicts =
+        vec![ConflictReport { vip: [198, 18, 0, 10].into(), mac: "02:00:00:00:00:01".into() }];
+    let text = render(&report).expect("render");
+    parse(&text);
+    let sample = "alb_vip_conflict{vip=\"198.18.0.10\",mac=\"02:00:00:00:00:01\"} 1\n";
+    assert!(text.contains(sample), "{text}");
 }
 
 #[test]

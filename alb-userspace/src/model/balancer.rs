@@ -245,7 +245,8 @@ pub struct Backend {
     pub stickiness: Option<Duration>,
     /// Extra request headers for http backends.
     pub forwarded: Forwarded,
-    /// How long flows of a removed target may live on, 0–3600 s.
+    /// How long flows of a removed target may live on, 0–3600 s. Stored; not enforced yet: they
+    /// live until they end or have been idle for too long.
     pub connection_draining: Duration,
     /// Settings kept while checks are closed (`closeHealthCheck`); `None` while they run.
     pub closed_health_check: Option<HealthCheck>,

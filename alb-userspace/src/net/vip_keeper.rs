@@ -41,6 +41,22 @@ pub struct VipStatus {
     pub conflicts: BTreeMap<IpAddr, MacAddr>,
 }
 
+impl VipStatus {
+    /// What is wrong, for people; `None` = no other host has one of them.
+    pub fn trouble(&self) -> Option<String> {
+        let each = self.conflicts.iter().map(|(vip, mac)| {
+            format!("VIP {vip}: {} has it, so it is not put on here", mac_text(*mac))
+        });
+        let all = each.collect::<Vec<_>>().join("; ");
+        (!all.is_empty()).then_some(all)
+    }
+}
+
+/// `02:00:00:00:00:01`.
+pub fn mac_text(mac: MacAddr) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Handle on the task that keeps VIPs; the task ends with it.
 #[derive(Debug)]
 pub struct VipKeeper {
@@ -77,6 +93,11 @@ impl VipKeeper {
     /// too.
     pub fn want(&self, interfaces: Vec<String>, addresses: BTreeSet<IpAddr>) {
         self.wanted.send_replace(Wanted { interfaces, addresses });
+    }
+
+    /// Where VIPs are now.
+    pub fn status(&self) -> Arc<VipStatus> {
+        self.status.borrow().clone()
     }
 
     /// Wakes when it changes where VIPs are.
@@ -146,6 +167,7 @@ impl Task {
                 if status.on.len() < wanted.addresses.len() {
                     self.due = Some(Instant::now() + RETRY);
                 }
+                tell(&self.publisher.borrow().conflicts, &status.conflicts);
                 self.publisher.send_if_modified(|published| {
                     let differs = **published != status;
                     *published = Arc::new(status);
@@ -164,18 +186,18 @@ impl Task {
         let mut vips = vips(&interfaces, wanted);
         let conflicts = conflicts(&interfaces, &vips).await?;
         vips.retain(|vip| !conflicts.contains_key(&vip.address));
-        for (vip, mac) in &conflicts {
-            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            tracing::error!(%vip, %mac, "another host has this address; it is not put on");
-        }
         let own = wanted.interfaces.iter().filter_map(|name| interfaces.named(name).ok());
         let own: BTreeSet<u32> = own.map(|interface| interface.index).collect();
         let VipChanges { added, removed, foreign: _ } = self.netlink.sync_vips(&own, &vips).await?;
+        let name = |index: u32| {
+            let known = interfaces.0.iter().find(|interface| interface.index == index);
+            known.map_or_else(|| index.to_string(), |interface| interface.name.clone())
+        };
         for Vip { interface, address } in &added {
-            tracing::info!(vip = %address, interface, "put on");
+            tracing::info!(vip = %address, interface = name(*interface), "put on");
         }
         for Vip { interface, address } in &removed {
-            tracing::info!(vip = %address, interface, "taken off");
+            tracing::info!(vip = %address, interface = name(*interface), "taken off");
         }
         self.announce(&interfaces, &vips, &added);
         let on = vips.iter().map(|vip| (vip.address, vip.interface)).collect();
@@ -194,6 +216,17 @@ impl Task {
                 tokio::spawn(announce(interface.clone(), news));
             }
         }
+    }
+}
+
+/// Says what changed, not every time that it is still so.
+fn tell(before: &BTreeMap<IpAddr, MacAddr>, now: &BTreeMap<IpAddr, MacAddr>) {
+    for (vip, mac) in now.iter().filter(|(vip, mac)| before.get(vip) != Some(mac)) {
+        let mac = mac_text(*mac);
+        tracing::error!(%vip, %mac, "another host has this address; it is not put on until that host gives it up");
+    }
+    for vip in before.keys().filter(|vip| !now.contains_key(vip)) {
+        tracing::info!(%vip, "no other host has this address any more");
     }
 }
 

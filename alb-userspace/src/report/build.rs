@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use alb_common::reason::{Event, Reason};
 
 use super::{
-    ConfigReport, Counters, DatapathReport, EventReport, ListenerRef, ListenerReport, Rates,
-    ReasonReport, StatusReport, TargetReport, TargetState, unix_seconds,
+    ConfigReport, ConflictReport, Counters, DatapathReport, EventReport, ListenerRef,
+    ListenerReport, Rates, ReasonReport, StatusReport, TargetReport, TargetState, unix_seconds,
 };
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer},
@@ -20,6 +20,8 @@ pub struct About {
     pub started: SystemTime,
     /// Why traffic is not served as the file says; `None` = it is.
     pub not_ready_because: Option<String>,
+    /// VIPs that another host has.
+    pub conflicts: Vec<ConflictReport>,
     /// How reading the file went.
     pub config: ConfigReport,
     /// The packet path, if there is one.
@@ -34,7 +36,7 @@ pub fn build(
     about: &About,
     now: SystemTime,
 ) -> StatusReport {
-    let About { started, not_ready_because, config, datapath } = about;
+    let About { started, not_ready_because, conflicts, config, datapath } = about;
     let listeners: Vec<_> = snapshot
         .model
         .load_balancers
@@ -45,10 +47,12 @@ pub fn build(
         node: snapshot.model.node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: snapshot.generation,
+        pid: std::process::id(),
         started_at: unix_seconds(*started),
         uptime_seconds: now.duration_since(*started).map_or(0, |uptime| uptime.as_secs()),
         ready: not_ready_because.is_none(),
         not_ready_because: not_ready_because.clone(),
+        conflicts: conflicts.clone(),
         config: config.clone(),
         datapath: datapath.clone(),
         new_flows_per_second: listeners.iter().map(|of| of.new_flows_per_second).sum(),

@@ -17,10 +17,12 @@ pub(crate) fn report() -> StatusReport {
         node: "lb-1".into(),
         version: "0.1.0".into(),
         generation: 7,
+        pid: 4711,
         started_at: STARTED,
         uptime_seconds: 11_523,
         ready: true,
         not_ready_because: None,
+        conflicts: vec![],
         config: ConfigReport {
             file: Some("/etc/alb/alb.yaml".into()),
             applied: 3,

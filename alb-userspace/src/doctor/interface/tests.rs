@@ -130,6 +130,19 @@ fn offloads_that_hurt() {
 }
 
 #[test]
+fn ends_of_veth_pairs_are_one_finding() {
+    let mut facts = facts(InterfaceFacts { driver: Some("veth".into()), ..interface() });
+    let mut other = facts.interfaces[0].clone();
+    other.interface.name = "eth1".into();
+    facts.interfaces.push(other);
+    facts.planned.interfaces.push("eth1".into());
+    let findings = examine(&facts);
+    let pairs: Vec<_> = findings.iter().filter(|f| f.found.contains("veth pair")).collect();
+    let subjects: Vec<_> = pairs.iter().map(|f| f.subject.as_str()).collect();
+    assert_eq!(subjects, ["interfaces eth0, eth1"]);
+}
+
+#[test]
 fn a_strict_filter_matters_between_two_interfaces_only() {
     let strict = InterfaceFacts { rp_filter: Some(1), ..interface() };
     let mut facts = facts(strict);

@@ -83,6 +83,17 @@ async fn a_target_goes_after_three_failures_and_returns_after_three_successes() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_cannot_leave_the_host_says_nothing_at_first() {
+    // The kernel refuses to connect to a broadcast address: the network is unreachable.
+    let before = Instant::now();
+    let (store, _stop) = start(served("255.255.255.255:9".parse().unwrap(), Some(tcp_check())));
+    assert!(!settled(&store, Duration::from_secs(4)).await);
+    until(&store, Health::Unhealthy).await;
+    let took = before.elapsed().as_secs_f64();
+    assert!((5.0..6.5).contains(&took), "judged after {took} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_model_is_followed() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (store, _stop) = start(served(first.address, Some(tcp_check())));

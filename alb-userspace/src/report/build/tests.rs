@@ -109,6 +109,7 @@ fn report() -> StatusReport {
     let about = About {
         started: at(1_000),
         not_ready_because: None,
+        conflicts: vec![],
         config: ConfigReport::default(),
         datapath: None,
     };
