@@ -44,7 +44,8 @@ impl FlowKey {
 pub struct FlowEntry {
     /// [`FlowKey::tag`] of its key.
     pub tag: u16,
-    /// Route generation that `mac` and `interface` were found under (reverse entries).
+    /// Reverse: the route generation that `mac` and `interface` were found under. Forward: the
+    /// [`stamp`] of the place it had in the half-open ring.
     pub route_generation: u16,
     /// New source address.
     pub src: Be32,
@@ -113,11 +114,19 @@ plain!(Scratch, 96: forward: FlowEntry, reverse: FlowEntry);
 pub struct RingSlot {
     /// Forward key; all zero = never used.
     pub key: FlowKey,
-    /// Tick it was written.
+    /// Half-open: the [`stamp`] of the place, as in the flow's forward entry. Closed: the tick
+    /// it was written.
     pub at: u32,
 }
 
 plain!(RingSlot, 16: key: FlowKey, at: u32);
+
+/// 16 bits that tell a flow's place in the half-open ring from one that an earlier flow with
+/// the same key had. The top bits of a product: ring positions a whole round apart differ.
+#[inline(always)]
+pub const fn stamp(position: u32) -> u16 {
+    (position.wrapping_mul(0x9e37_79b1) >> 16) as u16
+}
 
 /// Indices in `RING_HEADS`: the two rings' write positions, and where to look for room next.
 pub mod ring {

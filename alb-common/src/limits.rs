@@ -19,7 +19,7 @@ pub const DEFAULT_HALF_OPEN: u32 = 65_536;
 pub const DEFAULT_CLOSED_RING: u32 = DEFAULT_FLOWS / 4;
 /// SNAT addresses towards one target.
 pub const MAX_SNAT_ADDRESSES: usize = 4;
-/// Ports tried for one new flow on one SNAT address.
+/// Ports tried for one new flow, over all SNAT addresses.
 pub const SNAT_PROBES: u32 = 24;
 /// First SNAT port by default: below the kernel's ephemeral range.
 pub const DEFAULT_SNAT_FIRST: u16 = 10_000;

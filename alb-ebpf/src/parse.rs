@@ -96,7 +96,8 @@ pub fn segment<P: Packet>(packet: &P, l3: usize) -> Result<Segment, Reason> {
         return Err(Reason::BadIpHeader);
     }
     // Ethernet pads short frames, so the frame may be longer but never shorter.
-    if l3 + ip_len > packet.len() {
+    // Asking for the whole length is a call; most frames are in one piece.
+    if packet.start() + l3 + ip_len > packet.end() && l3 + ip_len > packet.len() {
         return Err(Reason::BadIpHeader);
     }
     let protocol = ip.u8::<9>();

@@ -10,7 +10,7 @@ use alb_common::flow::BYTES_PER_FLOW;
 
 use crate::{
     fill::Filled,
-    rows::{NEW_FLOWS, established, handshake, not_ours},
+    rows::{NEW_FLOWS, established, handshake, hot_syn, not_ours},
     runner::Runner,
 };
 
@@ -26,6 +26,7 @@ fn main() {
         runner.bytes_per_flow()
     );
     not_ours(&mut runner, 0);
+    hot_syn(&mut runner);
     handshake(&mut runner, 0);
     for level in LEVELS {
         filled.grow(&mut runner, level);

@@ -5,6 +5,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey},
+    net::Mac,
     tcp::{Direction, FlowFlags},
 };
 
@@ -43,7 +44,7 @@ pub(super) fn find<P: Packet + Host>(
         }
         Direction::Reverse => {
             let (interface, mac) = neighbour::client(packet, entry, &copy);
-            way(&FlowEntry { interface, mac, ..copy }, Reason::FlowReverse).map(Some)
+            by(&copy, interface as u32, mac, Reason::FlowReverse).map(Some)
         }
     }
 }
@@ -115,6 +116,12 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
         }
         Direction::Reverse => (copy.interface as u32, copy.mac),
     };
+    by(copy, slot, next_hop, reason)
+}
+
+/// The rewrite of an entry, by this interface slot and next hop.
+#[inline(always)]
+fn by(copy: &FlowEntry, slot: u32, next_hop: Mac, reason: Reason) -> Result<Forward, Reason> {
     if next_hop.is_unset() {
         return Err(Reason::NoNextHop);
     }

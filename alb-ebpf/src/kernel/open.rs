@@ -5,7 +5,7 @@
 
 use alb_common::{
     Reason,
-    flow::{FlowEntry, FlowKey, Scratch},
+    flow::{FlowEntry, FlowKey, Scratch, stamp},
     service::ListenerKey,
     tcp::{FlowFlags, flag},
 };
@@ -30,7 +30,7 @@ pub(super) fn open<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Result
     if let Some(reason) = snat::claim(segment, now) {
         return Err(reason);
     }
-    commit(segment, now)
+    commit(segment)
 }
 
 /// Chooses the target and begins the entries; or says why not.
@@ -99,13 +99,15 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
 
 /// Files the flow under the client's key too, now that its port is claimed.
 #[inline(always)]
-fn commit(segment: &Segment, now: u32) -> Result<Forward, Reason> {
+fn commit(segment: &Segment) -> Result<Forward, Reason> {
     let settings = balance::settings().ok_or(Reason::Internal)?;
     let Scratch { forward, reverse } = maps::scratch().ok_or(Reason::Internal)?;
+    let place = ring::next_half_open().ok_or(Reason::Internal)?;
     let after =
         FlowKey { src: forward.src, dst: forward.dst, sport: forward.sport, dport: forward.dport };
     *forward = FlowEntry {
         tag: segment.key.tag(),
+        route_generation: stamp(place),
         src: after.src,
         dst: after.dst,
         sport: after.sport,
@@ -124,6 +126,6 @@ fn commit(segment: &Segment, now: u32) -> Result<Forward, Reason> {
         return Err(Reason::HalfOpenFull);
     }
     count::new_flow(forward.target, forward.listener);
-    ring::push_half_open(settings, &segment.key, now);
+    ring::push_half_open(settings, &segment.key, place);
     established::way(forward, Reason::NewFlow)
 }

@@ -3,7 +3,7 @@
 
 use alb_common::{
     expiry,
-    flow::{FlowEntry, FlowKey, RingSlot, ring},
+    flow::{FlowEntry, FlowKey, RingSlot, ring, stamp},
     reason::Event,
     settings::Settings,
     tcp::Direction,
@@ -14,20 +14,29 @@ use super::{atomic, close, count, established, maps};
 /// Places of the closed ring looked at each time that the flow table is full.
 const RECLAIM_BATCH: u32 = 8;
 
-/// Queues a half-open flow; the oldest of a full ring gives way.
+/// The next place for a half-open flow.
+#[inline(always)]
+pub(super) fn next_half_open() -> Option<u32> {
+    advance(ring::HALF_OPEN)
+}
+
+/// Queues a half-open flow at its place; the oldest of a full ring gives way.
 #[inline(never)]
-pub(super) fn push_half_open(settings: &Settings, key: &FlowKey, now: u32) {
-    let slot = RingSlot { key: *key, at: now };
-    let Some(head) = advance(ring::HALF_OPEN) else { return };
+pub(super) fn push_half_open(settings: &Settings, key: &FlowKey, head: u32) {
+    let slot = RingSlot { key: *key, at: stamp(head) as u32 };
     let Some(place) = maps::HALF_OPEN_RING.get_ptr_mut(head & settings.half_open_mask) else {
         return;
     };
     let oldest = replace(place, slot);
-    if oldest.key.src.0 == 0 || oldest.key == slot.key {
+    if oldest.key.src.0 == 0 {
         return;
     }
     let Some(entry) = maps::HALF_OPEN.get_ptr_mut(&oldest.key) else { return };
     let Some(copy) = established::copy(entry, &oldest.key) else { return };
+    // The flow of this place is gone, and a younger one has its key.
+    if copy.route_generation as u32 != oldest.at {
+        return;
+    }
     remove_half_open(&oldest.key, &copy);
     count::event(Event::HalfOpenEvicted);
 }

@@ -1,10 +1,10 @@
 //! Half-open flows are bounded, and the oldest give way.
 
-use alb_common::{Reason, reason::Event};
+use alb_common::{Reason, reason::Event, tcp::flag};
 use alb_tests::packet_path::Sizes;
 
 use super::{
-    flow::Flow,
+    flow::{CLIENT_ISN, Flow},
     world::{World, dropped, passed, sent},
 };
 
@@ -36,6 +36,27 @@ fn the_oldest_half_open_flow_gives_way() {
     world.check("the SYN-ACK of none", &late, &passed(Reason::HostTraffic, &late.frame()));
     world.pass_on("others go on", flows[1].syn_ack(), Reason::HandshakeReverse);
     world.pass_on("and are promoted", flows[1].ack(), Reason::Promoted);
+}
+
+#[test]
+fn a_place_left_behind_evicts_no_younger_flow_of_the_same_client() {
+    let world = World::sized(Sizes { ring: RING.into(), ..Sizes::default() });
+    let client = Flow::to_one(12_000);
+    let first = Flow::to_one(13_000);
+    world.pass_on("SYN", client.syn(), Reason::NewFlow);
+    let refused = client.reverse(flag::RST | flag::ACK, 0, CLIENT_ISN + 1, &[]);
+    world.pass_on("refused", refused, Reason::HandshakeReverse);
+    world.pass_on("another", first.syn(), Reason::NewFlow);
+    world.pass_on("again", client.syn(), Reason::NewFlow);
+    world.pass_on("another", Flow::to_one(13_001).syn(), Reason::NewFlow);
+    // The place of the refused one.
+    world.pass_on("a fifth", Flow::to_one(13_002).syn(), Reason::NewFlow);
+    assert!(world.half_open().contains_key(&client.key()));
+
+    let (before, after) = Flow::to_one(13_003).syn();
+    let expected = sent(Reason::NewFlow, &after).with(Event::HalfOpenEvicted);
+    world.check("the oldest goes", &before, &expected);
+    assert!(!world.half_open().contains_key(&first.key()));
 }
 
 #[test]

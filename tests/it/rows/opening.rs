@@ -2,7 +2,7 @@
 
 use alb_common::{
     Reason,
-    flow::{FlowEntry, Totals},
+    flow::{FlowEntry, Totals, stamp},
     net::Mac,
     tcp::{FlowFlags, flag},
 };
@@ -33,7 +33,7 @@ fn a_handshake() {
     assert_eq!(flows.len(), 2);
     let expected = FlowEntry {
         tag: flow.key().tag(),
-        route_generation: 1,
+        route_generation: stamp(0),
         src: flow.reverse_key().dst,
         dst: flow.reverse_key().src,
         sport: flow.reverse_key().dport,
@@ -49,6 +49,7 @@ fn a_handshake() {
     assert_eq!(forward, expected);
     let expected = FlowEntry {
         tag: flow.reverse_key().tag(),
+        route_generation: 1,
         src: flow.key().dst,
         dst: flow.key().src,
         sport: flow.key().dport,
