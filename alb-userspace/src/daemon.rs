@@ -1,6 +1,7 @@
 //! The running daemon: the only place that sees every part. Starts them in the order in which
 //! they depend on each other, then serves one loop until a signal ends it.
 
+mod causes;
 mod node_change;
 mod reserved_ports;
 mod serve;

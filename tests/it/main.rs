@@ -3,6 +3,7 @@
 mod lab;
 mod setting;
 
+mod devices;
 mod doctor;
 mod malformed;
 mod neighbour;

@@ -132,6 +132,21 @@ impl Lab {
         namespace.ip("link set eth0 up");
     }
 
+    /// Removes a device of the balancer, `eth0` or `eth1`, and the cable with it.
+    pub fn remove_device(&self, device: &str) {
+        self.balancer.namespace.ip(&format!("link del {device}"));
+    }
+
+    /// Makes it anew, with its name and its address, and another index.
+    pub fn add_device(&self, device: &str) {
+        let (bridge, port, address) = match device {
+            "eth0" => ("front", "bal0", format!("{BALANCER}/24")),
+            _ => ("back", "bal1", "198.18.1.1/24".to_owned()),
+        };
+        connect(&self.switch, bridge, port, &self.balancer.namespace, device, &address);
+        poll(&self.switch, port);
+    }
+
     /// The namespace of the bridges, to look at ports or to cut them.
     pub fn switch(&self) -> &Namespace {
         &self.switch

@@ -13,14 +13,14 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::{Options, addresses, node_change, servable};
+use super::{Options, addresses, causes::with_causes, node_change, servable};
 use crate::{
     config,
     control::{Command, Readiness, ReloadError, Reloaded},
     datapath::{Engine, Swept, maps::MapError},
-    net::{Netlink, NextHops, VipKeeper, mac_text},
+    net::{Interfaces, Netlink, NextHops, VipKeeper, mac_text},
     report::{self, About, ConfigReport, ConflictReport, Sample, Sampler, StatusReport},
-    state::Store,
+    state::{Snapshot, Store},
 };
 
 /// Wait before what failed is tried again.
@@ -118,11 +118,8 @@ impl Daemon {
         let snapshot = self.store.snapshot();
         self.next_hops.want(self.engine.addresses(&snapshot.model));
         let result = match self.netlink.interfaces().await {
-            Ok(interfaces) => self
-                .engine
-                .apply(&snapshot, self.next_hops.table(), &interfaces)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(interfaces) => self.install(&snapshot, &interfaces),
+            Err(error) => Err(with_causes(&error)),
         };
         if let Err(error) = &result
             && self.behind.as_ref() != Some(error)
@@ -132,18 +129,35 @@ impl Daemon {
         self.behind = result.err();
     }
 
+    /// Fills the tables and attaches to devices that were made anew.
+    fn install(&mut self, snapshot: &Snapshot, interfaces: &Interfaces) -> Result<(), String> {
+        let hops = self.next_hops.table();
+        let applied = self.engine.apply(snapshot, hops, interfaces);
+        // Even if the tables are not the latest: those that are there serve.
+        let attached = self.engine.attach(interfaces);
+        applied.and(attached).map_err(|error| with_causes(&error))?;
+        let missing = self.engine.missing(interfaces);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        Err(format!("node.interfaces: {} {verb} not there", missing.join(", ")))
+    }
+
     async fn swept(&mut self, swept: Result<Swept, MapError>) -> Duration {
         match swept {
             Ok(swept) => {
                 match self.engine.swept(&swept) {
                     Ok(true) => self.apply().await,
                     Ok(false) => {}
-                    Err(error) => tracing::error!(%error, "cannot reset counters"),
+                    Err(error) => {
+                        tracing::error!(error = with_causes(&error), "cannot reset counters");
+                    }
                 }
                 swept.sweep.pause()
             }
             Err(error) => {
-                tracing::error!(%error, "cannot collect expired flows");
+                tracing::error!(error = with_causes(&error), "cannot collect expired flows");
                 RETRY
             }
         }
@@ -176,7 +190,7 @@ impl Daemon {
     fn status(&mut self) -> StatusReport {
         let snapshot = self.store.snapshot();
         let counters = self.engine.counters(&snapshot).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read counters");
+            tracing::error!(error = with_causes(&error), "cannot read counters");
             report::Counters::default()
         });
         let sample = Sample { at: Instant::now(), counters };

@@ -189,7 +189,10 @@ impl Engine {
         tracing::debug!(operations = plan.ops.len(), "changing the kernel's tables");
         if let Err(error) = apply::apply(&self.maps, &plan.ops) {
             // What is installed is somewhere between before and after: look.
-            self.installed = contents::read(&self.maps)?;
+            match contents::read(&self.maps) {
+                Ok(installed) => self.installed = installed,
+                Err(error) => tracing::error!(?error, "cannot read back what is installed"),
+            }
             return Err(error.into());
         }
         self.installed = plan.installed;
@@ -228,7 +231,8 @@ impl Engine {
             .collect()
     }
 
-    /// Puts the program on the interfaces, now that the maps are filled.
+    /// Puts the program on the interfaces, now that the maps are filled. Nothing is done if it
+    /// is on all that are there.
     pub fn attach(&mut self, interfaces: &Interfaces) -> Result<(), EngineError> {
         let named: Vec<(String, u32)> = self
             .node
@@ -236,11 +240,21 @@ impl Engine {
             .iter()
             .filter_map(|name| Some((name.clone(), interfaces.named(name).ok()?.index)))
             .collect();
+        let on = self.attached.iter().map(|on| (on.interface.as_str(), on.ifindex));
+        if on.eq(named.iter().map(|(name, index)| (name.as_str(), *index))) {
+            return Ok(());
+        }
         self.attached = self.kernel.attach(&named, self.node.datapath)?;
         for Attachment { interface, mode, .. } in &self.attached {
             tracing::info!(interface, mode = mode.label(), "attached");
         }
         Ok(())
+    }
+
+    /// Names of `node.interfaces` that are not there.
+    pub fn missing(&self, interfaces: &Interfaces) -> Vec<&str> {
+        let names = self.node.interfaces.iter().map(String::as_str);
+        names.filter(|name| interfaces.named(name).is_err()).collect()
     }
 
     /// A sweep over the flow tables, to be run at once, on a thread that may block.

@@ -139,13 +139,22 @@ pub struct Kernel {
     ebpf: Ebpf,
     pins: Pins,
     found: Found,
+    /// The pins are those of our maps.
+    pinned: bool,
+    /// An attempt to attach has succeeded.
+    attached: bool,
 }
 
 impl Kernel {
     /// Loads the program over the pinned maps, or over new ones. Nothing is attached yet, so
     /// that new maps can be filled first.
     pub fn open(pins: Pins, flows: u32, drop_flows: bool) -> Result<Self, KernelError> {
-        let pinned = pinned_shape(&pins, flows)?;
+        let links = pins.links()?;
+        let pinned = match pinned_shape(&pins, flows)? {
+            // Nothing runs over them: a start that did not get far has left them.
+            Shape::Other(_) if links.is_empty() => Shape::None,
+            shape @ (Shape::None | Shape::Same | Shape::Resized | Shape::Other(_)) => shape,
+        };
         let mut loader = EbpfLoader::new();
         for (name, entries) in sizes(flows) {
             loader.map_max_entries(name, entries);
@@ -157,22 +166,27 @@ impl Kernel {
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
         load_program(&mut ebpf)?;
-        let mut kernel = Self { ebpf, pins, found: Found::Nothing };
+        let mut kernel = Self { ebpf, pins, found: Found::Nothing, pinned: false, attached: false };
         kernel.found = match pinned {
-            Shape::None if kernel.pins.links()?.is_empty() => Found::Nothing,
+            Shape::None if links.is_empty() => Found::Nothing,
             Shape::Same => Found::Adopted,
             Shape::Resized => {
                 kernel.copy_flows()?;
                 Found::Copied
             }
-            // Links without maps of this ABI version: an older daemon's.
             Shape::None | Shape::Other(_) if drop_flows => Found::Dropped,
             Shape::None => {
-                let why = format!("they are of another ABI version than {ABI_VERSION}");
+                let why = match links.iter().find(|link| link.version != ABI_VERSION) {
+                    Some(LinkPin { version, .. }) => {
+                        format!("they are of ABI version {version}, this is {ABI_VERSION}")
+                    }
+                    None => "programs are attached, but no maps are pinned".to_owned(),
+                };
                 return Err(KernelError::Unadoptable { why });
             }
             Shape::Other(why) => return Err(KernelError::Unadoptable { why }),
         };
+        kernel.pinned = kernel.found == Found::Adopted;
         Ok(kernel)
     }
 
@@ -219,8 +233,8 @@ impl Kernel {
     }
 
     /// Pins maps that are not pinned yet, in place of any of another shape.
-    fn pin_maps(&self) -> Result<(), KernelError> {
-        if self.found == Found::Adopted {
+    fn pin_maps(&mut self) -> Result<(), KernelError> {
+        if self.pinned {
             return Ok(());
         }
         for name in map::ALL {
@@ -236,12 +250,13 @@ impl Kernel {
                 source: AyaMapError::PinError { name: Some(name.to_owned()), error },
             })?;
         }
+        self.pinned = true;
         Ok(())
     }
 
     /// Puts the program on these interfaces: links that are pinned are switched over in one
     /// step, the others are made; links of interfaces that are not named any more go. Called
-    /// when the maps are filled.
+    /// when the maps are filled, and again when a device was removed or made anew.
     pub fn attach(
         &mut self,
         interfaces: &[(String, u32)],
@@ -249,7 +264,8 @@ impl Kernel {
     ) -> Result<Vec<Attachment>, KernelError> {
         self.pins.create()?;
         let attached = self.attach_all(interfaces, wanted);
-        if attached.is_err() && self.found == Found::Nothing {
+        self.attached |= attached.is_ok();
+        if !self.attached && self.found == Found::Nothing {
             // Nothing was there before, so nothing of a failed start is left.
             self.pins.clone().remove()?;
         }
@@ -261,6 +277,10 @@ impl Kernel {
         interfaces: &[(String, u32)],
         wanted: DatapathMode,
     ) -> Result<Vec<Attachment>, KernelError> {
+        if self.found == Found::Nothing {
+            // Maps first: whoever finds links wants to find what they run over.
+            self.pin_maps()?;
+        }
         let mut pinned = self.pins.links()?;
         let mut attached = Vec::new();
         for (interface, ifindex) in interfaces {
@@ -294,9 +314,12 @@ impl Kernel {
         let broken = |source| KernelError::Link { interface: interface.to_owned(), source };
         let link = PinnedLink::from_pin(&pin.path).map_err(broken)?;
         let link = XdpLink::try_from(FdLink::from(link)).map_err(broken)?;
-        let result = program(&mut self.ebpf).and_then(|program| program.attach_to_link(link));
+        let result = program(&mut self.ebpf).and_then(|program| {
+            let id = program.attach_to_link(link)?;
+            program.take_link(id)
+        });
         match result {
-            Ok(_kept_by_its_pin) => {}
+            Ok(kept_by_its_pin) => drop(kept_by_its_pin),
             // The device was removed and made anew: the link is a husk (xdp_link_update).
             Err(ProgramError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOLINK) =>

@@ -1,0 +1,57 @@
+//! Devices of the packet path go, come back and are made anew while the daemon runs.
+
+use std::time::Duration;
+
+use alb_tests::{
+    client::{tally, who},
+    topology::{Lab, Shape},
+    wait,
+};
+use serde_json::Value;
+
+use crate::setting::{Service, servers, vip};
+
+const HEAL: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_device_that_is_made_anew_is_served_again() {
+    let lab = Lab::new(Shape::default());
+    let _servers = servers(&lab);
+    let daemon = Service::of(&lab).serve(&lab);
+    let client = &lab.client.namespace;
+    tally(client, vip(), 10).expect("served before");
+
+    for device in ["eth1", "eth0"] {
+        lab.remove_device(device);
+        let said = wait::until("the daemon to say what is missing", HEAL, || {
+            daemon.status()["notReadyBecause"].as_str().map(str::to_owned)
+        });
+        assert!(said.contains(&format!("{device} is not there")), "{said}");
+        let link = lab.balancer.namespace.ip("link show");
+        assert_eq!(link.matches("prog/xdp").count(), 1, "the other one stays attached: {link}");
+
+        lab.add_device(device);
+        wait::until(&format!("{device} to be ready again: {}", daemon.log()), HEAL, || {
+            (daemon.status()["notReadyBecause"] == Value::Null).then_some(())
+        });
+        wait::until("traffic to heal", HEAL, || who(client, None, vip()).ok());
+        tally(client, vip(), 30).expect("served again");
+        let link = lab.balancer.namespace.ip("link show");
+        assert_eq!(link.matches("prog/xdp").count(), 2, "{link}");
+    }
+}
+
+#[test]
+fn a_link_that_was_down_heals() {
+    let lab = Lab::new(Shape::default());
+    let _servers = servers(&lab);
+    let _daemon = Service::of(&lab).serve(&lab);
+    let client = &lab.client.namespace;
+    for device in ["eth1", "eth0"] {
+        lab.balancer.namespace.ip(&format!("link set {device} down"));
+        who(client, None, vip()).expect_err("the way is cut");
+        lab.balancer.namespace.ip(&format!("link set {device} up"));
+        wait::until("traffic to heal", HEAL, || who(client, None, vip()).ok());
+        tally(client, vip(), 30).expect("served again");
+    }
+}
