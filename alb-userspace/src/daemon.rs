@@ -107,7 +107,7 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
         );
     }
     health::settled(&store, patience).await;
-    if let Err(error) = reserved_ports::reserve(node.snat.port_range) {
+    if let Err(error) = reserved_ports::reserve(node.snat.port_range, &node.state_dir) {
         tracing::warn!(%error, "cannot reserve the SNAT ports; a local socket may bind one");
     }
     engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
@@ -170,9 +170,7 @@ fn longest_check(model: &Model) -> Duration {
     checks.map(|check| check.timeout).max().unwrap_or_default()
 }
 
-/// Gives the SNAT ports back to the host; for `alb detach`.
-pub fn release_ports(range: PortRange) {
-    if let Err(error) = reserved_ports::release(range) {
-        tracing::warn!(%error, "cannot give the SNAT ports back to the host");
-    }
+/// Gives the SNAT ports back to the host; for `alb detach`. False = they were not taken.
+pub fn release_ports(range: PortRange, state_dir: &Path) -> std::io::Result<bool> {
+    reserved_ports::release(range, state_dir)
 }

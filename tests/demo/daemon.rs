@@ -34,6 +34,8 @@ pub(crate) struct Daemon<'a> {
     made: Option<PathBuf>,
     namespace: &'a Namespace,
     child: Option<Child>,
+    /// It served once; a start that fails leaves nothing that is ours.
+    ready: bool,
 }
 
 impl<'a> Daemon<'a> {
@@ -44,6 +46,13 @@ impl<'a> Daemon<'a> {
         plan: &Plan,
         namespace: &'a Namespace,
     ) -> Result<Self> {
+        let mut asked = Command::new(alb);
+        asked.args(["status", "-o", "json", "--socket"]).arg(&plan.socket);
+        ensure!(
+            !asked.output()?.status.success(),
+            "a daemon answers on {} already: another demo is running; end it first",
+            plan.socket.display()
+        );
         let made = plan.state_dir.clone();
         let made = (!made.exists()).then_some(made);
         let mut command = namespace.command(alb);
@@ -63,15 +72,19 @@ impl<'a> Daemon<'a> {
             made,
             namespace,
             child: Some(child),
+            ready: false,
         };
         daemon.wait_ready()?;
+        daemon.ready = true;
         Ok(daemon)
     }
 
     fn wait_ready(&mut self) -> Result<()> {
         let ready = wait::within(PATIENCE, || match self.ended() {
             Ok(None) => {
-                let ready = self.status().is_ok_and(|status| status["ready"] == true);
+                let is_ready =
+                    |status: &Value| status["ready"] == true && status["pid"] == self.pid();
+                let ready = self.status().is_ok_and(|status| is_ready(&status));
                 (ready || interrupt::check().is_err()).then_some(Ok(()))
             }
             Ok(Some(status)) => Some(Err(anyhow::anyhow!("alb run ended with {status}"))),
@@ -79,6 +92,11 @@ impl<'a> Daemon<'a> {
         });
         interrupt::check()?;
         ready.unwrap_or_else(|| bail!("alb run is not ready after {} s", PATIENCE.as_secs()))
+    }
+
+    /// Its process id; 0 once it has ended.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
@@ -121,12 +139,23 @@ impl<'a> Daemon<'a> {
 
     fn end(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
-        let ended = wait::within(Duration::from_secs(5), || child.try_wait().ok().flatten());
-        if ended.is_none() {
-            child.kill()?;
-            child.wait()?;
+        let refused = child.try_wait()?.is_some() && !self.ready;
+        if !refused {
+            kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
+            let ended = wait::within(Duration::from_secs(5), || child.try_wait().ok().flatten());
+            if ended.is_none() {
+                child.kill()?;
+                child.wait()?;
+            }
+            self.detach()?;
         }
+        if let Some(dir) = self.made.take().filter(|dir| dir.exists()) {
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    fn detach(&self) -> Result<()> {
         let mut detach = self.namespace.command(&self.alb);
         let output = detach.arg("detach").arg("--config").arg(&self.config).output()?;
         ensure!(
@@ -134,9 +163,6 @@ impl<'a> Daemon<'a> {
             "alb detach failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        if let Some(dir) = self.made.take().filter(|dir| dir.exists()) {
-            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-        }
         Ok(())
     }
 }

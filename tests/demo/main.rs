@@ -73,7 +73,7 @@ fn show(alb: &Path, config: &Path, hold: bool) -> Result<()> {
         interrupt::check()?;
     }
     println!(
-        "    noticed after {:.1} s; until then {failed} of {tried} connections met the dead server",
+        "    {failed} of {tried} connections met the dead server before the check noticed, after {:.1} s",
         stopped.elapsed().as_secs_f32()
     );
     table::print(&plan.servers, &[victim], &send(client, &plan, LATER)?);
@@ -82,10 +82,14 @@ fn show(alb: &Path, config: &Path, hold: bool) -> Result<()> {
     web[1] = Some(nginx(&lab.targets[1].namespace, victim)?);
     let started = Instant::now();
     daemon.wait_state(&plan.servers, "healthy")?;
-    println!("    healthy again after {:.1} s", started.elapsed().as_secs_f32());
+    println!(
+        "    healthy again after {:.1} s ({})",
+        started.elapsed().as_secs_f32(),
+        plan.recovery
+    );
     table::print(&plan.servers, &[], &send(client, &plan, LATER)?);
 
-    hints(&lab, &plan, alb, config, hold);
+    hints(&lab, &plan, (alb, daemon.pid()), config, hold);
     if hold {
         interrupt::wait();
         println!("\nremoving everything");
@@ -120,13 +124,22 @@ fn send(client: &Namespace, plan: &Plan, count: usize) -> Result<BTreeMap<String
     })
 }
 
-fn hints(lab: &Lab, plan: &Plan, alb: &Path, config: &Path, hold: bool) {
+fn hints(lab: &Lab, plan: &Plan, (alb, pid): (&Path, u32), config: &Path, hold: bool) {
     let inside = |namespace: &Namespace| format!("nsenter --net={}", namespace.path().display());
     step("what to try next");
     if hold {
         println!("    {} curl http://{}/", inside(&lab.client.namespace), plan.vip);
         println!("    {} status --socket {}", alb.display(), plan.socket.display());
-        println!("    edit {}, then kill -HUP the daemon", config.display());
+        println!("    kill -HUP {pid}    after a change to {}", config.display());
+        println!(
+            "    kill -9 {pid}      connections go on: the kernel forwards without the daemon"
+        );
+        println!(
+            "    {} {} run --config {}    a new daemon takes over",
+            inside(&lab.balancer.namespace),
+            alb.display(),
+            config.display()
+        );
         println!("    Ctrl-C removes everything");
     } else {
         println!("    cargo xtask run --hold              the same, and stays up to look around");

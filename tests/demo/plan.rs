@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) state_dir: PathBuf,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
+    /// What makes a server healthy again.
+    pub(crate) recovery: String,
     /// The targets of its backend, in file order.
     pub(crate) servers: Vec<Server>,
 }
@@ -50,7 +52,13 @@ impl Plan {
             port: target.port_for(backend).get(),
             weight: target.weight,
         });
+        let check = backend.health_check.as_ref().context("its backend has no health check")?;
         Ok(Self {
+            recovery: format!(
+                "{} checks, {} s apart",
+                check.healthy_threshold,
+                check.interval.as_secs()
+            ),
             vip: SocketAddr::new(*vip, listener.port.get()),
             state_dir: model.node.state_dir.clone(),
             socket: model.node.socket.clone(),
