@@ -118,11 +118,12 @@ fn decide<P: Packet + Host>(
         if kind & local::VIP == 0 {
             return Err(Reason::HostTraffic);
         }
-        match no_flow(packet, segment, now, &mut egress) {
+        let reason = no_flow(packet, segment, now, &mut egress);
+        if reason == Reason::NoListener && kind & local::SNAT != 0 {
             // The node's own address is a VIP too: other ports are the host's.
-            Reason::NoListener if kind & local::SNAT != 0 => return Err(Reason::HostTraffic),
-            reason => break reason,
+            return Err(Reason::HostTraffic);
         }
+        break reason;
     };
     if egress.ifindex == 0 {
         return Err(reason);
