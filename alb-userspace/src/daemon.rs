@@ -14,7 +14,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
 use crate::{
     api,
@@ -64,6 +67,8 @@ const SETTLE_MARGIN: Duration = Duration::from_millis(500);
 /// Serves the model until SIGTERM or SIGINT. Forwarding stays in place when it returns.
 pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     let started = SystemTime::now();
+    // From here on: a SIGHUP while starting is a reload afterwards, not the end.
+    let hang_up = signal(SignalKind::hangup())?;
     let node = model.node.clone();
     let socket = control_socket(&model)?;
     let api = match &node.api {
@@ -131,7 +136,7 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
         sampler,
         behind: None,
     };
-    daemon.serve(requests).await?;
+    daemon.serve(requests, hang_up).await?;
 
     // Checks and listeners end with us; what is in the kernel stays.
     ending.send_replace(true);

@@ -74,6 +74,7 @@ async fn detach(
         }
     }
     let pins = Pins::existing(bpffs);
+    let _claim = pins.as_ref().map(Pins::claim).transpose()?;
     let links = pins.as_ref().map(Pins::links).transpose()?.unwrap_or_default();
     let attached: BTreeSet<u32> = links.into_iter().map(|link| link.ifindex).collect();
     let netlink = Netlink::open()?;

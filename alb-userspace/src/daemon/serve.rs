@@ -57,8 +57,8 @@ impl Daemon {
     pub(super) async fn serve(
         mut self,
         mut requests: mpsc::Receiver<Command>,
+        mut hang_up: Signal,
     ) -> anyhow::Result<()> {
-        let mut hang_up = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut snapshots = self.store.subscribe();

@@ -26,7 +26,7 @@ use super::{
     extents::{Extents, NoRoom},
     kernel::{Attachment, Found, Kernel, KernelError},
     maps::{MapError, Maps},
-    pins::Pins,
+    pins::{Claim, Pins},
     plan::plan,
     tables::{Compiler, Network, TablesError, served},
     traffic::{Ended, Ledger, sum},
@@ -62,6 +62,7 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     kernel: Kernel,
+    _claim: Claim,
     maps: Arc<Maps>,
     compiler: Compiler,
     installed: Installed,
@@ -87,6 +88,7 @@ impl Engine {
     pub fn open(model: &Model, drop_flows: bool) -> Result<Self, EngineError> {
         let node = &model.node;
         let pins = Pins::at(&node.bpffs).map_err(KernelError::from)?;
+        let claim = pins.claim().map_err(KernelError::from)?;
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         match kernel.found() {
@@ -105,6 +107,7 @@ impl Engine {
         let capacity = |capacity| TableReport { used: 0, capacity };
         Ok(Self {
             kernel,
+            _claim: claim,
             maps,
             compiler,
             installed,

@@ -3,6 +3,10 @@
 
 use std::{
     fs, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
 };
 
@@ -31,6 +35,12 @@ pub enum PinsError {
         #[source]
         source: io::Error,
     },
+    /// Another daemon uses the directory.
+    #[error("node.bpffs: another alb uses {}; give this one a directory of its own", path.display())]
+    Claimed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory is on another file system.
     #[error(
         "node.bpffs: {}: not on a bpf file system; use a directory under {BPFFS}, or mount one there \
@@ -41,6 +51,10 @@ pub enum PinsError {
         path: PathBuf,
     },
 }
+
+/// A pin directory that is this process's alone.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "held, not used")] UnixListener);
 
 /// The pin directory of one instance.
 #[derive(Clone, Debug)]
@@ -76,6 +90,23 @@ impl Pins {
             return Err(PinsError::NotBpffs { path: root.to_owned() });
         }
         Ok(Self { root: root.to_owned() })
+    }
+
+    /// Claims the directory for as long as the result lives: two daemons over the same maps
+    /// would take each other's programs off. The claim is an abstract socket, so it goes with
+    /// the process, however that ends, and needs no place of its own.
+    pub fn claim(&self) -> Result<Claim, PinsError> {
+        let name = format!("alb {}", self.root.display());
+        SocketAddr::from_abstract_name(name)
+            .and_then(|address| UnixListener::bind_addr(&address))
+            .map(Claim)
+            .map_err(|error| {
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    PinsError::Claimed { path: self.root.clone() }
+                } else {
+                    failed("claim", &self.root)(error)
+                }
+            })
     }
 
     /// Makes the directories.
@@ -177,4 +208,22 @@ pub(super) fn failed(
 ) -> impl FnOnce(io::Error) -> PinsError {
     let path = path.as_ref().to_owned();
     move |source| PinsError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_claimed_once_at_a_time() {
+        let of =
+            |name: &str| Pins { root: PathBuf::from(name).join(std::process::id().to_string()) };
+        let (ours, other) = (of("/ours"), of("/other"));
+        let claim = ours.claim().unwrap();
+        let error = ours.claim().unwrap_err();
+        assert!(matches!(error, PinsError::Claimed { .. }), "{error}");
+        other.claim().unwrap();
+        drop(claim);
+        ours.claim().unwrap();
+    }
 }
