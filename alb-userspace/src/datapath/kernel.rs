@@ -1,6 +1,6 @@
 //! The packet path in the kernel: load it, adopt or replace what is pinned, attach it.
 //!
-//! Together with `maps.rs` and `sys.rs` the only place that names aya.
+//! Together with `shape.rs` and `maps.rs` the only place that names aya.
 
 use std::{
     io,
