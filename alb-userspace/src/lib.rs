@@ -20,5 +20,6 @@ pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod proxy;
 pub mod report;
 pub mod state;

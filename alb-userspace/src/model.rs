@@ -14,8 +14,8 @@ mod security;
 mod url_map;
 
 pub use balancer::{
-    Algorithm, Backend, BackendProtocol, ExtensionCertificate, Forwarded, GroupType, Listener,
-    ListenerHttp, ListenerProtocol, ListenerTls, LoadBalancer, Tag, Target, TargetGroup,
+    Algorithm, Backend, BackendProtocol, Engine, ExtensionCertificate, Forwarded, GroupType,
+    Listener, ListenerHttp, ListenerProtocol, ListenerTls, LoadBalancer, Tag, Target, TargetGroup,
     TargetSource, UnhealthyFlows,
 };
 pub use group::{

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
-use super::{HealthCheck, UrlMap};
+use super::{DatapathMode, HealthCheck, UrlMap};
 
 /// One load balancer: the unit that owns addresses.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +70,37 @@ impl LoadBalancer {
             TargetSource::Group(id) => self.target_group(id).map_or(&[], |group| &group.targets),
         }
     }
+
+    /// Who serves a listener: the kernel what it can, the proxy the rest.
+    pub fn engine(&self, listener: &Listener, datapath: DatapathMode) -> Engine {
+        let proxy_protocol =
+            self.backend(&listener.backend).is_some_and(|backend| backend.proxy_protocol);
+        match (listener.protocol, datapath) {
+            (
+                ListenerProtocol::Tcp,
+                DatapathMode::Auto
+                | DatapathMode::Xdp
+                | DatapathMode::XdpGeneric
+                | DatapathMode::Tc,
+            ) if !proxy_protocol => Engine::Kernel,
+            (
+                ListenerProtocol::Tcp
+                | ListenerProtocol::Tls
+                | ListenerProtocol::Http
+                | ListenerProtocol::Https,
+                _,
+            ) => Engine::Proxy,
+        }
+    }
+}
+
+/// Who serves a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// The packet path.
+    Kernel,
+    /// The proxy, in userspace.
+    Proxy,
 }
 
 /// What a listener speaks with clients.

@@ -1,0 +1,8 @@
+//! Listeners served in userspace: http, https, tls, and tcp where the packet path does not
+//! serve it. Thread per core; a worker shares nothing with the others but the plan and a few
+//! atomics. Knows nothing of files, probes or BPF.
+
+pub mod drain;
+pub mod limits;
+pub mod plan;
+pub mod worker;

@@ -1,0 +1,151 @@
+//! What the workers serve: a snapshot made ready for use. Immutable and shared; the counters
+//! that many workers must agree on are carried from plan to plan by identity.
+
+mod compile;
+mod shared;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+pub use shared::{BackendShared, InFlight, ListenerShared, TargetShared};
+
+use crate::{
+    model::{
+        Algorithm, BackendProtocol, Forwarded, ListenerHttp, ListenerProtocol, UnhealthyFlows,
+    },
+    state::Health,
+};
+
+/// Everything the proxy serves.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Of the snapshot it was made from; 0 = of none.
+    pub generation: u64,
+    /// By load balancer, in the order of the model; those that are off too.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Every backend that one of them leads to, once.
+    pub backends: Vec<Arc<Backend>>,
+}
+
+/// A port on the addresses of a load balancer.
+#[derive(Debug)]
+pub struct Listener {
+    /// Id, stable over plans.
+    pub id: Arc<str>,
+    /// Id of its load balancer.
+    pub balancer: Arc<str>,
+    /// Name, for logs and metrics.
+    pub name: Arc<str>,
+    /// Name of its load balancer.
+    pub balancer_name: Arc<str>,
+    /// Addresses it listens on.
+    pub vips: Vec<IpAddr>,
+    /// TCP port.
+    pub port: u16,
+    /// What it speaks with clients.
+    pub protocol: ListenerProtocol,
+    /// Off: it has no sockets.
+    pub enabled: bool,
+    /// A connection without a byte for this long is closed.
+    pub idle_timeout: Duration,
+    /// Connections open at once, over all workers; `None` = unlimited.
+    pub max_connections: Option<u32>,
+    /// Requests a second, over all workers; `None` = unlimited.
+    pub max_qps: Option<u32>,
+    /// Limits on requests; `Some` exactly for http and https.
+    pub http: Option<ListenerHttp>,
+    /// `Strict-Transport-Security` with this age; `None` = not sent.
+    pub hsts_max_age: Option<Duration>,
+    /// Where connections (tcp, tls) and requests without a matching rule go.
+    pub backend: Arc<Backend>,
+    /// What all workers count together.
+    pub shared: Arc<ListenerShared>,
+}
+
+impl Listener {
+    /// Takes a request within `max_qps`; false = it is one too many.
+    pub fn admits_request(&self) -> bool {
+        self.max_qps.is_none_or(|limit| self.shared.requests.take(limit))
+    }
+}
+
+/// A backend service with its targets.
+#[derive(Debug)]
+pub struct Backend {
+    /// Id, stable over plans.
+    pub id: Arc<str>,
+    /// Name, for logs and metrics.
+    pub name: Arc<str>,
+    /// What it speaks with its targets.
+    pub protocol: BackendProtocol,
+    /// How a target is chosen.
+    pub algorithm: Algorithm,
+    /// How long a connect to a target may take.
+    pub connect_timeout: Duration,
+    /// How long a target may take to answer a request (http).
+    pub response_timeout: Duration,
+    /// How long an idle connection to a target is kept (http).
+    pub pool_idle: Duration,
+    /// Further targets that are tried after the first failed.
+    pub retries: u8,
+    /// Cookie persistence: expiry, zero = browser session; `None` = off.
+    pub stickiness: Option<Duration>,
+    /// Which `X-Forwarded-*` fields targets get.
+    pub forwarded: Forwarded,
+    /// Targets get a PROXY protocol v1 line first (tcp).
+    pub proxy_protocol: bool,
+    /// Time in which a target that turned healthy grows to its full share.
+    pub slow_start: Duration,
+    /// How long sticky clients and flows of a target that goes may stay with it.
+    pub connection_draining: Duration,
+    /// What happens to the connections of a target that turns unhealthy.
+    pub unhealthy_flows: UnhealthyFlows,
+    /// Use all targets when none is healthy.
+    pub panic_mode: bool,
+    /// At most this part of the targets is taken out by failing traffic, percent.
+    pub passive_max_percent: u8,
+    /// In the order of the model, whatever their weight and health.
+    pub targets: Vec<Arc<Target>>,
+    /// What all workers count together.
+    pub shared: Arc<BackendShared>,
+}
+
+/// One server, as one backend uses it.
+#[derive(Debug)]
+pub struct Target {
+    /// Id, stable over plans.
+    pub id: Arc<str>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Share, 0–100; 0 = nothing new.
+    pub weight: u8,
+    /// What its check found.
+    pub health: Health,
+    /// When `health` became what it is.
+    pub since: SystemTime,
+    /// What all workers count together.
+    pub shared: Arc<TargetShared>,
+}
+
+impl Target {
+    /// May be given new work, as far as checks know.
+    pub fn serves(&self) -> bool {
+        self.weight > 0 && self.health.serves()
+    }
+
+    /// Requests (http) or connections (tcp) it has now, over all workers.
+    pub fn in_flight(&self) -> u32 {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one request or connection for as long as the guard lives.
+    pub fn enter(&self) -> InFlight {
+        InFlight::new(Arc::clone(&self.shared))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Snapshot and the plan before it → plan. Pure.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use super::{Backend, Listener, Plan, Target};
+use crate::{
+    model::{self, Engine, LoadBalancer},
+    state::{Health, Snapshot},
+};
+
+/// What a plan before this one counts with, by identity.
+struct Before<'a> {
+    listeners: BTreeMap<&'a str, &'a Arc<Listener>>,
+    backends: BTreeMap<&'a str, &'a Arc<Backend>>,
+}
+
+impl Plan {
+    /// What the proxy is to serve of a snapshot. Counters of listeners, backends and targets
+    /// that were in `before` are carried over; a target that moved begins with none.
+    pub fn compile(snapshot: &Snapshot, before: &Self) -> Self {
+        let before = Before::of(before);
+        let (mut listeners, mut all) = (Vec::new(), Vec::new());
+        for balancer in &snapshot.model.load_balancers {
+            let mut backends =
+                Backends { snapshot, balancer, before: &before, made: BTreeMap::new() };
+            for listener in &balancer.listeners {
+                match balancer.engine(listener, snapshot.model.node.datapath) {
+                    Engine::Proxy => listeners.extend(compile(listener, &mut backends)),
+                    Engine::Kernel => {}
+                }
+            }
+            all.extend(backends.made.into_values());
+        }
+        Self { generation: snapshot.generation, listeners, backends: all }
+    }
+}
+
+impl<'a> Before<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        Self {
+            listeners: plan.listeners.iter().map(|listener| (&*listener.id, listener)).collect(),
+            backends: plan.backends.iter().map(|backend| (&*backend.id, backend)).collect(),
+        }
+    }
+}
+
+/// Backends of one load balancer, made when they are first asked for.
+struct Backends<'a> {
+    snapshot: &'a Snapshot,
+    balancer: &'a LoadBalancer,
+    before: &'a Before<'a>,
+    made: BTreeMap<&'a str, Arc<Backend>>,
+}
+
+impl<'a> Backends<'a> {
+    /// Ids in a model always resolve.
+    fn get(&mut self, id: &str) -> Option<Arc<Backend>> {
+        if let Some(backend) = self.made.get(id) {
+            return Some(Arc::clone(backend));
+        }
+        let backend = self.balancer.backend(id)?;
+        let made = Arc::new(self.backend(backend));
+        self.made.insert(&backend.id, Arc::clone(&made));
+        Some(made)
+    }
+
+    fn backend(&self, backend: &'a model::Backend) -> Backend {
+        let before = self.before.backends.get(&*backend.id);
+        let targets = self.balancer.targets_of(backend);
+        let targets = targets.iter().map(|target| {
+            let state = self.snapshot.targets.get(&backend.id, &target.id);
+            let address = SocketAddr::from((target.address, target.port_for(backend).get()));
+            let same = |was: &&Arc<Target>| *was.id == *target.id && was.address == address;
+            let was = before.and_then(|before| before.targets.iter().find(same));
+            Arc::new(Target {
+                id: target.id.as_str().into(),
+                address,
+                weight: target.weight,
+                health: state.map_or(Health::Initial, |state| state.health),
+                since: state.map_or(std::time::SystemTime::UNIX_EPOCH, |state| state.since),
+                shared: was.map(|was| Arc::clone(&was.shared)).unwrap_or_default(),
+            })
+        });
+        Backend {
+            id: backend.id.as_str().into(),
+            name: backend.name.as_str().into(),
+            protocol: backend.protocol,
+            algorithm: backend.algorithm,
+            connect_timeout: backend.connect_timeout,
+            response_timeout: backend.response_timeout,
+            pool_idle: backend.pool_idle,
+            retries: backend.retries,
+            stickiness: backend.stickiness,
+            forwarded: backend.forwarded,
+            proxy_protocol: backend.proxy_protocol,
+            slow_start: backend.slow_start,
+            connection_draining: backend.connection_draining,
+            unhealthy_flows: backend.unhealthy_flows,
+            panic_mode: backend.panic_mode,
+            passive_max_percent: backend.passive_max_percent,
+            targets: targets.collect(),
+            shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),
+        }
+    }
+}
+
+fn compile(listener: &model::Listener, backends: &mut Backends<'_>) -> Option<Arc<Listener>> {
+    let balancer = backends.balancer;
+    let before = backends.before.listeners.get(&*listener.id).copied();
+    Some(Arc::new(Listener {
+        id: listener.id.as_str().into(),
+        balancer: balancer.id.as_str().into(),
+        name: listener.name.as_str().into(),
+        balancer_name: balancer.name.as_str().into(),
+        vips: balancer.vips.clone(),
+        port: listener.port.get(),
+        protocol: listener.protocol,
+        enabled: listener.enabled,
+        idle_timeout: listener.idle_timeout,
+        max_connections: listener.max_connections,
+        max_qps: listener.max_qps,
+        http: listener.http,
+        hsts_max_age: listener.tls.as_ref().and_then(|tls| tls.hsts_max_age),
+        backend: backends.get(&listener.backend)?,
+        shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),
+    }))
+}

@@ -1,0 +1,81 @@
+//! What is carried from plan to plan, and who serves what.
+
+use std::num::NonZeroU16;
+
+use super::*;
+use crate::{
+    model::{self, DatapathMode, Model},
+    state::{Store, TargetStates, fixture},
+};
+
+fn listener(id: &str, protocol: ListenerProtocol, port: u16, backend: &str) -> model::Listener {
+    model::Listener {
+        id: id.into(),
+        name: id.into(),
+        description: String::new(),
+        protocol,
+        port: NonZeroU16::new(port).unwrap(),
+        enabled: true,
+        backend: backend.into(),
+        url_map: None,
+        idle_timeout: Duration::from_mins(1),
+        max_connections: None,
+        max_qps: None,
+        tls: None,
+        http: None,
+    }
+}
+
+/// An http listener on two targets, and a tcp one that the kernel can serve.
+fn model() -> Model {
+    let targets = [
+        fixture::target("a", "198.18.1.1:80".parse().unwrap()),
+        fixture::target("b", "198.18.1.2:80".parse().unwrap()),
+    ];
+    let mut model = fixture::model(&[("web", None), ("db", None)], &targets);
+    model.load_balancers[0].backends[0].protocol = BackendProtocol::Http;
+    model.load_balancers[0].listeners = vec![
+        listener("http", ListenerProtocol::Http, 80, "web"),
+        listener("tcp", ListenerProtocol::Tcp, 5432, "db"),
+    ];
+    model
+}
+
+fn ids(plan: &Plan) -> Vec<&str> {
+    plan.listeners.iter().map(|listener| &*listener.id).collect()
+}
+
+fn compile(model: &Model, before: &Plan) -> Plan {
+    let store = Store::new(model.clone(), &TargetStates::default());
+    Plan::compile(&store.snapshot(), before)
+}
+
+#[test]
+fn the_proxy_serves_what_the_kernel_does_not() {
+    let mut model = model();
+    assert_eq!(ids(&compile(&model, &Plan::default())), ["http"]);
+    model.load_balancers[0].backends[1].proxy_protocol = true;
+    assert_eq!(ids(&compile(&model, &Plan::default())), ["http", "tcp"]);
+    model.load_balancers[0].backends[1].proxy_protocol = false;
+    model.node.datapath = DatapathMode::Proxy;
+    assert_eq!(ids(&compile(&model, &Plan::default())), ["http", "tcp"]);
+}
+
+#[test]
+fn counters_go_on_in_the_next_plan_unless_a_target_moves() {
+    let mut model = model();
+    let first = compile(&model, &Plan::default());
+    let (a, b) = (&first.listeners[0].backend.targets[0], &first.listeners[0].backend.targets[1]);
+    let (_on_a, _on_b) = (a.enter(), b.enter());
+    assert_eq!((a.in_flight(), b.in_flight()), (1, 1));
+    assert!(a.serves() && a.health == Health::Unchecked);
+
+    model.load_balancers[0].target_groups[0].targets[1].address = [198, 18, 1, 3].into();
+    model.load_balancers[0].target_groups[0].targets[0].weight = 0;
+    let second = compile(&model, &first);
+    let backend = &second.listeners[0].backend;
+    assert_eq!((backend.targets[0].in_flight(), backend.targets[1].in_flight()), (1, 0));
+    assert!(!backend.targets[0].serves());
+    assert!(Arc::ptr_eq(&second.listeners[0].shared, &first.listeners[0].shared));
+    assert!(Arc::ptr_eq(&backend.shared, &first.listeners[0].backend.shared));
+}
