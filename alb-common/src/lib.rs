@@ -23,6 +23,7 @@ pub mod interface;
 pub mod limits;
 pub mod net;
 pub mod reason;
+pub mod selection;
 pub mod service;
 pub mod settings;
 pub mod target;

@@ -5,8 +5,10 @@ mod causes;
 mod node_change;
 mod reserved_ports;
 mod serve;
+mod signals;
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -15,14 +17,15 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 
+use self::signals::Signals;
 use crate::{
     api,
     config::{Diagnostic, Loaded},
-    control::{self, socket::ControlSocket},
+    control::{self, Command, socket::ControlSocket},
     datapath::Engine,
     health,
     http::Limits,
@@ -64,11 +67,80 @@ const RESOLVE: Duration = Duration::from_secs(2);
 /// What a start waits beyond the longest check timeout for first results.
 const SETTLE_MARGIN: Duration = Duration::from_millis(500);
 
-/// Serves the model until SIGTERM or SIGINT. Forwarding stays in place when it returns.
+/// Serves the model until SIGTERM or SIGINT, also while it starts. What is attached by then stays
+/// in place when it returns.
 pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
+    // Before anything else: what comes while starting waits, and does not kill.
+    let mut signals = Signals::new()?;
+    let mut tasks = Tasks::default();
+    let reached = Cell::new(Reached::Nothing);
+    let started = tokio::select! {
+        biased;
+        signal = signals.end() => Err(signal),
+        daemon = start(model, options, &mut tasks, &reached) => Ok(daemon?),
+    };
+    match started {
+        Ok((daemon, requests)) => daemon.serve(requests, signals).await,
+        Err(signal) => tracing::info!("{signal} while starting: ending; {}", reached.get().left()),
+    }
+    // Checks and listeners end with us; what is in the kernel stays.
+    tasks.end().await
+}
+
+/// How far a start has come.
+#[derive(Clone, Copy, Debug)]
+enum Reached {
+    Nothing,
+    Adopted,
+    Attached,
+}
+
+impl Reached {
+    /// What is there if the start goes no further.
+    fn left(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing was attached, nothing is left in the kernel",
+            Self::Adopted => {
+                "what an earlier run left in the kernel stays in place as it was: `alb run` takes it \
+                 over, `alb detach` takes it off"
+            }
+            Self::Attached => {
+                "forwarding is in place in the kernel and stays: `alb run` takes it over, `alb \
+                 detach` takes it off"
+            }
+        }
+    }
+}
+
+/// What runs beside the loop and ends with it.
+#[derive(Debug, Default)]
+struct Tasks {
+    ending: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    checks: Option<JoinHandle<()>>,
+}
+
+impl Tasks {
+    async fn end(self) -> anyhow::Result<()> {
+        let Self { ending, servers, checks } = self;
+        ending.send_replace(true);
+        for task in servers {
+            task.await.context("a listener did not end well")?;
+        }
+        if let Some(checks) = checks {
+            checks.await.context("health checks did not end well")?;
+        }
+        Ok(())
+    }
+}
+
+async fn start(
+    model: Model,
+    options: Options,
+    tasks: &mut Tasks,
+    reached: &Cell<Reached>,
+) -> anyhow::Result<(serve::Daemon, mpsc::Receiver<Command>)> {
     let started = SystemTime::now();
-    // From here on: a SIGHUP while starting is a reload afterwards, not the end.
-    let hang_up = signal(SignalKind::hangup())?;
     let node = model.node.clone();
     let socket = control_socket(&model)?;
     let api = match &node.api {
@@ -82,22 +154,22 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     }
     let next_hops = NextHops::spawn().await?;
     let mut engine = Engine::open(&model, options.drop_flows)?;
+    if engine.report().adopted {
+        reached.set(Reached::Adopted);
+    }
     next_hops.want(engine.addresses(&model));
 
     let adopted = engine.adopted_states(&model);
     let store = Store::new(model, &adopted);
-    let (ending, end) = watch::channel(false);
-    let checks = tokio::spawn(health::run(store.clone(), end.clone()));
+    engine.fits(&store.snapshot(), next_hops.table(), &interfaces).context("loadBalancers")?;
+    let end = tasks.ending.subscribe();
+    tasks.checks = Some(tokio::spawn(health::run(store.clone(), end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
     let limits = Limits::default();
-    let mut servers = vec![tokio::spawn(control::server::run(
-        socket,
-        commands.clone(),
-        limits,
-        ended(end.clone()),
-    ))];
+    let serving = control::server::run(socket, commands.clone(), limits, ended(end.clone()));
+    tasks.servers.push(tokio::spawn(serving));
     if let Some(listener) = api {
-        servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
+        tasks.servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
     }
 
     let unresolved = next_hops.resolved(RESOLVE).await;
@@ -117,6 +189,7 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     }
     engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
     engine.attach(&interfaces)?;
+    reached.set(Reached::Attached);
     let vips = VipKeeper::spawn()?;
     vips.want(node.interfaces.clone(), addresses(&store.snapshot().model));
     vips.settled(RESOLVE).await;
@@ -136,15 +209,7 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
         sampler,
         behind: None,
     };
-    daemon.serve(requests, hang_up).await?;
-
-    // Checks and listeners end with us; what is in the kernel stays.
-    ending.send_replace(true);
-    for task in servers {
-        task.await.context("a listener did not end well")?;
-    }
-    checks.await.context("health checks did not end well")?;
-    Ok(())
+    Ok((daemon, requests))
 }
 
 fn control_socket(model: &Model) -> anyhow::Result<ControlSocket> {

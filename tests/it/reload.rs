@@ -4,11 +4,64 @@ use std::time::Duration;
 
 use alb_tests::{
     client::{Conversation, tally, who},
-    topology::{Lab, Shape},
+    daemon::{Instance, Node},
+    topology::{Lab, Shape, VIP},
     wait,
 };
 
 use crate::setting::{PORT, Service, servers, vip};
+
+/// Listeners, each with a backend of its own over the same hundred targets of these two weights.
+fn many(lab: &Lab, listeners: u16, weights: [u8; 2]) -> String {
+    let address = lab.targets[0].address;
+    let each = |make: &dyn Fn(u16) -> String, count| (0..count).map(make).collect::<String>();
+    let target = |n: u16| {
+        let weight = weights[usize::from(n % 2)];
+        format!("{{ ipAddress: {address}, port: {}, weight: {weight} }}, ", PORT + n)
+    };
+    let backend = |n: u16| {
+        format!(
+            "{{ name: b{n}, protocol: Tcp, port: {PORT}, targetGroup: g, closeHealthCheck: true }}, "
+        )
+    };
+    let listener =
+        |n: u16| format!("{{ name: l{n}, protocol: Tcp, port: {}, backend: b{n} }}, ", PORT + n);
+    format!(
+        "subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\nloadBalancers:\n\
+         - name: lab\n  subnet: front\n  privateIpAddress: {VIP}\n  \
+         targetGroups: [{{ name: g, type: ip, targets: [{}] }}]\n  backends: [{}]\n  \
+         listeners: [{}]\n",
+        each(&target, 100),
+        each(&backend, listeners),
+        each(&listener, listeners)
+    )
+}
+
+#[test]
+fn a_file_that_does_not_fit_changes_nothing() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let balancer = &lab.balancer.namespace;
+    let body = many(&lab, 60, [100, 99]);
+    let daemon = Instance::new(balancer, Node::xdp(lab.interfaces()), &body).start();
+    let generation = daemon.status()["generation"].clone();
+    let refused = |body: &str, words: &[&str]| {
+        assert!(!daemon.reload(body), "{}", daemon.log());
+        let status = daemon.status();
+        assert_eq!(status["generation"], generation);
+        assert_eq!(status["ready"], true);
+        let error = status["config"]["lastError"].as_str().expect("a reason").to_owned();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(daemon.targets_in_state("l59", "unchecked"), 100);
+    };
+    // 60 tables of 9,950 slots are installed, and 60 of 9,850 cannot be beside them.
+    refused(&many(&lab, 60, [99, 98]), &["loadBalancers", "9850 slots", "of 1048576 are in use"]);
+    // Never, whatever was there before.
+    refused(&many(&lab, 106, [100, 99]), &["1054700 slots", "holds 1048576"]);
+    let check = daemon.instance.alb("check");
+    assert!(!check.status.success());
+    // Of the same weights throughout, a table is a hundred slots.
+    assert!(daemon.reload(&many(&lab, 106, [10, 10])), "{}", daemon.log());
+}
 
 #[test]
 fn flows_of_a_removed_target_live_on_and_no_new_ones_come() {

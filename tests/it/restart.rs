@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -9,7 +10,13 @@ use std::{
 
 use alb_tests::{
     client::{Conversation, tally},
+    daemon::{Instance, Node},
     topology::{Lab, Shape},
+    wait,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use crate::setting::{Service, servers, vip};
@@ -47,6 +54,62 @@ fn sigterm_leaves_forwarding_in_place() {
         tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
         daemon.restart();
     });
+}
+
+/// Starts a daemon that waits for a target that is not there, and ends it by
+/// a signal; its log.
+fn ended_while_starting(instance: &Instance<'_>, signal: Signal) -> String {
+    let before = instance.log().matches("INFO packet path").count();
+    let mut child = instance.spawn();
+    wait::until("the start to wait", Duration::from_secs(20), || {
+        let waits = instance.log().matches("INFO packet path").count();
+        (waits > before).then_some(())
+    });
+    let pid = Pid::from_raw(child.id().try_into().expect("process ids are small"));
+    kill(pid, signal).expect("it runs");
+    let status = wait::within(Duration::from_secs(2), || child.try_wait().expect("a child"));
+    if status.is_none() {
+        child.kill().expect("it runs");
+        child.wait().expect("a killed child");
+    }
+    let log = instance.log();
+    let status = status.unwrap_or_else(|| panic!("{signal} did not end the start:\n{log}"));
+    assert_eq!(status.code(), Some(0), "{log}");
+    log
+}
+
+#[test]
+fn a_signal_while_starting_leaves_nothing() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let mut service = Service::of(&lab);
+    service.checked = true;
+    service.targets[0].0 = Ipv4Addr::new(198, 18, 1, 200);
+    let balancer = &lab.balancer.namespace;
+    let instance = Instance::new(balancer, Node::xdp(lab.interfaces()), &service.body());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let log = ended_while_starting(&instance, signal);
+        assert!(log.contains(&format!("{signal} while starting")), "{log}");
+        assert!(log.contains("nothing was attached"), "{log}");
+        assert!(!balancer.ip("link show eth0").contains("xdp"), "{log}");
+        assert!(!instance.bpffs().exists(), "pins are left\n{log}");
+        assert!(!instance.socket().exists(), "the control socket is left\n{log}");
+    }
+}
+
+#[test]
+fn a_signal_while_starting_leaves_what_was_there() {
+    let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
+    let _servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    let mut daemon = service.serve(&lab);
+    daemon.kill();
+    service.checked = true;
+    service.targets[1].0 = Ipv4Addr::new(198, 18, 1, 200);
+    daemon.instance.write(&service.body());
+    let log = ended_while_starting(&daemon.instance, Signal::SIGTERM);
+    assert!(log.contains("what an earlier run left in the kernel stays"), "{log}");
+    let answers = tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
+    assert_eq!(answers.values().copied().collect::<Vec<_>>(), [15, 15], "{answers:?}");
 }
 
 #[test]

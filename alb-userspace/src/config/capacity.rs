@@ -1,11 +1,16 @@
 //! What the packet path can hold: a file that does not fit is refused before it is started.
 
-use alb_common::limits::{
-    MAX_INTERFACES, MAX_LISTENERS, MAX_LOCALS, MAX_SNAT_ADDRESSES, MAX_TARGETS,
+use std::collections::BTreeSet;
+
+use alb_common::{
+    limits::{
+        MAX_INTERFACES, MAX_LISTENERS, MAX_LOCALS, MAX_SLOTS, MAX_SNAT_ADDRESSES, MAX_TARGETS,
+    },
+    selection::{ip_hash_slots, round_robin_slots},
 };
 
 use super::cursor::Field;
-use crate::model::{Listener, ListenerProtocol, LoadBalancer, Model};
+use crate::model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model};
 
 /// Reports everything that is too much; `document` is the whole file.
 pub(super) fn check(document: &Field<'_>, model: &Model) {
@@ -28,8 +33,13 @@ pub(super) fn check(document: &Field<'_>, model: &Model) {
     within(&balancers, vips + snat_count, MAX_LOCALS, "VIPs and SNAT addresses");
     let listeners = all.iter().map(|balancer| served(balancer).count() * balancer.vips.len()).sum();
     within(&balancers, listeners, MAX_LISTENERS, "Tcp listeners, counted once per VIP");
-    let targets = all.iter().map(targets).sum();
-    within(&balancers, targets, MAX_TARGETS, "targets, counted once per Tcp listener");
+    let used = || all.iter().flat_map(used);
+    let targets = used().map(|(balancer, backend)| balancer.targets_of(backend).len()).sum();
+    within(&balancers, targets, MAX_TARGETS, "targets, counted once per backend of Tcp listeners");
+    let slots = used().map(|(balancer, backend)| slots(balancer, backend)).sum();
+    let what = "slots in the selection tables of the backends of Tcp listeners (fewer targets, or \
+                weights with a common divisor, need less)";
+    within(&balancers, slots, MAX_SLOTS, what);
 }
 
 /// The listeners that the packet path serves.
@@ -38,9 +48,21 @@ fn served(balancer: &LoadBalancer) -> impl Iterator<Item = &Listener> {
     balancer.listeners.iter().filter(tcp)
 }
 
-fn targets(balancer: &LoadBalancer) -> usize {
-    served(balancer)
-        .filter_map(|listener| balancer.backend(&listener.backend))
-        .map(|backend| balancer.targets_of(backend).len())
-        .sum()
+/// The backends that they lead to, each once: listeners of one share its table.
+fn used(balancer: &LoadBalancer) -> impl Iterator<Item = (&LoadBalancer, &Backend)> {
+    let ids: BTreeSet<&str> = served(balancer).map(|listener| &*listener.backend).collect();
+    ids.into_iter().filter_map(move |id| Some((balancer, balancer.backend(id)?)))
+}
+
+/// Slots of a backend's table when all of its targets serve: it never needs more.
+fn slots(balancer: &LoadBalancer, backend: &Backend) -> usize {
+    let targets = balancer.targets_of(backend);
+    let weights = targets.iter().map(|target| u32::from(target.weight));
+    match backend.algorithm {
+        Algorithm::RoundRobin | Algorithm::LeastConn => {
+            usize::try_from(round_robin_slots(weights)).unwrap_or(usize::MAX)
+        }
+        Algorithm::IpHash if weights.sum::<u32>() == 0 => 0,
+        Algorithm::IpHash => ip_hash_slots(targets.len()) as usize,
+    }
 }

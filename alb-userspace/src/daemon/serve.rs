@@ -3,17 +3,17 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::{JoinError, JoinHandle},
     time::{Duration, sleep},
 };
 
-use super::{Options, addresses, causes::with_causes, node_change, servable};
+use super::{Options, addresses, causes::with_causes, node_change, servable, signals::Signals};
 use crate::{
     config,
     control::{Command, Readiness, ReloadError, Reloaded},
@@ -57,10 +57,8 @@ impl Daemon {
     pub(super) async fn serve(
         mut self,
         mut requests: mpsc::Receiver<Command>,
-        mut hang_up: Signal,
-    ) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        mut signals: Signals,
+    ) {
         let mut snapshots = self.store.subscribe();
         let mut hops = self.next_hops.subscribe();
         let mut sweep = pause(Duration::from_secs(1));
@@ -84,8 +82,7 @@ impl Daemon {
                 () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
                 command = requests.recv() => Event::Asked(command),
-                Some(()) = hang_up.recv() => Event::Reload,
-                ended = end(&mut terminate, &mut interrupt) => Event::End(ended),
+                signal = signals.next() => signal.map_or(Event::Reload, Event::End),
             };
             match event {
                 Event::Changed => self.apply().await,
@@ -107,7 +104,7 @@ impl Daemon {
                         "{signal}: ending; forwarding stays in place in the kernel with the targets as \
                          they are now. `alb run` takes it over again, `alb detach` takes it off"
                     );
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -243,7 +240,16 @@ impl Daemon {
             )));
         }
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let snapshot = self.store.apply(loaded.model);
+        let model = Arc::new(loaded.model);
+        if old.model != model {
+            let interfaces = self.netlink.interfaces().await;
+            let interfaces = interfaces.map_err(|error| refused(with_causes(&error)))?;
+            let candidate = self.store.candidate(model.clone());
+            self.engine
+                .fits(&candidate, self.next_hops.table(), &interfaces)
+                .map_err(|error| refused(format!("loadBalancers: {}", with_causes(&error))))?;
+        }
+        let snapshot = self.store.apply(model);
         self.apply().await;
         let not_applied = |error| ReloadError::NotApplied { file: file.to_owned(), error };
         if let Some(error) = &self.behind {
@@ -251,13 +257,6 @@ impl Daemon {
         }
         self.vips.want(snapshot.model.node.interfaces.clone(), addresses(&snapshot.model));
         Ok(Reloaded { generation: snapshot.generation, warnings })
-    }
-}
-
-async fn end(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
     }
 }
 

@@ -176,12 +176,7 @@ impl Engine {
         hops: Arc<NextHopTable>,
         interfaces: &Interfaces,
     ) -> Result<(), EngineError> {
-        let network = Network {
-            interfaces: self.interface_entries(interfaces),
-            hops,
-            half_open_ring: limits::half_open_for(self.node.flows),
-            closed_ring: limits::closed_ring_for(self.node.flows),
-        };
+        let network = self.network(hops, interfaces);
         let contents = self.compiler.compile(snapshot, &network)?;
         let now = Instant::now();
         self.extents.keep(self.installed.entries.values(), now);
@@ -201,6 +196,31 @@ impl Engine {
         self.installed = plan.installed;
         self.extents.keep(self.installed.entries.values(), now);
         Ok(())
+    }
+
+    /// Whether the maps have room for a snapshot that is not published yet, whatever becomes of
+    /// its targets' health, beside what they have to keep. Changes nothing.
+    pub fn fits(
+        &self,
+        candidate: &Snapshot,
+        hops: Arc<NextHopTable>,
+        interfaces: &Interfaces,
+    ) -> Result<(), EngineError> {
+        let network = self.network(hops, interfaces);
+        let contents = self.compiler.foresee(candidate, &network, &self.installed)?;
+        let mut extents = self.extents.clone();
+        extents.keep(self.installed.entries.values(), Instant::now());
+        plan(&self.installed, &contents, &mut extents)?;
+        Ok(())
+    }
+
+    fn network(&self, hops: Arc<NextHopTable>, interfaces: &Interfaces) -> Network {
+        Network {
+            interfaces: self.interface_entries(interfaces),
+            hops,
+            half_open_ring: limits::half_open_for(self.node.flows),
+            closed_ring: limits::closed_ring_for(self.node.flows),
+        }
     }
 
     fn interface_entries(&self, interfaces: &Interfaces) -> BTreeMap<u32, InterfaceEntry> {

@@ -22,8 +22,9 @@ pub struct Extents {
 /// No hole is large enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no room for a selection table of {wanted} slots: {used} of {size} are in use; fewer targets, or \
-     weights with a common divisor, need less"
+    "no room for a selection table of {wanted} slots: {used} of {size} are in use, those of the tables \
+     that it takes the place of included; fewer targets, or weights with a common divisor, need \
+     less, and a change in two steps does too"
 )]
 pub struct NoRoom {
     wanted: u32,

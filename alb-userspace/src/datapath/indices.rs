@@ -34,6 +34,22 @@ impl<I: Clone + Ord + Hash> Indices<I> {
         }
     }
 
+    /// A copy with room for any number, to count what would be needed.
+    #[must_use]
+    pub fn unbounded(&self) -> Self {
+        Self { limit: u32::MAX, ..self.clone() }
+    }
+
+    /// How many are in use, retired ones too.
+    pub fn len(&self) -> usize {
+        self.used.len()
+    }
+
+    /// None is in use.
+    pub fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
     /// Notes an index found in the kernel. It is retired until someone asks for the identity.
     pub fn adopt(&mut self, index: u32, identity: I) {
         self.by_identity.insert(identity.clone(), index);

@@ -8,15 +8,10 @@
 
 use std::net::SocketAddr;
 
+use alb_common::selection::ip_hash_slots;
 use sha2::{Digest as _, Sha256};
 
 use super::schedule::turns;
-
-/// Table sizes: primes, so that every step visits every slot.
-const SIZES: [u32; 9] = [1_021, 2_039, 4_093, 8_191, 16_381, 32_749, 65_521, 131_071, 262_139];
-
-/// Slots a target should have at least, on average.
-const SLOTS_PER_TARGET: usize = 100;
 
 /// A table of indices into `targets`, empty if no weight is above 0. A target that is out of
 /// service is given with weight 0 rather than left out: the size of the table follows from the
@@ -30,7 +25,7 @@ pub fn table(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
 }
 
 fn fill(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
-    let size = size_for(targets.len());
+    let size = ip_hash_slots(targets.len());
     let quotas = quotas(targets, size);
     if quotas.iter().all(|quota| *quota == 0) {
         return Vec::new();
@@ -48,11 +43,6 @@ fn fill(targets: &[(SocketAddr, u32)]) -> Vec<usize> {
         }
     }
     slots.into_iter().flatten().collect()
-}
-
-fn size_for(targets: usize) -> u32 {
-    let wanted = targets * SLOTS_PER_TARGET;
-    SIZES.into_iter().find(|size| *size as usize >= wanted).unwrap_or(SIZES[SIZES.len() - 1])
 }
 
 /// Slots each target gets: its share, rounded so that the sum is the size (largest remainder;

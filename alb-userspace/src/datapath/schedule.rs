@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use alb_common::selection::gcd;
+
 /// One whole cycle of a smooth weighted round robin, as indices into `weights`. Each target has
 /// exactly its share: the cycle is as long as the sum of the weights over their greatest common
 /// divisor. Weight 0 has no turn.
@@ -59,12 +61,9 @@ impl PartialOrd for Turn {
     }
 }
 
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
+    use alb_common::selection::round_robin_slots;
     use proptest::prelude::*;
 
     use super::schedule;
@@ -109,6 +108,9 @@ mod tests {
             for (index, weight) in weights.iter().enumerate() {
                 prop_assert_eq!(taken[index] * total, u64::from(*weight) * order.len() as u64);
             }
+            prop_assert_eq!(order.len() as u64, round_robin_slots(weights.iter().copied()));
+            let fewer = round_robin_slots(weights.iter().skip(1).copied());
+            prop_assert!(fewer <= order.len() as u64, "what fits fits with fewer");
         }
     }
 }

@@ -11,8 +11,9 @@ use alb_common::{
     abi::ABI_VERSION,
     expiry::ticks,
     interface::{HopEntry, InterfaceEntry},
-    limits::{MAX_LISTENERS, MAX_SNAT_ADDRESSES, MAX_TARGETS, RST_PER_SECOND},
+    limits::{MAX_LISTENERS, MAX_LOCALS, MAX_SNAT_ADDRESSES, MAX_TARGETS, RST_PER_SECOND},
     net::{Be16, Be32, Mac},
+    selection::gcd,
     service::{ListenerKey, algorithm, local},
     settings::{RST_WINDOW_SHIFT, Settings},
     target::TargetEntry,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model, Node, Target},
     net::NextHopTable,
-    state::{Snapshot, TargetRef},
+    state::{Health, Snapshot, TargetRef},
 };
 
 /// What the compiler needs to know of the host.
@@ -54,13 +55,38 @@ pub enum TablesError {
     /// More listeners than the tables hold.
     #[error("more than {MAX_LISTENERS} listeners, counted once for each address")]
     Listeners(#[source] Exhausted),
+    /// It would not fit beside what the tables have to keep.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+}
+
+/// A change would not fit beside what the tables have to keep.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} {what} would be in use, {kept} of them only until what they serve has ended; the packet \
+     path holds {most}: take things away first, and add others when connections to them are gone"
+)]
+pub struct TooMuch {
+    what: &'static str,
+    needed: usize,
+    kept: usize,
+    most: usize,
+}
+
+/// Which targets a selection table names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// Those that can be given new flows now.
+    Usable,
+    /// All but those known to be unhealthy: what may be needed soon.
+    Possible,
 }
 
 /// Who a target index belongs to: a hash of backend, target and where it is.
 pub type TargetIdentity = u64;
 
 /// Compiles snapshots, remembering indices.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Compiler {
     targets: Indices<TargetIdentity>,
     listeners: Indices<ListenerKey>,
@@ -117,6 +143,40 @@ impl Compiler {
         snapshot: &Snapshot,
         network: &Network,
     ) -> Result<Contents, TablesError> {
+        self.tables(snapshot, network, Choice::Usable)
+    }
+
+    /// What the maps would have to hold at most for this snapshot beside what they keep; changes
+    /// nothing. `installed` is what they hold.
+    pub fn foresee(
+        &self,
+        snapshot: &Snapshot,
+        network: &Network,
+        installed: &Installed,
+    ) -> Result<Contents, TablesError> {
+        let targets = self.targets.unbounded();
+        let listeners = self.listeners.unbounded();
+        let mut unbounded = Self { targets, listeners, ..self.clone() };
+        let contents = unbounded.tables(snapshot, network, Choice::Possible)?;
+        let within = |what, needed, kept, most| {
+            if needed <= most { Ok(()) } else { Err(TooMuch { what, needed, kept, most }) }
+        };
+        let Self { targets, listeners, .. } = &unbounded;
+        within("targets", targets.len(), targets.retired().count(), MAX_TARGETS)?;
+        within("listeners", listeners.len(), listeners.retired().count(), MAX_LISTENERS)?;
+        let old = &installed.contents.locals;
+        let kept = old.keys().filter(|addr| !contents.locals.contains_key(addr)).count();
+        let locals = contents.locals.len() + kept;
+        within("VIPs and SNAT addresses", locals, kept, MAX_LOCALS)?;
+        Ok(contents)
+    }
+
+    fn tables(
+        &mut self,
+        snapshot: &Snapshot,
+        network: &Network,
+        choice: Choice,
+    ) -> Result<Contents, TablesError> {
         let model = &*snapshot.model;
         self.epoch += 1;
         let mut contents = Contents {
@@ -133,7 +193,8 @@ impl Compiler {
             for listener in served(balancer) {
                 let Some(backend) = balancer.backend(&listener.backend) else { continue };
                 if !tables.contains_key(&backend.id) {
-                    let candidates = self.candidates(snapshot, network, balancer, backend)?;
+                    let candidates =
+                        self.candidates(snapshot, network, choice, balancer, backend)?;
                     targets.extend(candidates.iter().map(|candidate| candidate.index));
                     tables.insert(backend.id.clone(), select(backend.algorithm, &candidates));
                 }
@@ -177,6 +238,7 @@ impl Compiler {
         &mut self,
         snapshot: &Snapshot,
         network: &Network,
+        choice: Choice,
         balancer: &LoadBalancer,
         backend: &Backend,
     ) -> Result<Vec<Candidate>, TablesError> {
@@ -200,12 +262,21 @@ impl Compiler {
                 self.known.insert(index, entry);
             }
             self.names.insert(index, TargetRef::new(&backend.id, &target.id));
-            let reachable = entry.snat_count > 0 && hop(network, address).is_some();
+            let serves = match choice {
+                Choice::Usable => {
+                    let reachable = entry.snat_count > 0 && hop(network, address).is_some();
+                    reachable && snapshot.targets.serves(&backend.id, &target.id)
+                }
+                Choice::Possible => {
+                    let state = snapshot.targets.get(&backend.id, &target.id);
+                    state.is_none_or(|state| state.health != Health::Unhealthy)
+                }
+            };
             candidates.push(Candidate {
                 index,
                 at: SocketAddr::from((address, port)),
                 weight: u32::from(target.weight),
-                serves: reachable && snapshot.targets.serves(&backend.id, &target.id),
+                serves,
             });
         }
         Ok(candidates)
@@ -370,10 +441,6 @@ fn stride(count: u16) -> u16 {
     let golden = (u32::from(count) * 618 / 1_000).max(1);
     let coprime = (golden..=u32::from(count)).find(|step| gcd(*step, u32::from(count)) == 1);
     coprime.and_then(|step| u16::try_from(step).ok()).unwrap_or(1)
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {

@@ -56,17 +56,24 @@ impl Store {
         self.0.published.subscribe()
     }
 
-    /// Replaces the model. Targets that stay where they were keep their state, new ones start
-    /// as `Initial`. Returns what is published then; an equal model publishes nothing.
-    pub fn apply(&self, model: Model) -> Arc<Snapshot> {
-        let _writing = self.write();
+    /// What [`Store::apply`] would publish now; publishes nothing.
+    pub fn candidate(&self, model: Arc<Model>) -> Snapshot {
         let old = self.snapshot();
-        if *old.model == model {
-            return old;
-        }
         let generation = old.generation + 1;
         let targets = carry(&old.targets, Some(&old.model), &model, generation, SystemTime::now());
-        self.publish(Snapshot { generation, model: Arc::new(model), targets: Arc::new(targets) })
+        Snapshot { generation, model, targets: Arc::new(targets) }
+    }
+
+    /// Replaces the model. Targets that stay where they were keep their state, new ones start
+    /// as `Initial`. Returns what is published then; an equal model publishes nothing.
+    pub fn apply(&self, model: impl Into<Arc<Model>>) -> Arc<Snapshot> {
+        let model = model.into();
+        let _writing = self.write();
+        let old = self.snapshot();
+        if old.model == model {
+            return old;
+        }
+        self.publish(self.candidate(model))
     }
 
     /// Takes in what health checks found, as one publication. Reports for targets that are

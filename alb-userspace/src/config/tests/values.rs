@@ -257,13 +257,62 @@ fn what_the_packet_path_cannot_hold_is_refused() {
             "alb.yaml:4:3: loadBalancers: 16385 Tcp listeners, counted once per VIP, {most} 16384"
         )
     );
-    assert_eq!(sized(2, 32, 2048), "fits");
+    let many = |backends| with_slots(backends, "RoundRobin", &[10; 2_048]);
+    assert_eq!(many(64), "fits");
     assert_eq!(
-        sized(2, 32, 2049),
+        many(65),
         format!(
-            "alb.yaml:4:3: loadBalancers: 131136 targets, counted once per Tcp listener, {most} 131072"
+            "alb.yaml:4:3: loadBalancers: 133120 targets, counted once per backend of Tcp \
+             listeners, {most} 131072"
         )
     );
+}
+
+/// What comes of a file with this many backends of this algorithm over one group of targets.
+fn with_slots(backends: usize, algorithm: &str, targets: &[u8]) -> String {
+    let targets: Vec<_> = (1..)
+        .zip(targets)
+        .map(|(port, weight)| {
+            format!("{{ ipAddress: 198.19.0.1, port: {port}, weight: {weight} }}")
+        })
+        .collect();
+    let targets = targets.join(", ");
+    let backend = |n| {
+        format!(
+            "{{ name: b{n}, protocol: Tcp, port: 80, algorithm: {algorithm}, targetGroup: g }}, "
+        )
+    };
+    // Two listeners share a table.
+    let listener = |n| {
+        let backend = (n - 1) % backends + 1;
+        format!("{{ name: l{n}, protocol: Tcp, port: {n}, backend: b{backend} }}, ")
+    };
+    let backs: String = (1..=backends).map(backend).collect();
+    let fronts: String = (1..=2 * backends).map(listener).collect();
+    let text = format!(
+        "{NODE}subnets: [{{ name: s, addressPrefix: 198.18.0.0/16 }}]\nloadBalancers:\n  \
+         - {{ name: a, subnet: s, targetGroups: [{{ name: g, type: ip, targets: [{targets}] }}], \
+         backends: [{backs}], listeners: [{fronts}] }}\n"
+    );
+    parse(&text, Path::new("/")).map_or_else(|errors| errors.to_string(), |_| "fits".to_owned())
+}
+
+#[test]
+fn selection_tables_that_the_packet_path_cannot_hold_are_refused() {
+    let refused = |slots: usize| {
+        format!(
+            "alb.yaml:4:3: loadBalancers: {slots} slots in the selection tables of the backends of \
+             Tcp listeners (fewer targets, or weights with a common divisor, need less), the packet \
+             path holds 1048576"
+        )
+    };
+    let uneven = [[100, 99]; 10].concat();
+    assert_eq!(with_slots(526, "RoundRobin", &uneven), "fits");
+    assert_eq!(with_slots(527, "RoundRobin", &uneven), refused(527 * 1_990));
+    assert_eq!(with_slots(527, "RoundRobin", &[100; 20]), "fits", "a common divisor");
+    assert_eq!(with_slots(512, "IpHash", &[10; 20]), "fits");
+    assert_eq!(with_slots(515, "IpHash", &[10; 20]), refused(515 * 2_039));
+    assert_eq!(with_slots(515, "IpHash", &[0; 20]), "fits", "nobody to choose");
 }
 
 #[test]

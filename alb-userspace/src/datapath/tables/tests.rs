@@ -161,6 +161,44 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
     assert_eq!(later.targets.len(), 1);
 }
 
+/// What is said of two targets when so many others are installed already.
+fn foreseen(others: u32) -> Result<usize, String> {
+    let mut installed = Installed::default();
+    for index in 0..others {
+        let entry = TargetEntry { id: u64::from(index) + 1, ..TargetEntry::default() };
+        installed.contents.targets.insert(index, entry);
+    }
+    let snapshot = snapshot(model("RoundRobin", &[(11, 20), (200, 10)]), &[11, 200]);
+    let compiler = Compiler::adopt(&installed);
+    let before = format!("{compiler:?}");
+    let contents = compiler.foresee(&snapshot, &network(), &installed);
+    assert_eq!(format!("{compiler:?}"), before, "it changes nothing");
+    contents.map(|contents| listener(&contents).slots.len()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_does_not_fit_is_foreseen() {
+    let most = u32::try_from(MAX_TARGETS).unwrap();
+    assert_eq!(foreseen(0), Ok(3), "a target without a way may have one soon");
+    assert_eq!(foreseen(most - 2), Ok(3));
+    let said = "131073 targets would be in use, 131071 of them only until what they serve has \
+                ended; the packet path holds 131072: take things away first, and add others when \
+                connections to them are gone";
+    assert_eq!(foreseen(most - 1), Err(said.to_owned()));
+}
+
+#[test]
+fn addresses_that_go_and_come_must_fit_together() {
+    let mut installed = Installed::default();
+    for address in 0..u32::try_from(MAX_LOCALS).unwrap() - 1 {
+        installed.contents.locals.insert(Be32((0xc613_0000 + address).to_be()), local::VIP);
+    }
+    let snapshot = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
+    let compiler = Compiler::adopt(&installed);
+    let error = compiler.foresee(&snapshot, &network(), &installed).unwrap_err().to_string();
+    assert!(error.starts_with("16385 VIPs and SNAT addresses would be in use, 16383"), "{error}");
+}
+
 #[test]
 fn indices_survive_a_restart() {
     let snapshot = snapshot(model("RoundRobin", &[(11, 10), (12, 20)]), &[11, 12]);

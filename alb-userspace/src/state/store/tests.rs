@@ -1,6 +1,8 @@
 //! What is published when, and what is not.
 
-use super::{Store, Transition};
+use std::sync::Arc;
+
+use super::{Snapshot, Store, Transition};
 use crate::{
     model::Model,
     state::{
@@ -80,4 +82,19 @@ fn a_snapshot_once_taken_never_changes() {
     let taken = store.snapshot();
     store.report(vec![healthy(1)]);
     assert_eq!(taken.targets.get("backend-1", "target-1").unwrap().health, Health::Initial);
+}
+
+#[test]
+fn a_candidate_is_what_would_be_published() {
+    let store = Store::new(one_target(80), &TargetStates::default());
+    store.report(vec![healthy(1)]);
+    let published = store.subscribe();
+    let model = Arc::new(one_target(81));
+    let candidate = store.candidate(model.clone());
+    assert!(!published.has_changed().unwrap());
+    let state =
+        |snapshot: &Snapshot| snapshot.targets.iter().map(|(_, s)| s.health).collect::<Vec<_>>();
+    assert_eq!(state(&candidate), [Health::Initial]);
+    let applied = store.apply(model);
+    assert_eq!((candidate.generation, state(&candidate)), (applied.generation, state(&applied)));
 }
