@@ -4,5 +4,8 @@
 
 pub mod drain;
 pub mod limits;
+pub mod message;
+pub mod peer;
 pub mod plan;
+pub mod refusal;
 pub mod worker;

@@ -1,0 +1,31 @@
+//! Who is on the other side of a client's connection.
+
+use std::{net::SocketAddr, sync::Arc};
+
+/// One client connection as routing, headers and logs see it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where the client connects from. IPv4-mapped IPv6 addresses do not occur: they are IPv4.
+    pub client: SocketAddr,
+    /// What the client connected to: VIP and listener port.
+    pub local: SocketAddr,
+    /// What was negotiated; `None` on plain listeners.
+    pub tls: Option<TlsInfo>,
+}
+
+/// What a TLS handshake agreed on.
+#[derive(Clone, Debug)]
+pub struct TlsInfo {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: &'static str,
+    /// The cipher suite's OpenSSL name.
+    pub cipher: &'static str,
+    /// Name the client asked for, lower case.
+    pub sni: Option<Arc<str>>,
+    /// Id of the certificate that was served.
+    pub certificate: Arc<str>,
+    /// `h2` or `http/1.1`; `None` = the client offered nothing.
+    pub alpn: Option<&'static str>,
+    /// Resumed from a ticket.
+    pub resumed: bool,
+}
