@@ -26,22 +26,50 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// CPU per request, latency and memory of the proxy beside nginx, haproxy, Envoy, Traefik and
+    /// Caddy, which are installed by apt and pip; needs root and two cores.
+    Http {
+        /// Passed on to the bench program; `--help` lists what it takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let What::Datapath { args } = &args.what;
     setup::run()?;
+    match &args.what {
+        What::Datapath { args } => datapath(args),
+        What::Http { args } => http(args),
+    }
+}
+
+fn datapath(args: &[String]) -> Result<()> {
     let object = workspace::built_object();
     build_ebpf::build(&object)?;
     let bench = build_ebpf::build_bench()?;
     step("building and running the bench");
+    let mut cargo = example("bench_datapath", args);
+    shell::run(cargo.env("ALB_BPF_OBJECT", &object).env("ALB_BENCH_OBJECT", &bench))
+}
+
+fn http(args: &[String]) -> Result<()> {
+    let peers = setup::peers()?;
+    step("building alb");
+    let mut build = Command::new(workspace::cargo());
+    build.args(["build", "--locked", "--release", "--package", "alb-userspace"]);
+    shell::run(build.current_dir(workspace::root()))?;
+    step("building and running the bench");
+    let mut cargo = example("bench_http", args);
+    let alb = workspace::root().join("target/release/alb");
+    shell::run(cargo.env("ALB_BINARY", alb).env("ALB_BENCH_PEERS", peers))
+}
+
+fn example(name: &str, args: &[String]) -> Command {
     let mut cargo = Command::new(workspace::cargo());
     cargo
         .args(["run", "--locked", "--release", "--package", "alb-tests"])
-        .args(["--example", "bench_datapath", "--"])
+        .args(["--example", name, "--"])
         .args(args)
-        .env("ALB_BPF_OBJECT", &object)
-        .env("ALB_BENCH_OBJECT", &bench)
         .current_dir(workspace::root());
-    shell::run(&mut cargo)
+    cargo
 }

@@ -5,6 +5,9 @@
 mod apt;
 mod compiler;
 mod linker;
+mod peers;
+
+pub(crate) use peers::install as peers;
 
 use anyhow::{Result, bail};
 
