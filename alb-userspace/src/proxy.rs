@@ -3,6 +3,7 @@
 //! atomics. Knows nothing of files, probes or BPF.
 
 pub mod drain;
+pub mod http1;
 pub mod limits;
 pub mod message;
 pub mod peer;

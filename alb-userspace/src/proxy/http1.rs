@@ -1,0 +1,12 @@
+//! HTTP/1.0 and 1.1 in front of clients. The pure half is heads (`request`, `response`) and
+//! bodies (`body`, `chunked`): bytes in, checked borrows of them out.
+
+pub mod body;
+pub mod chunked;
+mod framing;
+mod lines;
+pub mod request;
+pub mod response;
+mod target;
+
+pub use lines::{Fields, Progress};
