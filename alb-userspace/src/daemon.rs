@@ -153,7 +153,7 @@ async fn start(
         interfaces.named(name).map_err(|error| anyhow::anyhow!("node.interfaces: {error}"))?;
     }
     let next_hops = NextHops::spawn().await?;
-    let mut engine = Engine::open(&model, options.drop_flows)?;
+    let mut engine = Engine::open(&model, &interfaces, options.drop_flows)?;
     if engine.report().adopted {
         reached.set(Reached::Adopted);
     }
@@ -187,6 +187,8 @@ async fn start(
     if let Err(error) = reserved_ports::reserve(node.snat.port_range, &node.state_dir) {
         tracing::warn!(%error, "cannot reserve the SNAT ports; a local socket may bind one");
     }
+    // As they are now: recovery may have switched programs since.
+    let interfaces = netlink.interfaces().await?;
     engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
     engine.attach(&interfaces)?;
     reached.set(Reached::Attached);

@@ -3,6 +3,7 @@
 //! `tables`, `schedule`, `maglev`, `indices`, `extents` and `plan` are pure. Only `kernel`,
 //! `shape`, `maps` and `sys` know of BPF system calls or name aya.
 
+mod claim;
 mod engine;
 pub mod pins;
 
@@ -16,6 +17,7 @@ pub mod extents;
 pub mod plan;
 
 mod apply;
+mod carry;
 pub mod collect;
 pub mod kernel;
 pub mod maps;

@@ -1,8 +1,10 @@
 //! One test binary; modules by subject.
 
+mod busy;
 mod lab;
 mod setting;
 
+mod claim;
 mod devices;
 mod doctor;
 mod malformed;
@@ -10,6 +12,7 @@ mod neighbour;
 mod net;
 mod refusal;
 mod reload;
+mod replacement;
 mod restart;
 mod rows;
 mod selection;

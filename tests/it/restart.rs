@@ -1,15 +1,9 @@
 //! The daemon dies or reads its file again while connections are busy: nobody notices.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, time::Duration};
 
 use alb_tests::{
-    client::{Conversation, tally},
+    client::tally,
     daemon::{Instance, Node},
     topology::{Lab, Shape},
     wait,
@@ -19,18 +13,17 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::setting::{Service, servers, vip};
-
-const CONVERSATIONS: usize = 50;
-/// One retransmission timeout is 200 ms and a round trip at least; the rest is for a busy machine.
-const STALL: Duration = Duration::from_millis(450);
+use crate::{
+    busy::Busy,
+    setting::{Service, servers, vip},
+};
 
 #[test]
 fn kill_and_restart_during_50_transfers() {
     let lab = Lab::new(Shape::default());
     let _servers = servers(&lab);
     let mut daemon = Service::of(&lab).serve(&lab);
-    let busy = Busy::begin(&lab);
+    let mut busy = Busy::begin(&lab);
     busy.during(|| {
         daemon.kill();
         // Nobody is there, and new connections are still served.
@@ -47,7 +40,7 @@ fn sigterm_leaves_forwarding_in_place() {
     let lab = Lab::new(Shape::default());
     let _servers = servers(&lab);
     let mut daemon = Service::of(&lab).serve(&lab);
-    let busy = Busy::begin(&lab);
+    let mut busy = Busy::begin(&lab);
     busy.during(|| {
         let status = daemon.terminate();
         assert!(status.success(), "{status}: {}", daemon.log());
@@ -118,7 +111,7 @@ fn reload_during_50_transfers() {
     let _servers = servers(&lab);
     let service = Service::of(&lab);
     let daemon = service.serve(&lab);
-    let busy = Busy::begin(&lab);
+    let mut busy = Busy::begin(&lab);
     busy.during(|| {
         for weight in [90, 10] {
             let mut changed = service.clone();
@@ -126,58 +119,4 @@ fn reload_during_50_transfers() {
             assert!(daemon.reload(&changed.body()), "{}", daemon.log());
         }
     });
-}
-
-/// Conversations that all exchange a little all the time.
-struct Busy {
-    conversations: Vec<Conversation>,
-}
-
-impl Busy {
-    fn begin(lab: &Lab) -> Self {
-        let open = |_| Conversation::open(&lab.client.namespace, vip()).expect("a connection");
-        Self { conversations: (0..CONVERSATIONS).map(open).collect() }
-    }
-
-    /// All conversations go on while `work` is done; panics if one is reset or stalls.
-    fn during(mut self, work: impl FnOnce()) {
-        let done = AtomicBool::new(false);
-        let worst = thread::scope(|scope| {
-            let talkers = self.conversations.iter_mut().map(|conversation| {
-                let done = &done;
-                scope.spawn(move || talk(conversation, done))
-            });
-            let talkers: Vec<_> = talkers.collect();
-            // Set on the way out of a panic too, or the scope would wait for ever.
-            let _finish = Finish(&done);
-            work();
-            done.store(true, Ordering::Relaxed);
-            let outcomes = talkers.into_iter().map(|talker| talker.join().expect("no panic"));
-            outcomes.map(|outcome| outcome.expect("no connection breaks")).max()
-        });
-        let worst = worst.unwrap_or_default();
-        assert!(worst <= STALL, "a conversation stalled for {worst:?}");
-    }
-}
-
-struct Finish<'a>(&'a AtomicBool);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Exchanges until told to stop; the longest exchange.
-fn talk(conversation: &mut Conversation, done: &AtomicBool) -> io::Result<Duration> {
-    let mut worst = Duration::ZERO;
-    let bytes = [7; 4096];
-    while !done.load(Ordering::Relaxed) {
-        let begun = Instant::now();
-        conversation.exchange(&bytes)?;
-        worst = worst.max(begun.elapsed());
-        // The pace: 50 conversations at full speed would only measure the scheduler.
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(worst)
 }

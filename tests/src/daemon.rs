@@ -53,6 +53,8 @@ pub struct Instance<'lab> {
     node: Node,
     dir: TempDir,
     bpffs: PathBuf,
+    /// The pins are another instance's to remove.
+    is_rival: bool,
 }
 
 /// A running daemon.
@@ -70,9 +72,29 @@ impl<'lab> Instance<'lab> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let bpffs = Path::new(BPFFS).join(format!("{PIN_PREFIX}{}-{number}", process::id()));
         let dir = tempfile::Builder::new().prefix(PIN_PREFIX).tempdir().expect("a directory");
-        let instance = Self { namespace, node, dir, bpffs };
+        let instance = Self { namespace, node, dir, bpffs, is_rival: false };
         instance.write(body);
         instance
+    }
+
+    /// An instance with this one's pin directory, and all else its own.
+    pub fn rival<'other>(
+        &self,
+        namespace: &'other Namespace,
+        node: Node,
+        body: &str,
+    ) -> Instance<'other> {
+        let mut rival = Instance::new(namespace, node, body);
+        rival.bpffs.clone_from(&self.bpffs);
+        rival.is_rival = true;
+        rival.write(body);
+        rival
+    }
+
+    /// Replaces what the file says of the node, and the file.
+    pub fn change_node(&mut self, node: Node, body: &str) {
+        self.node = node;
+        self.write(body);
     }
 
     /// Replaces the file.
@@ -121,11 +143,17 @@ impl<'lab> Instance<'lab> {
 
     /// Starts the daemon without waiting for it.
     pub fn spawn(&self) -> Child {
+        self.spawn_with(None)
+    }
+
+    /// As [`Instance::spawn`], with a variable in its environment.
+    pub fn spawn_with(&self, variable: Option<(&str, &str)>) -> Child {
         let path = self.dir.path().join("log");
         let mut log = File::options().create(true).append(true).open(path).expect("a log file");
         writeln!(log, "--- start").expect("writing the log");
         let mut command = self.namespace.command(binary());
         command.args(["run", "--config"]).arg(self.config());
+        command.envs(variable);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         command.spawn().expect("starting alb")
     }
@@ -141,7 +169,7 @@ impl<'lab> Instance<'lab> {
 impl Drop for Instance<'_> {
     /// Leaves nothing attached or pinned even if `alb detach` cannot do it.
     fn drop(&mut self) {
-        if !self.bpffs.exists() {
+        if self.is_rival || !self.bpffs.exists() {
             return;
         }
         let mut detach = self.namespace.command(binary());
@@ -158,8 +186,38 @@ impl Drop for Instance<'_> {
 impl Daemon<'_> {
     /// Starts it again after its end, with the same directories.
     pub fn restart(&mut self) {
-        self.child = Some(self.instance.spawn());
+        self.restart_with(None);
+    }
+
+    /// As [`Daemon::restart`], with a variable in its environment.
+    pub fn restart_with(&mut self, variable: Option<(&str, &str)>) {
+        self.child = Some(self.instance.spawn_with(variable));
         self.wait_ready();
+    }
+
+    /// Starts it again after its end, with a variable in its environment at which it stops.
+    /// Returns when it has; [`Daemon::go_on`] must follow.
+    pub fn restart_to_stop(&mut self, variable: (&str, &str)) {
+        let child = self.child.insert(self.instance.spawn_with(Some(variable)));
+        let stat = format!("/proc/{}/stat", child.id());
+        let stopped = || {
+            let text = fs::read_to_string(&stat).ok()?;
+            // The state follows the name, which ends with a bracket (`proc_pid_stat(5)`).
+            (text.rsplit_once(") ")?.1.starts_with('T')).then_some(())
+        };
+        assert!(wait::within(START, stopped).is_some(), "it does not stop:\n{}", self.log());
+    }
+
+    /// Has a stopped daemon go on, and waits until it is ready.
+    pub fn go_on(&mut self) {
+        let child = self.child.as_ref().expect("a stopped daemon");
+        kill(pid(child), Signal::SIGCONT).expect("a stopped daemon takes signals");
+        self.wait_ready();
+    }
+
+    /// Process id of the running daemon.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running daemon").id()
     }
 
     /// `kill -9`; returns when the process is gone.

@@ -21,12 +21,13 @@ use alb_common::{
 
 use super::{
     apply,
+    claim::Claim,
     collect::{self, Sweep},
     contents::{self, Installed},
     extents::{Extents, NoRoom},
-    kernel::{Attachment, Found, Kernel, KernelError},
+    kernel::{self, Attachment, Found, Kernel, KernelError, Place},
     maps::{MapError, Maps},
-    pins::{Claim, Pins},
+    pins::Pins,
     plan::plan,
     tables::{Compiler, Network, TablesError, served},
     traffic::{Ended, Ledger, sum},
@@ -84,11 +85,17 @@ struct NodePart {
 }
 
 impl Engine {
-    /// Loads the packet path, or takes over what is pinned. Nothing is attached yet.
-    pub fn open(model: &Model, drop_flows: bool) -> Result<Self, EngineError> {
+    /// Loads the packet path, or takes over what is pinned. Nothing is attached yet; but what
+    /// would be in the way of that is found out now.
+    pub fn open(
+        model: &Model,
+        interfaces: &Interfaces,
+        drop_flows: bool,
+    ) -> Result<Self, EngineError> {
         let node = &model.node;
         let pins = Pins::at(&node.bpffs).map_err(KernelError::from)?;
         let claim = pins.claim().map_err(KernelError::from)?;
+        kernel::refuse_foreign(&pins, &places(&node.interfaces, interfaces))?;
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         match kernel.found() {
@@ -257,17 +264,12 @@ impl Engine {
     /// Puts the program on the interfaces, now that the maps are filled. Nothing is done if it
     /// is on all that are there.
     pub fn attach(&mut self, interfaces: &Interfaces) -> Result<(), EngineError> {
-        let named: Vec<(String, u32)> = self
-            .node
-            .interfaces
-            .iter()
-            .filter_map(|name| Some((name.clone(), interfaces.named(name).ok()?.index)))
-            .collect();
+        let places = places(&self.node.interfaces, interfaces);
         let on = self.attached.iter().map(|on| (on.interface.as_str(), on.ifindex));
-        if on.eq(named.iter().map(|(name, index)| (name.as_str(), *index))) {
+        if on.eq(places.iter().map(|place| (place.interface.as_str(), place.ifindex))) {
             return Ok(());
         }
-        self.attached = self.kernel.attach(&named, self.node.datapath)?;
+        self.attached = self.kernel.attach(&places, self.node.datapath)?;
         for Attachment { interface, mode, .. } in &self.attached {
             tracing::info!(interface, mode = mode.label(), "attached");
         }
@@ -396,6 +398,18 @@ pub struct Swept {
     ended: Ended,
     /// Of the tables when it began.
     epoch: u64,
+}
+
+/// The interfaces that are there, as they are.
+fn places(names: &[String], interfaces: &Interfaces) -> Vec<Place> {
+    let found = names.iter().filter_map(|name| interfaces.named(name).ok());
+    found
+        .map(|interface| Place {
+            interface: interface.name.clone(),
+            ifindex: interface.index,
+            programs: interface.xdp.clone(),
+        })
+        .collect()
 }
 
 /// Listener indices that flows name, those of listeners long gone included.

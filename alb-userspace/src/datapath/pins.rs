@@ -1,21 +1,20 @@
 //! Where maps and links are pinned: `DIR/vN/maps/NAME` and `DIR/vN/links/IFINDEX-MODE`, `N`
-//! being the ABI version. Knows files; nothing of what is in the maps.
+//! being the ABI version. Maps are pinned whole or not at all: first in `maps-new`, which then
+//! changes places with `maps`. Knows files; nothing of what is in the maps.
 
 use std::{
     fs, io,
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener},
-    },
     path::{Path, PathBuf},
 };
 
 use alb_common::abi::ABI_VERSION;
 use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
+use super::claim::Claim;
 use crate::report::AttachMode;
 
 /// The usual place of the bpffs.
@@ -35,11 +34,16 @@ pub enum PinsError {
         #[source]
         source: io::Error,
     },
-    /// Another daemon uses the directory.
-    #[error("node.bpffs: another alb uses {}; give this one a directory of its own", path.display())]
+    /// Another daemon uses the directory, in whatever network namespace.
+    #[error(
+        "node.bpffs: another alb{} uses {}; end it, or give this one a directory of its own",
+        holder.map(|id| format!(" (process {id})")).unwrap_or_default(), path.display()
+    )]
     Claimed {
         /// The directory.
         path: PathBuf,
+        /// Its process, if that can be seen from here.
+        holder: Option<u32>,
     },
     /// The directory is on another file system.
     #[error(
@@ -52,14 +56,19 @@ pub enum PinsError {
     },
 }
 
-/// A pin directory that is this process's alone.
-#[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "held, not used")] UnixListener);
-
 /// The pin directory of one instance.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+}
+
+/// Which of the two places for maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapSet {
+    /// `maps`: complete, or not there.
+    Current,
+    /// `maps-new`: there only while one set takes the place of another. (A bpffs takes no dots.)
+    Next,
 }
 
 /// A pinned link.
@@ -93,28 +102,48 @@ impl Pins {
     }
 
     /// Claims the directory for as long as the result lives: two daemons over the same maps
-    /// would take each other's programs off. The claim is an abstract socket, so it goes with
-    /// the process, however that ends, and needs no place of its own.
+    /// would take each other's programs off.
     pub fn claim(&self) -> Result<Claim, PinsError> {
-        let name = format!("alb {}", self.root.display());
-        SocketAddr::from_abstract_name(name)
-            .and_then(|address| UnixListener::bind_addr(&address))
-            .map(Claim)
-            .map_err(|error| {
-                if error.kind() == io::ErrorKind::AddrInUse {
-                    PinsError::Claimed { path: self.root.clone() }
-                } else {
-                    failed("claim", &self.root)(error)
-                }
-            })
+        Claim::of(&self.root)
     }
 
-    /// Makes the directories.
-    pub fn create(&self) -> Result<(), PinsError> {
-        for dir in [self.maps_dir(), self.links_dir()] {
-            fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+    /// Makes the directory of the links.
+    pub fn create_links(&self) -> Result<(), PinsError> {
+        let dir = self.links_dir();
+        fs::create_dir_all(&dir).map_err(failed("create", &dir))
+    }
+
+    /// Makes an empty directory for the next maps.
+    pub fn create_next(&self) -> Result<(), PinsError> {
+        self.remove_next()?;
+        let dir = self.maps_dir(MapSet::Next);
+        fs::create_dir_all(&dir).map_err(failed("create", &dir))
+    }
+
+    /// Removes the next maps, or the former ones after [`Pins::exchange`].
+    pub fn remove_next(&self) -> Result<(), PinsError> {
+        let dir = self.maps_dir(MapSet::Next);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &dir)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether there are next maps, be they complete or not.
+    pub fn has_next(&self) -> bool {
+        self.maps_dir(MapSet::Next).exists()
+    }
+
+    /// Makes the next maps the current ones and the other way round, in one step.
+    pub fn exchange(&self) -> Result<(), PinsError> {
+        let (next, current) = (self.maps_dir(MapSet::Next), self.maps_dir(MapSet::Current));
+        if !current.exists() {
+            return fs::rename(&next, &current).map_err(failed("rename", &next));
+        }
+        renameat2(AT_FDCWD, &next, AT_FDCWD, &current, RenameFlags::RENAME_EXCHANGE)
+            .map_err(|errno| failed("exchange", &next)(errno.into()))
     }
 
     /// The directory if it is there already.
@@ -126,8 +155,11 @@ impl Pins {
         self.root.join(format!("v{ABI_VERSION}"))
     }
 
-    fn maps_dir(&self) -> PathBuf {
-        self.version_dir().join("maps")
+    fn maps_dir(&self, set: MapSet) -> PathBuf {
+        self.version_dir().join(match set {
+            MapSet::Current => "maps",
+            MapSet::Next => "maps-new",
+        })
     }
 
     fn links_dir(&self) -> PathBuf {
@@ -135,8 +167,8 @@ impl Pins {
     }
 
     /// File of a map of this ABI version.
-    pub fn map(&self, name: &str) -> PathBuf {
-        self.maps_dir().join(name)
+    pub fn map(&self, set: MapSet, name: &str) -> PathBuf {
+        self.maps_dir(set).join(name)
     }
 
     /// File of a link of this ABI version.
@@ -215,15 +247,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_claimed_once_at_a_time() {
-        let of =
-            |name: &str| Pins { root: PathBuf::from(name).join(std::process::id().to_string()) };
-        let (ours, other) = (of("/ours"), of("/other"));
-        let claim = ours.claim().unwrap();
-        let error = ours.claim().unwrap_err();
-        assert!(matches!(error, PinsError::Claimed { .. }), "{error}");
-        other.claim().unwrap();
-        drop(claim);
-        ours.claim().unwrap();
+    fn the_next_maps_take_the_place_of_the_current_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = Pins { root: dir.path().to_owned() };
+        let there = |set| fs::read_to_string(pins.map(set, "M")).ok();
+        for (text, before) in [("1", None), ("2", Some("1".to_owned()))] {
+            pins.create_next().unwrap();
+            fs::write(pins.map(MapSet::Next, "M"), text).unwrap();
+            pins.exchange().unwrap();
+            assert_eq!(
+                (there(MapSet::Current).as_deref(), there(MapSet::Next)),
+                (Some(text), before)
+            );
+        }
+        assert!(pins.has_next());
+        pins.remove_next().unwrap();
+        pins.remove_next().unwrap();
+        assert!(!pins.has_next());
     }
 }

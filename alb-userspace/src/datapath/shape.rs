@@ -6,7 +6,7 @@ use aya::maps::MapInfo;
 
 use super::{
     kernel::{KernelError, OBJECT},
-    pins::Pins,
+    pins::{MapSet, Pins},
 };
 
 /// Sizes that follow from `node.flows`: map name and entries.
@@ -34,12 +34,12 @@ pub(super) enum Shape {
 }
 
 /// Compares every map's type and sizes: aya takes a pin without looking.
-pub(super) fn pinned_shape(pins: &Pins, flows: u32) -> Result<Shape, KernelError> {
+pub(super) fn pinned_shape(pins: &Pins, set: MapSet, flows: u32) -> Result<Shape, KernelError> {
     let mut there = 0;
     let mut resized = false;
     let object = aya_obj_maps();
     for name in map::ALL {
-        let path = pins.map(name);
+        let path = pins.map(set, name);
         if !path.exists() {
             continue;
         }

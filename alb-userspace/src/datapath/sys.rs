@@ -1,5 +1,8 @@
 //! The `bpf(2)` commands on maps that aya 0.14 has not got in the shape needed here: typed by
-//! [`Plain`], and in batches (Linux 5.6). The only file of the daemon with unsafe code for it.
+//! [`Plain`], and in batches (Linux 5.6). This and `sys/link.rs` are the only files of the daemon
+//! with unsafe code for it.
+
+pub(super) mod link;
 
 use std::{
     io,
@@ -15,6 +18,8 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
 
+/// `BPF_NOEXIST` of `bpf(2)`: create only.
+pub(super) const NOEXIST: u64 = 1;
 /// `BPF_ANY` of `bpf(2)`: create or replace.
 pub(super) const ANY: u64 = 0;
 
@@ -43,16 +48,21 @@ struct BatchAttr {
     flags: u64,
 }
 
-#[expect(unsafe_code, reason = "a system call")]
 fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<()> {
-    // SAFETY: `attr` is one of the two structs above, laid out as the kernel's `bpf_attr` for
-    // the command; the callers fill its pointers with buffers of the map's sizes that outlive
-    // the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<A>()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    call(command, attr).map(drop)
 }
 
-fn map(fd: BorrowedFd<'_>) -> u32 {
+/// As [`bpf`], for commands that return a descriptor.
+#[expect(unsafe_code, reason = "a system call")]
+fn call<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is one of the structs here and in `link`, laid out as the kernel's
+    // `bpf_attr` for the command; the callers fill its pointers with buffers of the sizes that
+    // the command reads and writes, and those outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<A>()) };
+    if result >= 0 { Ok(result) } else { Err(io::Error::last_os_error()) }
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
@@ -64,7 +74,7 @@ fn address<T>(pointer: *const T) -> u64 {
 pub(super) fn lookup<K: Plain, V: Plain>(fd: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = MaybeUninit::<V>::zeroed();
     let mut attr = ElementAttr {
-        map: map(fd),
+        map: number(fd),
         key: address(key),
         value: address(value.as_mut_ptr()),
         ..ElementAttr::default()
@@ -92,7 +102,7 @@ pub(super) fn lookup_per_cpu<K: Plain, V: Plain + Default>(
     const { assert!(size_of::<V>().is_multiple_of(8)) };
     let mut values = vec![V::default(); cpus];
     let mut attr = ElementAttr {
-        map: map(fd),
+        map: number(fd),
         key: address(key),
         value: address(values.as_mut_ptr()),
         ..ElementAttr::default()
@@ -110,7 +120,7 @@ pub(super) fn clear_per_cpu<K: Plain, V: Plain + Default>(
     const { assert!(size_of::<V>().is_multiple_of(8)) };
     let values = vec![V::default(); cpus];
     let mut attr = ElementAttr {
-        map: map(fd),
+        map: number(fd),
         key: address(key),
         value: address(values.as_ptr()),
         flags: ANY,
@@ -127,7 +137,7 @@ pub(super) fn update<K: Plain, V: Plain>(
     flags: u64,
 ) -> io::Result<()> {
     let mut attr = ElementAttr {
-        map: map(fd),
+        map: number(fd),
         key: address(key),
         value: address(value),
         flags,
@@ -138,7 +148,7 @@ pub(super) fn update<K: Plain, V: Plain>(
 
 /// Deletes an element; `false` if there was none.
 pub(super) fn delete<K: Plain>(fd: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
-    let mut attr = ElementAttr { map: map(fd), key: address(key), ..ElementAttr::default() };
+    let mut attr = ElementAttr { map: number(fd), key: address(key), ..ElementAttr::default() };
     match bpf(MAP_DELETE_ELEM, &mut attr) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
@@ -160,7 +170,7 @@ pub(super) fn update_batch<K: Plain, V: Plain>(
         return Ok(());
     }
     let mut attr = BatchAttr {
-        map: map(fd),
+        map: number(fd),
         keys: address(keys.as_ptr()),
         values: address(values.as_ptr()),
         count,
@@ -184,7 +194,7 @@ pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
     let mut first = true;
     loop {
         let mut attr = BatchAttr {
-            map: map(fd),
+            map: number(fd),
             from: if first { 0 } else { address(&raw const from) },
             to: address(&raw mut to),
             keys: address(keys.as_mut_ptr()),

@@ -1,0 +1,426 @@
+//! Carries tables and flows from one set of maps to another of other sizes, while packets go on
+//! through the old one and, from one moment on, through the new.
+//!
+//! What is lost: a flow whose SYN passed the old program after the last look before the switch,
+//! and whose next packet meets the new one before the look after it. Links are all that is
+//! switched between the two looks, so that takes less than a millisecond; the target's answer
+//! then meets the host, and the client repeats its SYN. Packet and byte counts of the moment are
+//! lost too.
+
+use alb_common::{
+    abi::Plain,
+    flow::{FlowEntry, FlowKey, RingSlot, ring, stamp},
+    tcp::Direction,
+};
+
+use super::{
+    collect::now,
+    kernel::KernelError,
+    maps::{MapError, Maps, Table},
+};
+
+type Flows = Table<FlowKey, FlowEntry>;
+
+/// Places of the half-open ring that are looked at again: another CPU may have taken a place
+/// and not written it yet.
+const UNWRITTEN: u64 = 64;
+/// Flows that may begin between two looks for them to be called few.
+const FEW: u64 = 16;
+/// Looks until they are called few anyway.
+const LOOKS: usize = 8;
+
+/// A carrying from old maps to new ones.
+#[derive(Debug)]
+pub(super) struct Carry {
+    old: Maps,
+    /// Position in the old ring of half-open flows up to which flows are carried.
+    seen: u64,
+    /// Tick at which the last full copy began.
+    copied: Option<u32>,
+}
+
+impl Carry {
+    /// Begins; nothing is copied yet.
+    pub(super) fn from(old: Maps) -> Self {
+        Self { old, seen: 0, copied: None }
+    }
+
+    /// Copies all but the flows, so that flows find what they name under the indices they name;
+    /// the next change of the tables brings the rest up to date.
+    pub(super) fn tables(&self, new: &Maps) -> Result<(), MapError> {
+        let old = &self.old;
+        copy(&old.settings, &new.settings)?;
+        copy(&old.locals, &new.locals)?;
+        copy(&old.interfaces, &new.interfaces)?;
+        copy(&old.interface_slots, &new.interface_slots)?;
+        copy(&old.targets, &new.targets)?;
+        copy(&old.hops, &new.hops)?;
+        copy(&old.listener_states, &new.listener_states)?;
+        copy(&old.slots, &new.slots)?;
+        copy(&old.listeners, &new.listeners)
+    }
+
+    /// Makes the new flow tables equal to the old ones; nothing may run over the new ones yet.
+    /// `wanted` is the number of flows that they are made for, `half_open` and `closed` the
+    /// number of places in their rings.
+    pub(super) fn mirror(
+        &mut self,
+        new: &Maps,
+        wanted: u32,
+        (half_open, closed): (u32, u32),
+    ) -> Result<(), KernelError> {
+        self.copied = Some(now());
+        self.seen = self.head()?;
+        copy(&self.old.target_states, &new.target_states)?;
+        // The half-open ones first: what is promoted meanwhile is read twice then, not never.
+        let opening = Read::of(&self.old.half_open)?;
+        let flows = Read::of(&self.old.flows)?;
+        let room = wanted as usize * 2;
+        if flows.keys.len() > room {
+            return Err(KernelError::TooSmall { wanted, open: flows.keys.len().div_ceil(2) });
+        }
+        let sorted = flows.sorted();
+        new.flows.set_all(&flows.keys, &flows.values)?;
+        keep(&new.flows, &sorted)?;
+        queue_closed(new, &flows, closed)?;
+
+        let promoted = |key: &FlowKey| sorted.binary_search(key).is_ok();
+        let opening = opening.youngest(half_open, promoted);
+        new.half_open.set_all(&opening.keys, &opening.values)?;
+        keep(&new.half_open, &opening.sorted())?;
+        queue_half_open(new, &opening)?;
+        Ok(())
+    }
+
+    /// Carries what began since the last look, until that is little: to be followed by the
+    /// switch.
+    pub(super) fn catch_up(&mut self, new: &Maps) -> Result<(), MapError> {
+        for _ in 0..LOOKS {
+            if self.latest(new)? <= FEW {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries the flows that began since the last look, as the ring of half-open flows has
+    /// noted them; how many places it has advanced.
+    pub(super) fn latest(&mut self, new: &Maps) -> Result<u64, MapError> {
+        let head = self.head()?;
+        let mask = self.old.settings.get(&0)?.unwrap_or_default().half_open_mask;
+        let advanced = head - self.seen.min(head);
+        // What the ring has lost by now waits for `merge`.
+        let looked_at = (advanced + UNWRITTEN).min(u64::from(mask) + 1).min(head);
+        for position in head - looked_at..head {
+            let place = u32::try_from(position & u64::from(mask)).unwrap_or(mask);
+            let slot = self.old.half_open_ring.get(&place)?.unwrap_or_default();
+            if slot != RingSlot::default() {
+                self.flow(new, &slot.key)?;
+            }
+        }
+        self.seen = head;
+        Ok(advanced)
+    }
+
+    /// Carries whatever the old maps know and the new ones do not, while packets go through the
+    /// new ones. To be done once no link runs over the old ones.
+    pub(super) fn merge(&self, new: &Maps) -> Result<(), MapError> {
+        let old = &self.old;
+        let opening = Read::of(&old.half_open)?;
+        let flows = Read::of(&old.flows)?;
+        for (read, into) in [(&opening, &new.half_open), (&flows, &new.flows)] {
+            for (key, entry) in read.keys.iter().zip(&read.values) {
+                match into.get(key)? {
+                    Some(found) if same(&found, entry) && supersedes(entry, &found) => {
+                        into.set(key, entry)?;
+                    }
+                    Some(found) if same(&found, entry) => {}
+                    _ if entry.flags.direction() == Direction::Forward => self.flow(new, key)?,
+                    // Carried with its forward entry, or an orphan.
+                    _ => {}
+                }
+            }
+        }
+        let Some(copied) = self.copied else { return Ok(()) };
+        // What ended in the old maps after it was copied.
+        for (from, into) in [(&old.half_open, &new.half_open), (&old.flows, &new.flows)] {
+            let mut untouched = Vec::new();
+            into.for_each(|key, entry| {
+                if ahead(copied, entry.last) > 0 {
+                    untouched.push(*key);
+                }
+            })?;
+            for key in untouched {
+                if from.get(&key)?.is_none()
+                    && into.get(&key)?.is_some_and(|entry| ahead(copied, entry.last) > 0)
+                {
+                    into.remove(&key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> Result<u64, MapError> {
+        Ok(self.old.ring_heads.get(&ring::HALF_OPEN)?.unwrap_or_default())
+    }
+
+    /// Carries one flow by its forward key, from whichever table it is in. Where the new maps
+    /// have another flow in its place that is younger, it is left behind.
+    fn flow(&self, new: &Maps, key: &FlowKey) -> Result<(), MapError> {
+        // In the order in which a promotion shows: inserted there before it is deleted here.
+        if let Some(pair) = pair(&self.old.half_open, key)? {
+            let promoted = new.flows.get(key)?.is_some_and(|found| same(&found, &pair.0));
+            if !promoted {
+                place(&new.half_open, key, &pair)?;
+            }
+        }
+        let Some(pair) = pair(&self.old.flows, key)? else { return Ok(()) };
+        let reverse_key = pair.0.peer_key();
+        let claimed = new.half_open.get(&reverse_key)?;
+        if claimed
+            .is_some_and(|found| !same(&found, &pair.1) && ahead(found.last, pair.1.last) >= 0)
+        {
+            return Ok(());
+        }
+        if place(&new.flows, key, &pair)? {
+            for (key, entry) in [(key, &pair.0), (&reverse_key, &pair.1)] {
+                if new.half_open.get(key)?.is_some_and(|found| same(&found, entry)) {
+                    new.half_open.remove(key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both entries of a flow: forward and reverse.
+fn pair(table: &Flows, key: &FlowKey) -> Result<Option<(FlowEntry, FlowEntry)>, MapError> {
+    let Some(forward) = table.get(key)?.filter(|entry| entry.tag == key.tag()) else {
+        return Ok(None);
+    };
+    let peer_key = forward.peer_key();
+    let reverse = table.get(&peer_key)?;
+    let of_this = |entry: &FlowEntry| entry.tag == peer_key.tag() && entry.peer_key() == *key;
+    Ok(reverse.filter(of_this).map(|reverse| (forward, reverse)))
+}
+
+/// Writes both entries, the reverse one first: it holds the port. `false` = the port or the
+/// client's addresses are a younger flow's.
+fn place(table: &Flows, key: &FlowKey, pair: &(FlowEntry, FlowEntry)) -> Result<bool, MapError> {
+    let (forward, reverse) = pair;
+    Ok(place_one(table, &forward.peer_key(), reverse)? && place_one(table, key, forward)?)
+}
+
+fn place_one(table: &Flows, key: &FlowKey, entry: &FlowEntry) -> Result<bool, MapError> {
+    let Some(found) = table.get(key)? else { return table.insert(key, entry) };
+    let is_same = same(&found, entry);
+    if is_same && !supersedes(entry, &found) {
+        return Ok(true);
+    }
+    if !is_same && ahead(found.last, entry.last) >= 0 {
+        return Ok(false);
+    }
+    table.set(key, entry)?;
+    Ok(true)
+}
+
+/// Whether two entries under one key are of one flow: they rewrite alike.
+fn same(a: &FlowEntry, b: &FlowEntry) -> bool {
+    a.peer_key() == b.peer_key() && a.target == b.target
+}
+
+/// Whether the old maps know more of a flow than the new ones: they have seen its last packet.
+/// One that closed in the old ones and was heard of in the new ones since stays open there until
+/// it is idle: it may have been opened anew.
+fn supersedes(old: &FlowEntry, new: &FlowEntry) -> bool {
+    ahead(old.last, new.last) > 0
+}
+
+/// By how many ticks `a` is later than `b`; they wrap.
+fn ahead(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+/// What a table held.
+#[derive(Debug, Default)]
+struct Read {
+    keys: Vec<FlowKey>,
+    values: Vec<FlowEntry>,
+}
+
+impl Read {
+    fn of(table: &Flows) -> Result<Self, MapError> {
+        let mut read = Self::default();
+        table.for_each(|key, entry| {
+            read.keys.push(*key);
+            read.values.push(*entry);
+        })?;
+        Ok(read)
+    }
+
+    fn sorted(&self) -> Vec<FlowKey> {
+        let mut keys = self.keys.clone();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// At most so many half-open flows, the oldest first, each with the stamp of its place in a
+    /// ring that begins with them.
+    fn youngest(&self, limit: u32, promoted: impl Fn(&FlowKey) -> bool) -> Self {
+        let both = self.keys.iter().zip(&self.values);
+        let mut reverse: Vec<_> = Vec::new();
+        let mut forward: Vec<_> = Vec::new();
+        for (key, entry) in both {
+            match entry.flags.direction() {
+                Direction::Reverse => reverse.push((*key, *entry)),
+                Direction::Forward if !promoted(key) => forward.push((*key, *entry)),
+                Direction::Forward => {}
+            }
+        }
+        let now = now();
+        forward.sort_unstable_by_key(|(_, entry)| ahead(entry.last, now));
+        reverse.sort_unstable_by_key(|(key, _)| *key);
+        let surplus = forward.len().saturating_sub(limit as usize);
+        let mut chosen = Self::default();
+        let mut place = 0;
+        for (key, mut entry) in forward.into_iter().skip(surplus) {
+            let peer_key = entry.peer_key();
+            let Ok(peer) = reverse.binary_search_by_key(&peer_key, |(key, _)| *key) else {
+                continue;
+            };
+            entry.route_generation = stamp(place);
+            place += 1;
+            chosen.keys.extend([peer_key, key]);
+            chosen.values.extend([reverse[peer].1, entry]);
+        }
+        chosen
+    }
+}
+
+/// Removes what is not among these keys, which are sorted.
+fn keep(table: &Flows, keys: &[FlowKey]) -> Result<(), MapError> {
+    let mut gone = Vec::new();
+    table.for_each(|key, _| {
+        if keys.binary_search(key).is_err() {
+            gone.push(*key);
+        }
+    })?;
+    for key in gone {
+        table.remove(&key)?;
+    }
+    Ok(())
+}
+
+/// Queues closed flows for the packet path to collect; what has no place is left to sweeps.
+fn queue_closed(new: &Maps, flows: &Read, places: u32) -> Result<(), MapError> {
+    let closed =
+        flows.keys.iter().zip(&flows.values).filter(|(_, entry)| {
+            entry.flags.closed() && entry.flags.direction() == Direction::Forward
+        });
+    let slots = closed.map(|(key, entry)| RingSlot { key: *key, at: entry.last });
+    let slots: Vec<_> = slots.take(places as usize).collect();
+    queue(&new.closed_ring, new, ring::CLOSED, &slots)
+}
+
+/// Queues half-open flows in the order of [`Read::youngest`].
+fn queue_half_open(new: &Maps, opening: &Read) -> Result<(), MapError> {
+    let forward = opening
+        .keys
+        .iter()
+        .zip(&opening.values)
+        .filter(|(_, entry)| entry.flags.direction() == Direction::Forward);
+    let slots: Vec<_> = forward
+        .map(|(key, entry)| RingSlot { key: *key, at: u32::from(entry.route_generation) })
+        .collect();
+    queue(&new.half_open_ring, new, ring::HALF_OPEN, &slots)
+}
+
+fn queue(
+    table: &Table<u32, RingSlot>,
+    new: &Maps,
+    head: u32,
+    slots: &[RingSlot],
+) -> Result<(), MapError> {
+    let places: Vec<u32> = (0..).take(slots.len()).collect();
+    table.set_all(&places, slots)?;
+    new.ring_heads.set(&head, &(slots.len() as u64))
+}
+
+/// Copies a map whole.
+fn copy<K, V>(old: &Table<K, V>, new: &Table<K, V>) -> Result<(), MapError>
+where
+    K: Plain + Default,
+    V: Plain + Default,
+{
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    old.for_each(|key, value| {
+        keys.push(*key);
+        values.push(*value);
+    })?;
+    new.set_all(&keys, &values)
+}
+
+#[cfg(test)]
+mod tests {
+    use alb_common::{
+        net::{Be16, Be32},
+        tcp::FlowFlags,
+    };
+
+    use super::*;
+
+    /// The two entries of the flow of client `n`, last heard of `age` ticks ago.
+    fn flow(n: u32, age: u32) -> [(FlowKey, FlowEntry); 2] {
+        let key = FlowKey { src: Be32(n), dst: Be32(1), sport: Be16(2), dport: Be16(3) };
+        let last = now().wrapping_sub(age);
+        let forward = FlowEntry {
+            src: Be32(4),
+            dst: Be32(5),
+            sport: Be16::new(u16::try_from(n).unwrap()),
+            dport: Be16(6),
+            last,
+            ..FlowEntry::default()
+        };
+        let reverse = FlowEntry {
+            src: key.dst,
+            dst: key.src,
+            sport: key.dport,
+            dport: key.sport,
+            flags: FlowFlags(FlowFlags::REVERSE),
+            last,
+            ..FlowEntry::default()
+        };
+        [(key, forward), (forward.peer_key(), reverse)]
+    }
+
+    #[test]
+    fn the_youngest_half_open_flows_queue_by_age() {
+        let mut all: Vec<_> =
+            [(1, 30), (2, 90), (3, 10), (4, 50)].map(|(n, age)| flow(n, age)).concat();
+        all.push(flow(7, 1)[0]); // its reverse entry is gone
+        let (keys, values) = all.into_iter().unzip();
+        let read = Read { keys, values };
+        let promoted = |key: &FlowKey| key.src == Be32(3);
+        let chosen = read.youngest(3, promoted);
+        let queued: Vec<_> = chosen
+            .keys
+            .iter()
+            .zip(&chosen.values)
+            .filter(|(_, entry)| entry.flags.direction() == Direction::Forward)
+            .map(|(key, entry)| (key.src.0, entry.route_generation))
+            .collect();
+        assert_eq!(queued, [(4, stamp(0)), (1, stamp(1))]);
+        assert_eq!(chosen.keys.len(), 4);
+    }
+
+    #[test]
+    fn the_later_entry_knows_more_also_when_ticks_wrap() {
+        let at = |last| FlowEntry { last, ..FlowEntry::default() };
+        for (old, new, expected) in
+            [(5, 4, true), (4, 4, false), (4, 5, false), (3, u32::MAX, true)]
+        {
+            assert_eq!(supersedes(&at(old), &at(new)), expected, "{old} {new}");
+        }
+    }
+}

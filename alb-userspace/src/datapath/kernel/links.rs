@@ -1,0 +1,105 @@
+//! Pinned links: what runs on them, and how all of them are switched to another program.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use aya::programs::{ProgramFd, ProgramInfo, loaded_programs};
+
+use super::{KernelError, step};
+use crate::datapath::{
+    pins::{LinkPin, Pins, failed},
+    sys::link,
+};
+
+/// A pinned link as it is now.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) pin: LinkPin,
+    fd: OwnedFd,
+    /// Id of the program that runs on it.
+    pub(super) program: u32,
+    /// Interface it is on; `None` = its device is gone, and it cannot be put to use again.
+    pub(super) on: Option<u32>,
+}
+
+/// Opens all pinned links.
+pub(super) fn open(pins: &Pins) -> Result<Vec<Link>, KernelError> {
+    pins.links()?
+        .into_iter()
+        .map(|pin| {
+            let fd = link::open(&pin.path).map_err(broken("open", &pin))?;
+            let info = link::info(fd.as_fd()).map_err(broken("look at", &pin))?;
+            let on = (info.ifindex != 0).then_some(info.ifindex);
+            Ok(Link { pin, fd, program: info.program, on })
+        })
+        .collect()
+}
+
+/// A program that runs somewhere.
+pub(super) fn program(id: u32) -> Result<ProgramInfo, KernelError> {
+    // Others come and go while we look.
+    let mut programs = loaded_programs().filter_map(Result::ok);
+    programs.find(|program| program.id() == id).ok_or(KernelError::NoProgram { id })
+}
+
+/// Ids of the maps that a link's program works on.
+pub(super) fn maps_under(link: &Link) -> Result<BTreeSet<u32>, KernelError> {
+    let ids = program(link.program)?.map_ids().map_err(KernelError::Programs)?;
+    Ok(ids.unwrap_or_default().into_iter().collect())
+}
+
+/// Puts a program on every link, or changes none; those whose device is gone are removed.
+/// Returns the pins of the others.
+pub(super) fn switch_all(
+    links: Vec<Link>,
+    program: BorrowedFd<'_>,
+) -> Result<Vec<LinkPin>, KernelError> {
+    let mut before = Vec::new();
+    for link in &links {
+        // Held, so that they are there to go back to.
+        before.push(self::program(link.program)?.fd().map_err(KernelError::Programs)?);
+    }
+    let mut switched: Vec<(Link, ProgramFd)> = Vec::new();
+    for (link, before) in links.into_iter().zip(before) {
+        match switch(&link, program) {
+            Ok(true) => switched.push((link, before)),
+            Ok(false) => continue,
+            Err(error) => {
+                for (link, before) in switched.into_iter().rev() {
+                    if let Err(error) = switch(&link, before.as_fd()) {
+                        tracing::error!(%error, "cannot go back to the program before");
+                    }
+                }
+                return Err(error);
+            }
+        }
+        step::reached(&format!("link {} switched", switched.len()));
+    }
+    Ok(switched.into_iter().map(|(link, _)| link.pin).collect())
+}
+
+/// Puts a program on a link; `false` if its device is gone, and the link with it.
+pub(super) fn switch(link: &Link, program: BorrowedFd<'_>) -> Result<bool, KernelError> {
+    match link::update(link.fd.as_fd(), program) {
+        Ok(()) => Ok(true),
+        // The device was removed: the link is a husk (`bpf_xdp_link_update`).
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+            remove(&link.pin)?;
+            Ok(false)
+        }
+        Err(error) => Err(broken("switch", &link.pin)(error)),
+    }
+}
+
+/// Takes a link off.
+pub(super) fn remove(pin: &LinkPin) -> Result<(), KernelError> {
+    fs::remove_file(&pin.path).map_err(|error| failed("remove", &pin.path)(error).into())
+}
+
+fn broken(action: &'static str, pin: &LinkPin) -> impl FnOnce(io::Error) -> KernelError {
+    let path = pin.path.clone();
+    move |source| KernelError::Link { action, path, source }
+}

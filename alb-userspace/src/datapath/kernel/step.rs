@@ -1,0 +1,50 @@
+//! The moments between two changes of the pinned state, by name, so that a test can end or halt
+//! the process at each of them. Release builds know nothing of it.
+
+use nix::sys::signal::{Signal, raise};
+
+/// Names a step in the environment: a debug build kills itself when it gets there.
+pub const KILL_AT: &str = "ALB_KILL_AT";
+/// The same, but it stops until it gets SIGCONT.
+pub const STOP_AT: &str = "ALB_STOP_AT";
+
+/// Every step of a first start with two interfaces.
+pub const FIRST_START: [&str; 7] = [
+    "directory made",
+    "half of the maps pinned",
+    "all maps pinned",
+    "maps exchanged",
+    "link 1 made",
+    "link 2 made",
+    "attached",
+];
+
+/// Every step of a start that replaces the maps under two links.
+pub const REPLACEMENT: [&str; 10] = [
+    "directory made",
+    "half of the maps pinned",
+    "all maps pinned",
+    "flows copied",
+    "link 1 switched",
+    "link 2 switched",
+    "latest flows copied",
+    "flows merged",
+    "maps exchanged",
+    "attached",
+];
+
+/// Notes that a step is done.
+pub(super) fn reached(step: &str) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    // Not to be caught, nor cleaned up after: as `kill -9` would.
+    for (name, signal) in [(KILL_AT, Signal::SIGKILL), (STOP_AT, Signal::SIGSTOP)] {
+        if std::env::var(name).is_ok_and(|wanted| wanted == step) {
+            tracing::warn!("{name}: {step}");
+            if let Err(error) = raise(signal) {
+                tracing::error!(%error, "cannot send oneself a signal");
+            }
+        }
+    }
+}
