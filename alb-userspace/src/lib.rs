@@ -8,6 +8,7 @@
 //! ```
 
 pub mod api;
+pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod control;

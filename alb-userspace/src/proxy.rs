@@ -2,6 +2,7 @@
 //! serve it. Thread per core; a worker shares nothing with the others but the plan and a few
 //! atomics. Knows nothing of files, probes or BPF.
 
+pub mod access_log;
 pub mod drain;
 pub mod http1;
 pub mod limits;
@@ -9,4 +10,5 @@ pub mod message;
 pub mod peer;
 pub mod plan;
 pub mod refusal;
+pub mod stats;
 pub mod worker;

@@ -24,10 +24,9 @@ use super::{
     collect::Sweep,
     contents::{Contents, Installed, Selection},
     indices::{Exhausted, Indices},
-    maglev,
-    schedule::schedule,
 };
 use crate::{
+    balance,
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model, Node, Target},
     net::NextHopTable,
     state::{Health, Snapshot, TargetRef},
@@ -107,9 +106,7 @@ pub struct Compiler {
 /// One target of a backend, ready for selection.
 struct Candidate {
     index: u32,
-    at: SocketAddr,
-    weight: u32,
-    serves: bool,
+    of: balance::Candidate,
 }
 
 impl Compiler {
@@ -196,7 +193,7 @@ impl Compiler {
                     let candidates =
                         self.candidates(snapshot, network, choice, balancer, backend)?;
                     targets.extend(candidates.iter().map(|candidate| candidate.index));
-                    tables.insert(backend.id.clone(), select(backend.algorithm, &candidates));
+                    tables.insert(backend.id.clone(), select(backend, &candidates));
                 }
                 let slots = &tables[&backend.id];
                 for vip in v4(&balancer.vips) {
@@ -262,22 +259,23 @@ impl Compiler {
                 self.known.insert(index, entry);
             }
             self.names.insert(index, TargetRef::new(&backend.id, &target.id));
-            let serves = match choice {
-                Choice::Usable => {
-                    let reachable = entry.snat_count > 0 && hop(network, address).is_some();
-                    reachable && snapshot.targets.serves(&backend.id, &target.id)
-                }
+            let (reachable, serves) = match choice {
+                Choice::Usable => (
+                    entry.snat_count > 0 && hop(network, address).is_some(),
+                    snapshot.targets.serves(&backend.id, &target.id),
+                ),
                 Choice::Possible => {
                     let state = snapshot.targets.get(&backend.id, &target.id);
-                    state.is_none_or(|state| state.health != Health::Unhealthy)
+                    (true, state.is_none_or(|state| state.health != Health::Unhealthy))
                 }
             };
-            candidates.push(Candidate {
-                index,
+            let of = balance::Candidate {
                 at: SocketAddr::from((address, port)),
-                weight: u32::from(target.weight),
+                weight: if reachable { u32::from(target.weight) } else { 0 },
                 serves,
-            });
+                since: None,
+            };
+            candidates.push(Candidate { index, of });
         }
         Ok(candidates)
     }
@@ -374,19 +372,13 @@ fn identity(backend: &Backend, target: &Target) -> TargetIdentity {
     u64::from_be_bytes(std::array::from_fn(|index| digest[index]))
 }
 
-fn select(algorithm: Algorithm, candidates: &[Candidate]) -> Arc<[u32]> {
-    let weight = |candidate: &Candidate| if candidate.serves { candidate.weight } else { 0 };
-    let order = match algorithm {
-        Algorithm::IpHash => {
-            let weights: Vec<_> = candidates.iter().map(|of| (of.at, weight(of))).collect();
-            maglev::table(&weights)
-        }
-        // Least-connection is refused before it gets here.
-        Algorithm::RoundRobin | Algorithm::LeastConn => {
-            let weights: Vec<_> = candidates.iter().map(weight).collect();
-            schedule(&weights)
-        }
-    };
+/// The extent of the kernel's table. A target that cannot be reached has no share whatever its
+/// health.
+fn select(backend: &Backend, candidates: &[Candidate]) -> Arc<[u32]> {
+    let of: Vec<balance::Candidate> = candidates.iter().map(|candidate| candidate.of).collect();
+    let weights = balance::weights(backend.panic_mode, &of);
+    // Least-connection is refused before it gets here.
+    let order = balance::order(backend.algorithm, &of, &weights);
     order.into_iter().map(|position| candidates[position].index).collect()
 }
 

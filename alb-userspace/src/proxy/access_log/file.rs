@@ -1,0 +1,152 @@
+//! The file: whole lines or nothing, and never much larger than it may be.
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions, rename},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::model;
+
+/// Owner and group: requests name people.
+const MODE: u32 = 0o640;
+
+pub(super) struct LogFile {
+    path: PathBuf,
+    max_bytes: u64,
+    keep: u32,
+    open: Option<Open>,
+    /// The last renaming failed.
+    stuck: bool,
+}
+
+struct Open {
+    file: File,
+    /// Bytes in it; counts for nothing if it is not a regular file.
+    size: u64,
+    regular: bool,
+    /// It ends within a line, which could not be taken back.
+    torn: bool,
+}
+
+impl LogFile {
+    pub(super) fn new(settings: &model::AccessLog) -> Self {
+        let model::AccessLog { file, format: _, max_bytes, keep, tcp_flows: _ } = settings;
+        Self { path: file.clone(), max_bytes: *max_bytes, keep: *keep, open: None, stuck: false }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it unless it is open.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        if self.open.is_none() {
+            self.open = Some(Open::at(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// The next use opens the name anew.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Appends lines, all or none. After a failure the next call begins anew.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.open()?;
+        let full = |open: &Open| {
+            let size = open.size + lines.len() as u64;
+            open.regular && open.size > 0 && size > self.max_bytes
+        };
+        if self.open.as_ref().is_some_and(full) {
+            self.rotate()?;
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let appended = open.append(lines);
+        if appended.is_err() && !open.torn {
+            self.open = None;
+        }
+        appended
+    }
+
+    /// `log` becomes `log.1`, `log.1` becomes `log.2`, …; the one beyond `keep` is replaced.
+    fn rotate(&mut self) -> io::Result<()> {
+        let renamed = self.shift();
+        match &renamed {
+            Err(error) if !self.stuck => {
+                let path = self.path.display();
+                tracing::error!(file = %path, %error, "the access log cannot be rotated, it goes on growing");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.stuck = renamed.is_err();
+        if renamed.is_ok() {
+            self.close();
+            self.open()?;
+        }
+        Ok(())
+    }
+
+    fn shift(&mut self) -> io::Result<()> {
+        if self.keep == 0 {
+            return std::fs::remove_file(&self.path);
+        }
+        for number in (1..self.keep).rev() {
+            match rename(self.numbered(number), self.numbered(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        rename(&self.path, self.numbered(1))
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut name = OsString::from(&self.path);
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(MODE).open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self { file, size: metadata.len(), regular: metadata.is_file(), torn: false })
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.write(b"\n")?;
+            self.torn = false;
+        }
+        let before = self.size;
+        let written = self.write(lines);
+        if written.is_err() && self.size > before {
+            // A disk that is full takes a part.
+            match self.file.set_len(before) {
+                Ok(()) if self.regular => self.size = before,
+                Ok(()) | Err(_) => self.torn = true,
+            }
+        }
+        written
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.size += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The closed sets of reasons that are counted.
+
+use super::Reason;
+
+/// Class of a status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusClass {
+    /// 100–199; only 101 is ever counted.
+    Informational,
+    /// 200–299.
+    Success,
+    /// 300–399.
+    Redirection,
+    /// 400–499, also 499: the client went away.
+    ClientError,
+    /// 500–599.
+    ServerError,
+}
+
+impl Reason for StatusClass {
+    const ALL: &'static [Self] = &[
+        Self::Informational,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+impl StatusClass {
+    /// The class of a code; anything out of range is the target's fault.
+    pub fn of(status: u16) -> Self {
+        match status {
+            100..=199 => Self::Informational,
+            200..=299 => Self::Success,
+            300..=399 => Self::Redirection,
+            400..=499 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+/// What went wrong with a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamError {
+    /// The connection was refused or the target cannot be reached.
+    ConnectFailed,
+    /// No connection within `connectTimeoutSeconds`.
+    ConnectTimeout,
+    /// The connection broke while the request was being sent.
+    SendFailed,
+    /// Closed or reset before a response came.
+    Closed,
+    /// No response within `responseTimeoutSeconds`.
+    ResponseTimeout,
+    /// What came is not a valid response.
+    BadResponse,
+    /// The response ended before its end.
+    Truncated,
+}
+
+impl Reason for UpstreamError {
+    const ALL: &'static [Self] = &[
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::SendFailed,
+        Self::Closed,
+        Self::ResponseTimeout,
+        Self::BadResponse,
+        Self::Truncated,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::SendFailed => "send_failed",
+            Self::Closed => "closed",
+            Self::ResponseTimeout => "response_timeout",
+            Self::BadResponse => "bad_response",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// Why a connection could not be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// No file descriptor left (EMFILE, ENFILE).
+    FileLimit,
+    /// No memory left (ENOBUFS, ENOMEM).
+    Memory,
+    /// The client was gone already (ECONNABORTED and network errors).
+    Aborted,
+    /// Anything else.
+    Other,
+}
+
+impl Reason for AcceptError {
+    const ALL: &'static [Self] = &[Self::FileLimit, Self::Memory, Self::Aborted, Self::Other];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::FileLimit => "file_limit",
+            Self::Memory => "memory",
+            Self::Aborted => "aborted",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A TLS handshake that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Keys and certificates were exchanged.
+    Full,
+    /// By a ticket.
+    Resumed,
+}
+
+impl Reason for Handshake {
+    const ALL: &'static [Self] = &[Self::Full, Self::Resumed];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+        }
+    }
+}

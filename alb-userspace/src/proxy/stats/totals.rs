@@ -1,0 +1,150 @@
+//! Blocks folded into plain numbers: what reports and metrics are made of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BackendStats, HistogramTotals, ListenerStats, PerReason, PerWorker, Reason, TargetStats,
+};
+
+/// What all workers together counted for a listener. Fields as in [`ListenerStats`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `ListenerStats`, summed")]
+pub struct ListenerTotals {
+    pub connections: u64,
+    pub open: u64,
+    pub refused_connections: u64,
+    pub accept_errors: BTreeMap<String, u64>,
+    pub in_flight: u64,
+    pub requests: BTreeMap<String, u64>,
+    pub refusals: BTreeMap<String, u64>,
+    pub request_time: HistogramTotals,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub handshakes: BTreeMap<String, u64>,
+    pub handshake_failures: BTreeMap<String, u64>,
+}
+
+/// What all workers together counted for a backend. Fields as in [`BackendStats`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `BackendStats`, summed")]
+pub struct BackendTotals {
+    pub in_flight: u64,
+    pub responses: BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
+    pub retries: u64,
+    pub no_target: u64,
+    pub connects: u64,
+    pub reuses: u64,
+    pub pool_idle: u64,
+    pub connect_time: HistogramTotals,
+    pub response_time: HistogramTotals,
+    pub bytes_out: u64,
+    pub bytes_in: u64,
+}
+
+/// What all workers together counted for a target. Fields as in [`TargetStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `TargetStats`, summed")]
+pub struct TargetTotals {
+    pub requests: u64,
+    pub errors: u64,
+}
+
+impl PerWorker<ListenerStats> {
+    /// The sum over all workers.
+    pub fn totals(&self) -> ListenerTotals {
+        let mut totals = ListenerTotals::default();
+        for ListenerStats {
+            connections,
+            open,
+            refused_connections,
+            accept_errors,
+            in_flight,
+            requests,
+            refusals,
+            request_time,
+            bytes_in,
+            bytes_out,
+            handshakes,
+            handshake_failures,
+        } in self.iter()
+        {
+            totals.connections += connections.get();
+            totals.open = totals.open.wrapping_add(open.get());
+            totals.refused_connections += refused_connections.get();
+            add(&mut totals.accept_errors, accept_errors);
+            totals.in_flight = totals.in_flight.wrapping_add(in_flight.get());
+            add(&mut totals.requests, requests);
+            refusals.add_to(&mut totals.refusals);
+            totals.request_time.add(request_time);
+            totals.bytes_in += bytes_in.get();
+            totals.bytes_out += bytes_out.get();
+            add(&mut totals.handshakes, handshakes);
+            handshake_failures.add_to(&mut totals.handshake_failures);
+        }
+        (totals.open, totals.in_flight) = (level(totals.open), level(totals.in_flight));
+        totals
+    }
+}
+
+impl PerWorker<BackendStats> {
+    /// The sum over all workers.
+    pub fn totals(&self) -> BackendTotals {
+        let mut totals = BackendTotals::default();
+        for BackendStats {
+            in_flight,
+            responses,
+            errors,
+            retries,
+            no_target,
+            connects,
+            reuses,
+            pool_idle,
+            connect_time,
+            response_time,
+            bytes_out,
+            bytes_in,
+        } in self.iter()
+        {
+            totals.in_flight = totals.in_flight.wrapping_add(in_flight.get());
+            add(&mut totals.responses, responses);
+            add(&mut totals.errors, errors);
+            totals.retries += retries.get();
+            totals.no_target += no_target.get();
+            totals.connects += connects.get();
+            totals.reuses += reuses.get();
+            totals.pool_idle = totals.pool_idle.wrapping_add(pool_idle.get());
+            totals.connect_time.add(connect_time);
+            totals.response_time.add(response_time);
+            totals.bytes_out += bytes_out.get();
+            totals.bytes_in += bytes_in.get();
+        }
+        (totals.in_flight, totals.pool_idle) = (level(totals.in_flight), level(totals.pool_idle));
+        totals
+    }
+}
+
+impl PerWorker<TargetStats> {
+    /// The sum over all workers.
+    pub fn totals(&self) -> TargetTotals {
+        self.iter().fold(TargetTotals::default(), |totals, TargetStats { requests, errors }| {
+            TargetTotals {
+                requests: totals.requests + requests.get(),
+                errors: totals.errors + errors.get(),
+            }
+        })
+    }
+}
+
+fn add<R: Reason>(totals: &mut BTreeMap<String, u64>, counts: &PerReason<R>) {
+    for (reason, count) in counts.iter() {
+        *totals.entry(reason.word().to_owned()).or_default() += count;
+    }
+}
+
+/// Parts are read one after the other while workers go on: a sum may be caught just below 0.
+fn level(sum: u64) -> u64 {
+    if sum > u64::MAX / 2 { 0 } else { sum }
+}
