@@ -78,6 +78,7 @@ reasons! {
     NotOurs = "not_ours", Pass, "destination address is neither a VIP nor a SNAT address";
     OtherStation = "other_station", Pass, "frame to one of our addresses but another station";
     HostTraffic = "host_traffic", Pass, "packet for the host itself";
+    Proxied = "proxied", Pass, "packet of a connection that the proxy serves";
     Icmp = "icmp", Pass, "ICMP to a VIP or SNAT address";
 
     UnknownFlow = "unknown_flow", Reset, "packet of no known flow to a served port";

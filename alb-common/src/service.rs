@@ -11,6 +11,9 @@ pub mod local {
     pub const VIP: u32 = 1;
     /// A source address towards targets.
     pub const SNAT: u32 = 2;
+    /// With [`VIP`]: the host's stack has connections on it, because the proxy serves some of its
+    /// ports or did.
+    pub const PROXY: u32 = 4;
 }
 
 /// An address and port that is listened on.
@@ -50,6 +53,8 @@ pub mod algorithm {
     pub const ROUND_ROBIN: u16 = 0;
     /// Slot by the client's address.
     pub const IP_HASH: u16 = 1;
+    /// None: the proxy listens, packets go to the host's stack.
+    pub const PROXY: u16 = 3;
 }
 
 /// What changes or is needed without the listener's key.

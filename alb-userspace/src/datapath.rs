@@ -8,6 +8,7 @@ mod engine;
 pub mod pins;
 
 pub mod indices;
+mod served;
 pub mod tables;
 
 pub mod contents;

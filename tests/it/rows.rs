@@ -9,6 +9,7 @@ mod flow;
 mod limits;
 mod neighbours;
 mod opening;
+mod proxied;
 mod selecting;
 mod snat_ports;
 mod stateless;

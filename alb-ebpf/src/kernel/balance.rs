@@ -110,6 +110,9 @@ fn decide<P: Packet + Host>(
         if let Some(reason) = half_open(packet, segment, now, &mut egress) {
             break reason;
         }
+        if kind & local::PROXY != 0 && open::is_proxied(segment) {
+            return Err(Reason::Proxied);
+        }
         looks += 1;
         if looks < 2 && !segment.opens() {
             // Promoted on another CPU between the two looks, perhaps.

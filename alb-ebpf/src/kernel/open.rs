@@ -6,7 +6,7 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey, Scratch, stamp},
-    service::ListenerKey,
+    service::{ListenerKey, algorithm},
     tcp::{FlowFlags, flag},
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -31,6 +31,20 @@ pub(super) fn open<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Result
         return Err(reason);
     }
     commit(segment)
+}
+
+/// Whether a segment that is of no flow is the host's: to a port that the proxy serves, or of a
+/// connection to one that it served before. A SYN to another port is not: it must not reach a
+/// socket that the host has there for itself.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn is_proxied(segment: &Segment) -> bool {
+    let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
+    // SAFETY: read at once; userspace replaces the element and never changes it.
+    match unsafe { maps::LISTENERS.get(&key) } {
+        Some(listener) => listener.algorithm == algorithm::PROXY,
+        None => !segment.opens(),
+    }
 }
 
 /// Chooses the target and begins the entries; or says why not.

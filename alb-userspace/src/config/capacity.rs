@@ -10,7 +10,7 @@ use alb_common::{
 };
 
 use super::cursor::Field;
-use crate::model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model};
+use crate::model::{Algorithm, Backend, DatapathMode, Engine, LoadBalancer, Model};
 
 /// Reports everything that is too much; `document` is the whole file.
 pub(super) fn check(document: &Field<'_>, model: &Model) {
@@ -31,9 +31,11 @@ pub(super) fn check(document: &Field<'_>, model: &Model) {
     let all = &model.load_balancers;
     let vips: usize = all.iter().map(|balancer| balancer.vips.len()).sum();
     within(&balancers, vips + snat_count, MAX_LOCALS, "VIPs and SNAT addresses");
-    let listeners = all.iter().map(|balancer| served(balancer).count() * balancer.vips.len()).sum();
-    within(&balancers, listeners, MAX_LISTENERS, "Tcp listeners, counted once per VIP");
-    let used = || all.iter().flat_map(used);
+    // Those that the proxy serves too: the packet path must know them to let them pass.
+    let count = |balancer: &LoadBalancer| balancer.listeners.len() * balancer.vips.len();
+    let listeners = all.iter().map(count).sum();
+    within(&balancers, listeners, MAX_LISTENERS, "listeners, counted once per VIP");
+    let used = || all.iter().flat_map(|balancer| used(balancer, model.node.datapath));
     let targets = used().map(|(balancer, backend)| balancer.targets_of(backend).len()).sum();
     within(&balancers, targets, MAX_TARGETS, "targets, counted once per backend of Tcp listeners");
     let slots = used().map(|(balancer, backend)| slots(balancer, backend)).sum();
@@ -42,15 +44,17 @@ pub(super) fn check(document: &Field<'_>, model: &Model) {
     within(&balancers, slots, MAX_SLOTS, what);
 }
 
-/// The listeners that the packet path serves.
-fn served(balancer: &LoadBalancer) -> impl Iterator<Item = &Listener> {
-    let tcp = |listener: &&Listener| listener.protocol == ListenerProtocol::Tcp;
-    balancer.listeners.iter().filter(tcp)
-}
-
-/// The backends that they lead to, each once: listeners of one share its table.
-fn used(balancer: &LoadBalancer) -> impl Iterator<Item = (&LoadBalancer, &Backend)> {
-    let ids: BTreeSet<&str> = served(balancer).map(|listener| &*listener.backend).collect();
+/// The backends that listeners of the packet path lead to, each once: listeners of one share its
+/// table.
+fn used(
+    balancer: &LoadBalancer,
+    datapath: DatapathMode,
+) -> impl Iterator<Item = (&LoadBalancer, &Backend)> {
+    let served = balancer
+        .listeners
+        .iter()
+        .filter(|listener| balancer.engine(listener, datapath) == Engine::Kernel);
+    let ids: BTreeSet<&str> = served.map(|listener| &*listener.backend).collect();
     ids.into_iter().filter_map(move |id| Some((balancer, balancer.backend(id)?)))
 }
 

@@ -29,7 +29,8 @@ use super::{
     maps::{MapError, Maps},
     pins::Pins,
     plan::plan,
-    tables::{Compiler, Network, TablesError, served},
+    served::served,
+    tables::{Compiler, Network, TablesError},
     traffic::{Ended, Ledger, sum},
 };
 use crate::{
@@ -328,7 +329,7 @@ impl Engine {
         counters.events = Event::ALL.iter().copied().zip(events.iter().copied()).collect();
 
         for balancer in &snapshot.model.load_balancers {
-            for listener in served(balancer) {
+            for listener in served(balancer, snapshot.model.node.datapath) {
                 for vip in &balancer.vips {
                     let IpAddr::V4(address) = vip else { continue };
                     let index = self.compiler.listener(*address, listener.port.get());

@@ -119,8 +119,11 @@ pub fn plan(
     // host's own stack.
     for (addr, flags) in &desired.locals {
         let before = old.locals.get(addr).copied().unwrap_or_default();
-        if flags & !before & local::SNAT != 0 {
-            ops.push(MapOp::SetLocal { addr: *addr, flags: before | local::SNAT });
+        // And a VIP is open to the proxy's connections before its listeners are.
+        let proxy = if before & local::VIP != 0 { local::PROXY } else { 0 };
+        let early = flags & !before & (local::SNAT | proxy);
+        if early != 0 {
+            ops.push(MapOp::SetLocal { addr: *addr, flags: before | early });
         }
     }
     for (index, entry) in changed(&old.targets, &desired.targets) {
@@ -132,7 +135,8 @@ pub fn plan(
     let entries = listeners(installed, desired, extents, &mut ops)?;
     for (addr, flags) in changed(&old.locals, &desired.locals) {
         let before = old.locals.get(addr).copied().unwrap_or_default();
-        if *flags != before | (flags & local::SNAT) {
+        let proxy = if before & local::VIP != 0 { local::PROXY } else { 0 };
+        if *flags != before | (flags & (local::SNAT | proxy)) {
             ops.push(MapOp::SetLocal { addr: *addr, flags: *flags });
         }
     }

@@ -24,10 +24,11 @@ use super::{
     collect::Sweep,
     contents::{Contents, Installed, Selection},
     indices::{Exhausted, Indices},
+    served::{key, proxied, served},
 };
 use crate::{
     balance,
-    model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer, Model, Node, Target},
+    model::{Algorithm, Backend, LoadBalancer, Model, Node, Target},
     net::NextHopTable,
     state::{Health, Snapshot, TargetRef},
 };
@@ -97,6 +98,8 @@ pub struct Compiler {
     names: BTreeMap<u32, TargetRef>,
     /// SNAT addresses that flows may use, with the last epoch in which a target did.
     snat: BTreeMap<Be32, u64>,
+    /// VIPs that the host's stack has connections on, or once had.
+    proxied: BTreeSet<Be32>,
     /// Added to the host's route generation, so that it goes on where an earlier run was.
     first_generation: u16,
     /// Number of the last compilation.
@@ -121,14 +124,18 @@ impl Compiler {
             listeners.adopt(u32::from(entry.index), *key);
         }
         let known = installed.contents.targets.clone();
-        let snat = installed.contents.locals.iter().filter(|(_, flags)| *flags & local::SNAT != 0);
+        let local = |flag| {
+            let locals = installed.contents.locals.iter();
+            locals.filter(move |(_, flags)| *flags & flag != 0).map(|(addr, _)| *addr)
+        };
         Self {
             targets,
             listeners,
             known,
             hops: installed.contents.hops.clone(),
             names: BTreeMap::new(),
-            snat: snat.map(|(addr, _)| (*addr, 0)).collect(),
+            snat: local(local::SNAT).map(|addr| (addr, 0)).collect(),
+            proxied: local(local::PROXY).collect(),
             first_generation: installed.contents.settings.route_generation.wrapping_add(1),
             epoch: 0,
         }
@@ -183,11 +190,31 @@ impl Compiler {
         };
         let (mut targets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
         for balancer in &model.load_balancers {
+            let proxied = proxied(balancer, model.node.datapath);
             for vip in v4(&balancer.vips) {
-                *contents.locals.entry(vip.into()).or_default() |= local::VIP;
+                let vip = Be32::from(vip);
+                if proxied.clone().next().is_some() {
+                    self.proxied.insert(vip);
+                }
+                let proxied = if self.proxied.contains(&vip) { local::PROXY } else { 0 };
+                *contents.locals.entry(vip).or_default() |= local::VIP | proxied;
+            }
+            for listener in proxied {
+                for vip in v4(&balancer.vips) {
+                    let key = key(vip, listener);
+                    let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
+                    listeners.insert(index);
+                    let selection = Selection {
+                        index: u16::try_from(index).unwrap_or(u16::MAX),
+                        algorithm: algorithm::PROXY,
+                        idle: 0,
+                        slots: Arc::default(),
+                    };
+                    contents.listeners.insert(key, selection);
+                }
             }
             let mut tables = BTreeMap::new();
-            for listener in served(balancer) {
+            for listener in served(balancer, model.node.datapath) {
                 let Some(backend) = balancer.backend(&listener.backend) else { continue };
                 if !tables.contains_key(&backend.id) {
                     let candidates =
@@ -197,8 +224,7 @@ impl Compiler {
                 }
                 let slots = &tables[&backend.id];
                 for vip in v4(&balancer.vips) {
-                    let port = Be16::new(listener.port.get());
-                    let key = ListenerKey { addr: vip.into(), port, reserved: 0 };
+                    let key = key(vip, listener);
                     let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
                     listeners.insert(index);
                     let selection = Selection {
@@ -213,6 +239,7 @@ impl Compiler {
                 }
             }
         }
+        self.proxied.retain(|vip| contents.locals.contains_key(vip));
         self.targets.keep(&targets, self.epoch);
         self.listeners.keep(&listeners, self.epoch);
         for (index, entry) in &self.known {
@@ -346,19 +373,12 @@ impl Compiler {
     /// Addresses that must be kept resolved: the model's targets and those that drain.
     pub fn addresses(&self, model: &Model) -> BTreeSet<IpAddr> {
         let of_model = model.load_balancers.iter().flat_map(|balancer| {
-            let backends = served(balancer).filter_map(|of| balancer.backend(&of.backend));
+            let served = served(balancer, model.node.datapath);
+            let backends = served.filter_map(|of| balancer.backend(&of.backend));
             backends.flat_map(|backend| balancer.targets_of(backend)).map(|target| target.address)
         });
         of_model.chain(self.known.values().map(|entry| entry.addr.addr().into())).collect()
     }
-}
-
-/// The listeners that the kernel serves.
-pub fn served(balancer: &LoadBalancer) -> impl Iterator<Item = &Listener> {
-    balancer
-        .listeners
-        .iter()
-        .filter(|listener| listener.enabled && listener.protocol == ListenerProtocol::Tcp)
 }
 
 fn identity(backend: &Backend, target: &Target) -> TargetIdentity {

@@ -253,9 +253,7 @@ fn what_the_packet_path_cannot_hold_is_refused() {
     assert_eq!(sized(1, 16_384, 1), "fits");
     assert_eq!(
         sized(1, 16_385, 1),
-        format!(
-            "alb.yaml:4:3: loadBalancers: 16385 Tcp listeners, counted once per VIP, {most} 16384"
-        )
+        format!("alb.yaml:4:3: loadBalancers: 16385 listeners, counted once per VIP, {most} 16384")
     );
     let many = |backends| with_slots(backends, "RoundRobin", &[10; 2_048]);
     assert_eq!(many(64), "fits");

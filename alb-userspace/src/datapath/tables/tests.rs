@@ -254,3 +254,25 @@ fn strides_visit_every_port() {
         assert_eq!(visited.len(), usize::from(count), "{count} by {step}");
     }
 }
+
+#[test]
+fn what_the_proxy_serves_is_let_through_and_has_no_targets() {
+    let mut proxied = model("RoundRobin", &[(1, 10), (2, 10)]);
+    proxied.load_balancers[0].backends[0].proxy_protocol = true;
+    let vip = Be32::from(Ipv4Addr::new(198, 18, 0, 10));
+    let key = |port| ListenerKey { addr: vip, port: Be16::new(port), reserved: 0 };
+
+    let mut compiler = Compiler::adopt(&Installed::default());
+    let contents = compiler.compile(&snapshot(proxied, &[1, 2]), &network()).unwrap();
+    assert_eq!(contents.locals[&vip], local::VIP | local::PROXY);
+    assert_eq!(contents.listeners.keys().collect::<Vec<_>>(), [&key(80)]);
+    let Selection { algorithm, slots, .. } = &contents.listeners[&key(80)];
+    assert_eq!((*algorithm, slots.len()), (algorithm::PROXY, 0));
+    assert!(contents.targets.is_empty());
+
+    // The proxy may still have connections on the address.
+    let kernel = model("RoundRobin", &[(1, 10), (2, 10)]);
+    let contents = compiler.compile(&snapshot(kernel, &[1, 2]), &network()).unwrap();
+    assert_eq!(contents.locals[&vip], local::VIP | local::PROXY);
+    assert_eq!(contents.listeners[&key(80)].slots.len(), 2);
+}
