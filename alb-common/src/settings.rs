@@ -14,6 +14,11 @@ pub struct Settings {
     pub port_first: u16,
     /// Number of SNAT ports.
     pub port_count: u16,
+    /// First port of our addresses that answers to flows may come to: below `port_first` while
+    /// flows live that began under another range.
+    pub reply_first: u16,
+    /// Number of these ports.
+    pub reply_count: u16,
     /// Step between two probes, coprime with `port_count`, so that probes never repeat.
     pub port_stride: u16,
     /// RSTs a CPU may send in one window of [`RST_WINDOW_SHIFT`].
@@ -24,9 +29,10 @@ pub struct Settings {
     pub closed_mask: u32,
 }
 
-plain!(Settings, 24:
-    abi: u32, route_generation: u16, port_first: u16, port_count: u16, port_stride: u16,
-    rst_per_window: u32, half_open_mask: u32, closed_mask: u32);
+plain!(Settings, 28:
+    abi: u32, route_generation: u16, port_first: u16, port_count: u16, reply_first: u16,
+    reply_count: u16, port_stride: u16, rst_per_window: u32, half_open_mask: u32,
+    closed_mask: u32);
 
 /// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
 pub const RST_WINDOW_SHIFT: u32 = 3;

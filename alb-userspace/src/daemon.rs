@@ -29,7 +29,7 @@ use crate::{
     datapath::Engine,
     health,
     http::Limits,
-    model::{Model, PortRange},
+    model::{Model, Node, PortRange},
     net::{Netlink, NextHops, VipKeeper},
     report::{ConfigReport, Sampler},
     state::Store,
@@ -74,13 +74,20 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut tasks = Tasks::default();
     let reached = Cell::new(Reached::Nothing);
+    let node = model.node.clone();
     let started = tokio::select! {
         biased;
         signal = signals.end() => Err(signal),
-        daemon = start(model, options, &mut tasks, &reached) => Ok(daemon?),
+        daemon = start(model, options, &mut tasks, &reached) => Ok(daemon),
     };
+    if !matches!(started, Ok(Ok(_))) && matches!(reached.get(), Reached::Opened) {
+        take_back(&node).await;
+    }
     match started {
-        Ok((daemon, requests)) => daemon.serve(requests, signals).await,
+        Ok(daemon) => {
+            let (daemon, requests) = daemon?;
+            daemon.serve(requests, signals).await;
+        }
         Err(signal) => tracing::info!("{signal} while starting: ending; {}", reached.get().left()),
     }
     // Checks and listeners end with us; what is in the kernel stays.
@@ -91,6 +98,8 @@ pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
 #[derive(Clone, Copy, Debug)]
 enum Reached {
     Nothing,
+    /// The pin directory is ours and was empty; the host's neighbours and ports may be touched.
+    Opened,
     Adopted,
     Attached,
 }
@@ -99,7 +108,7 @@ impl Reached {
     /// What is there if the start goes no further.
     fn left(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing was attached, nothing is left in the kernel",
+            Self::Nothing | Self::Opened => "nothing was attached, nothing is left in the kernel",
             Self::Adopted => {
                 "what an earlier run left in the kernel stays in place as it was: `alb run` takes it \
                  over, `alb detach` takes it off"
@@ -109,6 +118,23 @@ impl Reached {
                  detach` takes it off"
             }
         }
+    }
+}
+
+/// Takes back what a start that attached nothing has changed on the host.
+async fn take_back(node: &Node) {
+    if let Err(error) = reserved_ports::release(node.snat.port_range, &node.state_dir) {
+        tracing::warn!(%error, "cannot give the SNAT ports back");
+    }
+    let released = async {
+        let netlink = Netlink::open()?;
+        let interfaces = netlink.interfaces().await?;
+        let named = node.interfaces.iter().filter_map(|name| interfaces.named(name).ok());
+        let named = named.map(|interface| interface.index).collect();
+        netlink.release_neighbours(&named).await
+    };
+    if let Err(error) = released.await {
+        tracing::warn!(%error, "cannot release the neighbours");
     }
 }
 
@@ -154,9 +180,7 @@ async fn start(
     }
     let next_hops = NextHops::spawn().await?;
     let mut engine = Engine::open(&model, &interfaces, options.drop_flows)?;
-    if engine.report().adopted {
-        reached.set(Reached::Adopted);
-    }
+    reached.set(if engine.starts_afresh() { Reached::Opened } else { Reached::Adopted });
     next_hops.want(engine.addresses(&model));
 
     let adopted = engine.adopted_states(&model);
@@ -209,6 +233,7 @@ async fn start(
         started,
         config,
         sampler,
+        ports_settled: false,
         behind: None,
     };
     Ok((daemon, requests))

@@ -1,6 +1,6 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
-//! `tables`, `indices`, `extents` and `plan` are pure. Only `kernel`,
+//! `tables`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
 //! `shape`, `maps` and `sys` know of BPF system calls or name aya.
 
 mod claim;
@@ -8,6 +8,7 @@ mod engine;
 pub mod pins;
 
 pub mod indices;
+pub mod replies;
 mod served;
 pub mod tables;
 

@@ -103,6 +103,8 @@ pub(crate) fn configure(runner: &mut Runner) {
             route_generation: 1,
             port_first: 10_000,
             port_count: PORTS,
+            reply_first: 10_000,
+            reply_count: PORTS,
             port_stride: 7,
             rst_per_window: 1_000,
             half_open_mask: 0xffff,

@@ -65,6 +65,54 @@ fn another_program_on_the_interface_is_left_alone() {
 }
 
 #[test]
+fn a_mode_that_is_not_to_be_had_leaves_nothing() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let balancer = &lab.balancer.namespace;
+    // It has no native XDP, which is found out when all else is in place.
+    balancer.ip("link add plain0 type bridge");
+    balancer.ip("link set plain0 up");
+    let before = touched(&lab);
+    refused(&lab, Node::xdp(&["eth1", "plain0"]), &["node.datapath", "plain0"]);
+    wait::until("the neighbours to be released", Duration::from_secs(5), || {
+        (touched(&lab) == before).then_some(())
+    });
+    assert!(!balancer.ip("link show eth1").contains("xdp"));
+}
+
+#[test]
+fn another_program_is_found_before_anything_changes() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let balancer = &lab.balancer.namespace;
+    let mut daemon = Service::of(&lab).serve_as(&lab, Node::xdp(&["eth1"]));
+    daemon.terminate();
+    program::attach_pass(balancer, "eth0");
+    let programs = || ["eth1", "eth0"].map(|device| program::attached(balancer, device));
+    let before = programs();
+    let mut node = Node::xdp(&["eth1", "eth0"]);
+    node.more = vec!["flows: 16384".to_owned()];
+    daemon.instance.change_node(node, &Service::of(&lab).body());
+    let mut child = daemon.instance.spawn();
+    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    if status.is_none() {
+        child.kill().expect("a running child");
+        child.wait().expect("a killed child");
+    }
+    let log = daemon.log();
+    assert_eq!(status.and_then(|status| status.code()), Some(1), "{log}");
+    assert!(log.contains("eth0: another XDP program"), "{log}");
+    assert_eq!(programs(), before);
+}
+
+/// What a start changes on the host beside its pins: reserved ports and managed neighbours.
+fn touched(lab: &Lab) -> (String, usize) {
+    let balancer = &lab.balancer.namespace;
+    let reserved = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let reserved = balancer.enter(|| fs::read_to_string(reserved).expect("a setting"));
+    (reserved, balancer.ip("neighbour show").matches("managed").count())
+}
+
+#[test]
 fn a_listener_that_cannot_be_served_yet_is_named() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let body = Service::of(&lab).body().replace("protocol: Tcp", "protocol: Http");

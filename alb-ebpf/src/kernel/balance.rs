@@ -95,8 +95,8 @@ fn decide<P: Packet + Host>(
     kind: u32,
 ) -> Result<(Reason, Egress), Reason> {
     let settings = settings().ok_or(Reason::Internal)?;
-    let snat_port = segment.key.dport.host().wrapping_sub(settings.port_first);
-    if kind & local::VIP == 0 && snat_port >= settings.port_count {
+    let snat_port = segment.key.dport.host().wrapping_sub(settings.reply_first);
+    if kind & local::VIP == 0 && snat_port >= settings.reply_count {
         return Err(Reason::HostTraffic);
     }
     let now = clock::now();

@@ -8,51 +8,94 @@ use crate::model::PortRange;
 
 const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// In the state directory: what was reserved before this program added to it.
-const BEFORE: &str = "reserved-ports";
+/// In the state directory: what was reserved before this program added to it and, on a second
+/// line, what it holds.
+const NOTE: &str = "reserved-ports";
 
-/// Adds a range to those reserved in this network namespace, and remembers what was there.
+type Ranges = Vec<RangeInclusive<u16>>;
+
+/// Adds a range to those reserved in this network namespace, and remembers what was there and
+/// what is held. Ranges of earlier runs stay: their flows may live.
 pub(crate) fn reserve(range: PortRange, state_dir: &Path) -> io::Result<()> {
     let now = parse(&fs::read_to_string(FILE)?);
+    let note = Note::read(state_dir)?;
     let next = with(&now, range);
-    if next == now {
+    if note.is_none() && next == now {
         return Ok(());
     }
-    fs::write(state_dir.join(BEFORE), render(&now))?;
+    let Note { before, held } = note.unwrap_or_else(|| Note { before: now, held: Ranges::new() });
+    Note { before, held: with(&held, range) }.write(state_dir)?;
     fs::write(FILE, render(&next))
 }
 
-/// Takes it out again, except what was reserved before. False = nothing of it is ours.
-pub(crate) fn release(range: PortRange, state_dir: &Path) -> io::Result<bool> {
-    let note = state_dir.join(BEFORE);
-    let before = match fs::read_to_string(&note) {
-        Ok(text) => parse(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
+/// Gives back what is held beside this range: no flow uses it any more. Returns what it was.
+pub(crate) fn keep_only(range: PortRange, state_dir: &Path) -> io::Result<Option<String>> {
+    let Some(Note { before, held }) = Note::read(state_dir)? else { return Ok(None) };
+    let older = without(&held, range);
+    if older.is_empty() {
+        return Ok(None);
+    }
     let now = parse(&fs::read_to_string(FILE)?);
-    fs::write(FILE, render(&restored(&now, &before, range)))?;
-    fs::remove_file(&note)?;
+    fs::write(FILE, render(&with(&restored(&now, &before, &held), range)))?;
+    Note { before, held: with(&[], range) }.write(state_dir)?;
+    Ok(Some(render(&older).trim().to_owned()))
+}
+
+/// Gives back everything that is held, at least this range, except what was reserved before.
+/// False = nothing of it is ours.
+pub(crate) fn release(range: PortRange, state_dir: &Path) -> io::Result<bool> {
+    let Some(Note { before, held }) = Note::read(state_dir)? else { return Ok(false) };
+    let now = parse(&fs::read_to_string(FILE)?);
+    fs::write(FILE, render(&restored(&now, &before, &with(&held, range))))?;
+    fs::remove_file(state_dir.join(NOTE))?;
     Ok(true)
 }
 
-/// `now` without the range, with the part of it that was there `before`.
+/// What the state directory remembers.
+#[derive(Debug, PartialEq, Eq)]
+struct Note {
+    before: Ranges,
+    held: Ranges,
+}
+
+impl Note {
+    fn read(state_dir: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read_to_string(state_dir.join(NOTE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut lines = text.lines();
+        let mut ranges = || parse(lines.next().unwrap_or_default());
+        Ok(Some(Self { before: ranges(), held: ranges() }))
+    }
+
+    fn write(&self, state_dir: &Path) -> io::Result<()> {
+        let Self { before, held } = self;
+        fs::write(state_dir.join(NOTE), render(before) + &render(held))
+    }
+}
+
+/// `now` without what is held, with the part of it that was there `before`.
 fn restored(
     now: &[RangeInclusive<u16>],
     before: &[RangeInclusive<u16>],
-    range: PortRange,
-) -> Vec<RangeInclusive<u16>> {
-    let mut next = without(now, range);
-    let inside = before.iter().filter_map(|had| {
-        let (first, last) = (range.first.max(*had.start()), range.last.min(*had.end()));
-        (first <= last).then_some(first..=last)
-    });
-    next.extend(inside);
+    held: &[RangeInclusive<u16>],
+) -> Ranges {
+    let mut next = now.to_vec();
+    for held in held {
+        let range = PortRange { first: *held.start(), last: *held.end() };
+        next = without(&next, range);
+        next.extend(before.iter().filter_map(|had| {
+            let (first, last) = (range.first.max(*had.start()), range.last.min(*had.end()));
+            (first <= last).then_some(first..=last)
+        }));
+    }
     next
 }
 
 /// The kernel prints `8080,9148-9150`, sorted and merged.
-fn parse(text: &str) -> Vec<RangeInclusive<u16>> {
+fn parse(text: &str) -> Ranges {
     text.trim()
         .split(',')
         .filter_map(|item| {
@@ -73,7 +116,7 @@ fn render(ranges: &[RangeInclusive<u16>]) -> String {
     items.join(",") + "\n"
 }
 
-fn with(reserved: &[RangeInclusive<u16>], range: PortRange) -> Vec<RangeInclusive<u16>> {
+fn with(reserved: &[RangeInclusive<u16>], range: PortRange) -> Ranges {
     let covered =
         reserved.iter().any(|have| have.contains(&range.first) && have.contains(&range.last));
     let mut next = reserved.to_vec();
@@ -83,7 +126,7 @@ fn with(reserved: &[RangeInclusive<u16>], range: PortRange) -> Vec<RangeInclusiv
     next
 }
 
-fn without(reserved: &[RangeInclusive<u16>], range: PortRange) -> Vec<RangeInclusive<u16>> {
+fn without(reserved: &[RangeInclusive<u16>], range: PortRange) -> Ranges {
     let mut next = Vec::new();
     for have in reserved {
         if *have.end() < range.first || *have.start() > range.last {
@@ -111,7 +154,7 @@ mod tests {
         let before = parse(before);
         let with = with(&before, SNAT);
         assert_eq!(render(&with).trim(), added);
-        assert_eq!(render(&restored(&with, &before, SNAT)).trim(), removed);
+        assert_eq!(render(&restored(&with, &before, &[10_000..=29_999])).trim(), removed);
     }
 
     #[test]
@@ -120,5 +163,24 @@ mod tests {
         check("8080,9148-9150\n", "8080,9148-9150,10000-29999", "8080,9148-9150");
         check("9000-30000\n", "9000-30000", "9000-9999,30000,10000-29999");
         check("15000\n", "15000,10000-29999", "15000");
+    }
+
+    #[test]
+    fn the_note_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Note::read(dir.path()).unwrap(), None);
+        for (before, held) in [("", "10000-29999"), ("8080,9148-9150", "1024-2047,10000-29999")] {
+            let note = Note { before: parse(before), held: parse(held) };
+            note.write(dir.path()).unwrap();
+            assert_eq!(Note::read(dir.path()).unwrap(), Some(note));
+        }
+    }
+
+    #[test]
+    fn all_that_is_held_goes_and_what_was_there_stays() {
+        let held = parse("10000-19999,30000-30999");
+        let now = parse("8080,10000-19999,30000-30999");
+        assert_eq!(render(&restored(&now, &parse("8080"), &held)).trim(), "8080");
+        assert_eq!(render(&restored(&now, &parse("8080,30500"), &held)).trim(), "8080,30500");
     }
 }

@@ -13,7 +13,10 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::{Options, addresses, causes::with_causes, node_change, servable, signals::Signals};
+use super::{
+    Options, addresses, causes::with_causes, node_change, reserved_ports, servable,
+    signals::Signals,
+};
 use crate::{
     config,
     control::{Command, Readiness, ReloadError, Reloaded},
@@ -38,6 +41,8 @@ pub(super) struct Daemon {
     pub(super) started: SystemTime,
     pub(super) config: ConfigReport,
     pub(super) sampler: Sampler,
+    /// Only the SNAT ports of the file are reserved.
+    pub(super) ports_settled: bool,
     /// Why the kernel does not hold the snapshot, if it does not.
     pub(super) behind: Option<String>,
 }
@@ -151,6 +156,7 @@ impl Daemon {
                         tracing::error!(error = with_causes(&error), "cannot reset counters");
                     }
                 }
+                self.settle_ports();
                 swept.sweep.pause()
             }
             Err(error) => {
@@ -158,6 +164,21 @@ impl Daemon {
                 RETRY
             }
         }
+    }
+
+    /// Gives ports of an earlier `node.snat.portRange` back to the host once no flow uses them.
+    fn settle_ports(&mut self) {
+        if self.ports_settled || self.engine.uses_older_ports() {
+            return;
+        }
+        let snapshot = self.store.snapshot();
+        let node = &snapshot.model.node;
+        match reserved_ports::keep_only(node.snat.port_range, &node.state_dir) {
+            Ok(None) => {}
+            Ok(Some(ports)) => tracing::info!(ports, "SNAT ports of an earlier range given back"),
+            Err(error) => tracing::warn!(%error, "cannot give SNAT ports of an earlier range back"),
+        }
+        self.ports_settled = true;
     }
 
     async fn answer(&mut self, command: Command) {

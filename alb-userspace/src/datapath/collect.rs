@@ -15,7 +15,10 @@ use alb_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::maps::{MapError, Maps, Table};
+use super::{
+    maps::{MapError, Maps, Table},
+    replies::Replies,
+};
 
 /// What one sweep found alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Sweep {
     pub targets: BTreeMap<u32, Live>,
     /// SNAT addresses that flows use.
     pub snat: BTreeSet<Be32>,
+    /// Source ports that flows use towards targets.
+    pub ports: Replies,
     /// Established flows, closed ones that wait for collection included.
     pub established: u64,
     /// Half-open flows.
@@ -113,6 +118,7 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
         if entry.flags.direction() == Direction::Forward {
             found.established += 1;
             found.snat.insert(entry.src);
+            found.ports.note(entry.sport.host());
         }
     })?;
     for key in expired {
@@ -130,6 +136,7 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
         if entry.flags.direction() == Direction::Forward {
             found.half_open += 1;
             found.snat.insert(entry.src);
+            found.ports.note(entry.sport.host());
             found.listeners.entry(entry.listener).or_default().active += 1;
             found.targets.entry(entry.target).or_default().active += 1;
         }

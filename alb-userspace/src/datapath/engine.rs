@@ -136,6 +136,11 @@ impl Engine {
         })
     }
 
+    /// Nothing was pinned before: if nothing is attached, nothing of ours is there.
+    pub fn starts_afresh(&self) -> bool {
+        self.kernel.found() == Found::Nothing
+    }
+
     /// What the adopted tables tell of the targets: those that got new flows were healthy. So
     /// a restart takes none out, nor puts one in that was found dead.
     pub fn adopted_states(&self, model: &Model) -> TargetStates {
@@ -302,6 +307,7 @@ impl Engine {
         self.flows.established.used = sweep.established;
         self.flows.half_open.used = sweep.half_open;
         let snat_before = self.compiler.snat_addresses();
+        let ports_before = self.compiler.reply_ports(self.node.ports);
         let (targets, listeners) = self.compiler.free(*epoch, sweep);
         // The next owner of an index starts from zero.
         for index in &targets {
@@ -313,8 +319,14 @@ impl Engine {
             self.ledger.forget_listener(*index);
             self.maps.listener_totals.clear_per_cpu(index)?;
         }
-        let snat_freed = self.compiler.snat_addresses() < snat_before;
+        let snat_freed = self.compiler.snat_addresses() < snat_before
+            || self.compiler.reply_ports(self.node.ports) != ports_before;
         Ok(snat_freed || !targets.is_empty() || !listeners.is_empty())
+    }
+
+    /// Whether flows may use SNAT ports outside of the file's range.
+    pub fn uses_older_ports(&self) -> bool {
+        self.compiler.reply_ports(self.node.ports) != self.node.ports
     }
 
     /// Everything that is counted.

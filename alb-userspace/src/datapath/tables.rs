@@ -24,11 +24,12 @@ use super::{
     collect::Sweep,
     contents::{Contents, Installed, Selection},
     indices::{Exhausted, Indices},
+    replies::Replies,
     served::{key, proxied, served},
 };
 use crate::{
     balance,
-    model::{Algorithm, Backend, LoadBalancer, Model, Node, Target},
+    model::{Algorithm, Backend, LoadBalancer, Model, Node, PortRange, Target},
     net::NextHopTable,
     state::{Health, Snapshot, TargetRef},
 };
@@ -100,6 +101,8 @@ pub struct Compiler {
     snat: BTreeMap<Be32, u64>,
     /// VIPs that the host's stack has connections on, or once had.
     proxied: BTreeSet<Be32>,
+    /// Ports that answers may come to beside those of the file.
+    replies: Replies,
     /// Added to the host's route generation, so that it goes on where an earlier run was.
     first_generation: u16,
     /// Number of the last compilation.
@@ -136,6 +139,7 @@ impl Compiler {
             names: BTreeMap::new(),
             snat: local(local::SNAT).map(|addr| (addr, 0)).collect(),
             proxied: local(local::PROXY).collect(),
+            replies: Replies::adopt(&installed.contents.settings),
             first_generation: installed.contents.settings.route_generation.wrapping_add(1),
             epoch: 0,
         }
@@ -184,7 +188,7 @@ impl Compiler {
         let model = &*snapshot.model;
         self.epoch += 1;
         let mut contents = Contents {
-            settings: settings(&model.node, network, self.first_generation),
+            settings: settings(&model.node, network, self.first_generation, self.replies),
             interfaces: network.interfaces.clone(),
             ..Contents::default()
         };
@@ -325,9 +329,17 @@ impl Compiler {
         let listeners = self.listeners.free(epoch, |index| {
             u16::try_from(index).is_ok_and(|index| sweep.names_listener(index))
         });
+        if epoch > 0 {
+            self.replies = sweep.ports;
+        }
         let now = self.epoch;
         self.snat.retain(|addr, used| *used == now || *used > epoch || sweep.snat.contains(addr));
         (targets, listeners)
+    }
+
+    /// Ports that answers may come to, `range` being the file's.
+    pub fn reply_ports(&self, range: PortRange) -> PortRange {
+        self.replies.with(range)
     }
 
     /// How many SNAT addresses flows may use.
@@ -429,9 +441,10 @@ fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
     Some(HopEntry { mac, interface: u16::try_from(*slot).ok()? })
 }
 
-fn settings(node: &Node, network: &Network, first_generation: u16) -> Settings {
+fn settings(node: &Node, network: &Network, first_generation: u16, replies: Replies) -> Settings {
     let range = node.snat.port_range;
     let port_count = (range.last - range.first).saturating_add(1);
+    let replies = replies.with(range);
     let windows_per_second = ticks(1) >> RST_WINDOW_SHIFT;
     Settings {
         abi: ABI_VERSION,
@@ -441,6 +454,8 @@ fn settings(node: &Node, network: &Network, first_generation: u16) -> Settings {
             .wrapping_add(first_generation),
         port_first: range.first,
         port_count,
+        reply_first: replies.first,
+        reply_count: (replies.last - replies.first).saturating_add(1),
         port_stride: stride(port_count),
         rst_per_window: RST_PER_SECOND / windows_per_second,
         half_open_mask: network.half_open_ring - 1,

@@ -135,6 +135,8 @@ impl World {
             route_generation: 1,
             port_first: PORT_FIRST,
             port_count: PORT_COUNT,
+            reply_first: PORT_FIRST,
+            reply_count: PORT_COUNT,
             port_stride: 7,
             rst_per_window: 1_000,
             half_open_mask: sizes.ring - 1,
