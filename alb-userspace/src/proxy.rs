@@ -4,11 +4,14 @@
 
 pub mod access_log;
 pub mod drain;
+pub mod forward;
 pub mod http1;
 pub mod limits;
 pub mod message;
 pub mod peer;
 pub mod plan;
 pub mod refusal;
+pub mod route;
 pub mod stats;
+pub mod sticky;
 pub mod worker;

@@ -2,8 +2,10 @@
 //! word and what becomes of the connection. Bytes are made in `answer`; whoever meets the
 //! failure only names it.
 
+mod answer;
 mod malformed;
 
+pub use answer::{Answer, Context};
 pub use malformed::Malformed;
 
 /// Why a request is not served. Each has one word, which is its counter, its metric label and
