@@ -52,7 +52,9 @@ pub struct Selector {
     algorithm: Algorithm,
     /// Turns of the targets in service (round robin, least connection), or the table of client
     /// slots (source IP). Empty if no target is in service.
-    order: Box<[u32]>,
+    order: Arc<[u32]>,
+    /// Where each position is.
+    addresses: Box<[SocketAddr]>,
     /// Weights by position, 0 for a target that is out of service.
     weights: Box<[u32]>,
     /// Positions with a weight above 0.
@@ -75,13 +77,33 @@ impl Selector {
     /// on where they are.
     pub fn new(settings: Settings, candidates: &[Candidate], previous: Option<&Self>) -> Self {
         let weights = weights(settings.panic, candidates);
-        let order = order(settings.algorithm, candidates, &weights);
+        let addresses: Box<[SocketAddr]> = candidates.iter().map(|of| of.at).collect();
+        let same = |previous: &&Self| {
+            previous.algorithm == settings.algorithm
+                && *previous.weights == *weights
+                && previous.addresses == addresses
+        };
+        // Long tables take milliseconds, and most changes are about other backends.
+        let order = previous.filter(same).map_or_else(
+            || {
+                let order = order(settings.algorithm, candidates, &weights);
+                order.into_iter().map(|at| u32::try_from(at).unwrap_or(u32::MAX)).collect()
+            },
+            |previous| previous.order.clone(),
+        );
         let serving = (0..).zip(&weights).filter(|(_, weight)| **weight > 0);
         let serving: Box<[u32]> = serving.map(|(position, _)| position).collect();
         let ramps = Ramps::new(settings.slow_start, candidates, &weights);
         let turn = previous.map_or_else(Arc::default, |previous| previous.turn.clone());
-        let order = order.into_iter().map(|at| u32::try_from(at).unwrap_or(u32::MAX)).collect();
-        Self { algorithm: settings.algorithm, order, weights: weights.into(), serving, ramps, turn }
+        Self {
+            algorithm: settings.algorithm,
+            order,
+            addresses,
+            weights: weights.into(),
+            serving,
+            ramps,
+            turn,
+        }
     }
 
     /// Whose turn it is, as a position; `None` if no target is in service that is not excluded.

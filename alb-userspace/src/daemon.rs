@@ -187,7 +187,9 @@ async fn start(
     let store = Store::new(model, &adopted);
     engine.fits(&store.snapshot(), next_hops.table(), &interfaces).context("loadBalancers")?;
     let end = tasks.ending.subscribe();
-    tasks.checks = Some(tokio::spawn(health::run(store.clone(), end.clone())));
+    // Only the proxy sees connects fail.
+    let (_passive, suspects) = health::passive();
+    tasks.checks = Some(tokio::spawn(health::run(store.clone(), suspects, end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
     let limits = Limits::default();
     let serving = control::server::run(socket, commands.clone(), limits, ended(end.clone()));

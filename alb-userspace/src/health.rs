@@ -2,6 +2,7 @@
 //! changed. Knows nothing of how a verdict is used.
 
 mod http;
+mod passive;
 mod plan;
 mod probe;
 mod schedule;
@@ -9,6 +10,7 @@ mod threshold;
 
 use std::time::Duration;
 
+pub use passive::{Passive, Suspects, passive};
 pub use plan::{Check, plan};
 pub use schedule::run;
 

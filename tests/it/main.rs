@@ -7,6 +7,7 @@ mod setting;
 mod claim;
 mod devices;
 mod doctor;
+mod health;
 mod malformed;
 mod neighbour;
 mod net;

@@ -145,9 +145,6 @@ fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
     if backend.proxy_protocol {
         add("proxyProtocol", "proxyProtocol");
     }
-    if backend.health_check.as_ref().is_some_and(|check| check.http.is_some()) {
-        add("healthCheck.protocol", "the HTTP health check");
-    }
     if backend.protocol == BackendProtocol::Tcp
         && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into())
     {
@@ -161,9 +158,6 @@ fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
     }
     if backend.unhealthy_flows != UnhealthyFlows::Keep {
         add("unhealthyFlows", "unhealthyFlows: Reset");
-    }
-    if backend.panic_mode {
-        add("panicMode", "panicMode");
     }
     if backend.passive_max_percent != PASSIVE_MAX.default {
         add("passiveMaxPercent", "passiveMaxPercent");

@@ -9,12 +9,13 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use super::{
+    passive::{Allowances, Suspects, allowances},
     plan::{Check, plan},
     probe::{Failed, attempt, probe},
     threshold::Machine,
@@ -35,7 +36,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Probes what the published model asks for until `shutdown` turns true or its sender goes.
-pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
+/// `suspects` is what traffic reports.
+pub async fn run(store: Store, mut suspects: Suspects, mut shutdown: watch::Receiver<bool>) {
     let mut snapshots = store.subscribe();
     let (mut checks, mut results) = Checks::new();
     let mut model: Option<Arc<Model>> = None;
@@ -56,12 +58,15 @@ pub async fn run(store: Store, mut shutdown: watch::Receiver<bool>) {
                 let transitions = transitions.collect();
                 report(&store, transitions, &checks.names);
             }
+            Some(suspect) = suspects.0.recv() => {
+                report(&store, checks.suspect(&suspect), &checks.names);
+            }
         }
     }
 }
 
 /// Names of backends for the log, by id: `load balancer/backend`.
-type Names = BTreeMap<Arc<str>, String>;
+pub(super) type Names = BTreeMap<Arc<str>, String>;
 
 /// Publishes what changed, and says so when it leaves a backend without a target.
 fn report(store: &Store, transitions: Vec<Transition>, names: &Names) {
@@ -101,20 +106,27 @@ struct Found {
 }
 
 /// The checks that run.
-struct Checks {
-    running: BTreeMap<Arc<Check>, Running>,
-    names: Names,
+pub(super) struct Checks {
+    pub(super) running: BTreeMap<Arc<Check>, Running>,
+    /// Which of them decides about a target.
+    pub(super) by_target: BTreeMap<TargetRef, Arc<Check>>,
+    pub(super) allowances: Allowances,
+    pub(super) names: Names,
     serials: u64,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 }
 
-struct Running {
+pub(super) struct Running {
     serial: u64,
-    machine: Machine,
-    failure: Option<Unhealthy>,
+    pub(super) machine: Machine,
+    pub(super) failure: Option<Unhealthy>,
+    /// Out because traffic failed, which no probe has confirmed yet.
+    pub(super) by_traffic: bool,
+    /// The next probe shall come at once.
+    pub(super) forward: Arc<Notify>,
     /// Targets it decides about, with the revision of each.
-    informs: BTreeMap<TargetRef, u64>,
+    pub(super) informs: BTreeMap<TargetRef, u64>,
     task: JoinHandle<()>,
 }
 
@@ -129,7 +141,15 @@ impl Checks {
         let (found, results) = mpsc::channel(1024);
         let permits = Arc::new(Semaphore::new(concurrency()));
         (
-            Self { running: BTreeMap::new(), names: Names::new(), serials: 0, permits, found },
+            Self {
+                running: BTreeMap::new(),
+                by_target: BTreeMap::new(),
+                allowances: Allowances::new(),
+                names: Names::new(),
+                serials: 0,
+                permits,
+                found,
+            },
             results,
         )
     }
@@ -139,6 +159,8 @@ impl Checks {
     fn follow(&mut self, snapshot: &Snapshot) {
         let wanted = plan(&snapshot.model);
         self.names = names(&snapshot.model);
+        self.allowances = allowances(&snapshot.model);
+        self.by_target.clear();
         self.running.retain(|check, _| wanted.contains_key(&**check));
         let started = Instant::now();
         let spread = START_GAP * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
@@ -146,6 +168,8 @@ impl Checks {
             let state = |to: &TargetRef| snapshot.targets.get(&to.backend, &to.target);
             let informs =
                 targets.iter().filter_map(|to| Some((to.clone(), state(to)?.revision))).collect();
+            let check = Arc::new(check);
+            self.by_target.extend(targets.iter().map(|to| (to.clone(), check.clone())));
             if let Some(running) = self.running.get_mut(&check) {
                 running.informs = informs;
                 continue;
@@ -157,18 +181,23 @@ impl Checks {
             let grace = if health == Health::Initial { GRACE } else { Duration::ZERO };
             let machine = Machine::new(health, check.rise, check.fall);
             self.serials += 1;
-            let (serial, check) = (self.serials, Arc::new(check));
+            let (serial, forward) = (self.serials, Arc::new(Notify::new()));
             let first = started + spread.min(check.interval).mul_f64(check.phase());
             let repeat = repeat(
                 check.clone(),
                 serial,
                 first,
                 grace,
+                forward.clone(),
                 self.permits.clone(),
                 self.found.clone(),
             );
             let task = tokio::spawn(repeat);
-            self.running.insert(check, Running { serial, machine, failure, informs, task });
+            let by_traffic = false;
+            self.running.insert(
+                check,
+                Running { serial, machine, failure, by_traffic, forward, informs, task },
+            );
         }
     }
 
@@ -194,6 +223,7 @@ impl Checks {
         }
         let (before, failure) = (running.machine.health(), result.err());
         let changed = running.machine.observe(failure.is_none());
+        running.by_traffic &= failure.is_none() && running.machine.health() != Health::Healthy;
         let now = running.machine.health();
         log(
             &check,
@@ -215,7 +245,7 @@ impl Checks {
 }
 
 impl Running {
-    fn transitions(&self) -> impl Iterator<Item = Transition> {
+    pub(super) fn transitions(&self) -> impl Iterator<Item = Transition> {
         let health = self.machine.health();
         let reason = self.failure.as_ref().filter(|_| health == Health::Unhealthy);
         self.informs.iter().map(move |(target, revision)| Transition {
@@ -278,13 +308,14 @@ fn log(
     }
 }
 
-/// Probes at `first`, then at the check's own place in each interval. A probe that outlasts
+/// Probes at `first`, then at the check's own place in each interval and when told to. A probe that outlasts
 /// the interval delays the next one to its next place.
 async fn repeat(
     check: Arc<Check>,
     serial: u64,
     first: Instant,
     grace: Duration,
+    forward: Arc<Notify>,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
 ) {
@@ -319,7 +350,10 @@ async fn repeat(
     let mut places = interval_at(second, check.interval);
     places.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
-        places.tick().await;
+        tokio::select! {
+            _ = places.tick() => {}
+            () = forward.notified() => {}
+        }
         if !once().await {
             return;
         }

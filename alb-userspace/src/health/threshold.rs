@@ -32,6 +32,11 @@ impl Machine {
         }
     }
 
+    /// Unhealthy without a result: what happened weighs more than a probe.
+    pub(super) fn condemn(&mut self) {
+        (self.verdict, self.against) = (Some(false), 0);
+    }
+
     /// Takes in one result; true if the verdict changed.
     pub(super) fn observe(&mut self, passed: bool) -> bool {
         let needed = match self.verdict {

@@ -13,6 +13,7 @@ use std::{
 pub use shared::{BackendShared, InFlight, ListenerShared, TargetShared};
 
 use crate::{
+    balance::Selector,
     model::{
         Algorithm, BackendProtocol, Forwarded, ListenerHttp, ListenerProtocol, UnhealthyFlows,
     },
@@ -109,8 +110,19 @@ pub struct Backend {
     pub passive_max_percent: u8,
     /// In the order of the model, whatever their weight and health.
     pub targets: Vec<Arc<Target>>,
+    /// Who takes the next request or connection, as a position in `targets`.
+    pub selector: Selector,
     /// What all workers count together.
     pub shared: Arc<BackendShared>,
+}
+
+impl Backend {
+    /// Who takes the next request or connection of this client: a position in `targets` that is
+    /// not in `exclude` (what was tried before). `None` = nobody is in service.
+    pub fn pick(&self, client: IpAddr, exclude: &[usize]) -> Option<usize> {
+        let load = |at: usize| self.targets.get(at).map_or(0, |target| target.in_flight());
+        self.selector.pick(client, load, exclude)
+    }
 }
 
 /// One server, as one backend uses it.

@@ -12,7 +12,7 @@ pub use counter::{Counter, Level};
 pub use histogram::{BOUNDS, Histogram, HistogramTotals};
 pub use per_worker::{PerWorker, WorkerId};
 pub use reasons::{AcceptError, Handshake, StatusClass, UpstreamError};
-pub use totals::{BackendTotals, ListenerTotals, TargetTotals};
+pub use totals::{BackendTotals, ListenerTotals};
 pub use words::Words;
 
 use std::marker::PhantomData;
@@ -73,15 +73,6 @@ pub struct BackendStats {
     pub bytes_out: Counter,
     /// Bytes from targets.
     pub bytes_in: Counter,
-}
-
-/// What one worker counts for one target of a backend.
-#[derive(Debug, Default)]
-pub struct TargetStats {
-    /// Requests or connections given to it.
-    pub requests: Counter,
-    /// Of these, those that failed on its side.
-    pub errors: Counter,
 }
 
 /// An enum whose variants are counted separately.

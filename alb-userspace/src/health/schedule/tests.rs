@@ -4,9 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 
-use super::run;
 use crate::{
-    health::settled,
+    health::{passive, run, settled},
     model::{HealthCheck, Model},
     state::{
         Health, Snapshot, Store, TargetStates, UnhealthyReason,
@@ -39,7 +38,7 @@ fn served(address: SocketAddr, check: Option<HealthCheck>) -> Model {
 fn start(model: Model) -> (Store, watch::Sender<bool>) {
     let store = Store::new(model, &TargetStates::default());
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(run(store.clone(), stopped));
+    tokio::spawn(run(store.clone(), passive().1, stopped));
     (store, stop)
 }
 
@@ -132,7 +131,7 @@ async fn settled_gives_up_in_time() {
 async fn shutdown_ends_the_loop() {
     let store = Store::new(served("127.0.0.1:9".parse().unwrap(), None), &TargetStates::default());
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(run(store, stopped));
+    let running = tokio::spawn(run(store, passive().1, stopped));
     stop.send(true).unwrap();
     tokio::time::timeout(Duration::from_secs(1), running).await.unwrap().unwrap();
 }

@@ -1,9 +1,15 @@
 //! Snapshot and the plan before it → plan. Pure.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use super::{Backend, Listener, Plan, Target};
 use crate::{
+    balance::{self, Selector},
     model::{self, Engine, LoadBalancer},
     state::{Health, Snapshot},
 };
@@ -67,20 +73,30 @@ impl<'a> Backends<'a> {
     fn backend(&self, backend: &'a model::Backend) -> Backend {
         let before = self.before.backends.get(&*backend.id);
         let targets = self.balancer.targets_of(backend);
-        let targets = targets.iter().map(|target| {
-            let state = self.snapshot.targets.get(&backend.id, &target.id);
-            let address = SocketAddr::from((target.address, target.port_for(backend).get()));
-            let same = |was: &&Arc<Target>| *was.id == *target.id && was.address == address;
-            let was = before.and_then(|before| before.targets.iter().find(same));
-            Arc::new(Target {
-                id: target.id.as_str().into(),
-                address,
-                weight: target.weight,
-                health: state.map_or(Health::Initial, |state| state.health),
-                since: state.map_or(std::time::SystemTime::UNIX_EPOCH, |state| state.since),
-                shared: was.map(|was| Arc::clone(&was.shared)).unwrap_or_default(),
+        let targets: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                let state = self.snapshot.targets.get(&backend.id, &target.id);
+                let address = SocketAddr::from((target.address, target.port_for(backend).get()));
+                let same = |was: &&Arc<Target>| *was.id == *target.id && was.address == address;
+                let was = before.and_then(|before| before.targets.iter().find(same));
+                Arc::new(Target {
+                    id: target.id.as_str().into(),
+                    address,
+                    weight: target.weight,
+                    health: state.map_or(Health::Initial, |state| state.health),
+                    since: state.map_or(std::time::SystemTime::UNIX_EPOCH, |state| state.since),
+                    shared: was.map(|was| Arc::clone(&was.shared)).unwrap_or_default(),
+                })
             })
-        });
+            .collect();
+        let settings = balance::Settings {
+            algorithm: backend.algorithm,
+            panic: backend.panic_mode,
+            slow_start: backend.slow_start,
+        };
+        let candidates: Vec<_> = targets.iter().map(|target| candidate(target)).collect();
+        let selector = Selector::new(settings, &candidates, before.map(|before| &before.selector));
         Backend {
             id: backend.id.as_str().into(),
             name: backend.name.as_str().into(),
@@ -98,9 +114,21 @@ impl<'a> Backends<'a> {
             unhealthy_flows: backend.unhealthy_flows,
             panic_mode: backend.panic_mode,
             passive_max_percent: backend.passive_max_percent,
-            targets: targets.collect(),
+            targets,
+            selector,
             shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),
         }
+    }
+}
+
+/// A target as it is chosen. One whose health never changed has its full share.
+fn candidate(target: &Target) -> balance::Candidate {
+    let ago = SystemTime::now().duration_since(target.since).unwrap_or_default();
+    balance::Candidate {
+        at: target.address,
+        weight: target.weight.into(),
+        serves: target.health.serves(),
+        since: Instant::now().checked_sub(ago),
     }
 }
 

@@ -6,7 +6,10 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::proxy::limits::Bucket;
+use crate::proxy::{
+    limits::Bucket,
+    stats::{BackendStats, ListenerStats, PerWorker},
+};
 
 /// A listener's.
 #[derive(Debug, Default)]
@@ -16,14 +19,16 @@ pub struct ListenerShared {
     pub connections: AtomicU32,
     /// Requests of this second, against `max_qps`.
     pub requests: Bucket,
+    /// What each worker counts.
+    pub stats: PerWorker<ListenerStats>,
 }
 
 /// A backend's.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct BackendShared {
-    /// Next turn of the round robin.
-    pub turn: AtomicU64,
+    /// What each worker counts.
+    pub stats: PerWorker<BackendStats>,
 }
 
 /// A target's. Alone on its cache line, so that busy targets do not slow each other.
@@ -32,6 +37,10 @@ pub struct BackendShared {
 pub struct TargetShared {
     /// Requests (http) or connections (tcp) it has now.
     pub in_flight: AtomicU32,
+    /// All it was given so far. On the line that `in_flight` moves anyway.
+    pub given: AtomicU64,
+    /// Of these, those that failed on its side.
+    pub failed: AtomicU64,
 }
 
 /// One request or connection of a target; counted off when dropped.
@@ -41,6 +50,7 @@ pub struct InFlight(Arc<TargetShared>);
 impl InFlight {
     pub(super) fn new(shared: Arc<TargetShared>) -> Self {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        shared.given.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BackendStats, HistogramTotals, ListenerStats, PerReason, PerWorker, Reason, TargetStats,
-};
+use super::{BackendStats, HistogramTotals, ListenerStats, PerReason, PerWorker, Reason};
 
 /// What all workers together counted for a listener. Fields as in [`ListenerStats`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of `ListenerStats`, summed")]
 pub struct ListenerTotals {
     pub connections: u64,
@@ -28,6 +27,7 @@ pub struct ListenerTotals {
 
 /// What all workers together counted for a backend. Fields as in [`BackendStats`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of `BackendStats`, summed")]
 pub struct BackendTotals {
     pub in_flight: u64,
@@ -42,14 +42,6 @@ pub struct BackendTotals {
     pub response_time: HistogramTotals,
     pub bytes_out: u64,
     pub bytes_in: u64,
-}
-
-/// What all workers together counted for a target. Fields as in [`TargetStats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `TargetStats`, summed")]
-pub struct TargetTotals {
-    pub requests: u64,
-    pub errors: u64,
 }
 
 impl PerWorker<ListenerStats> {
@@ -123,18 +115,6 @@ impl PerWorker<BackendStats> {
         }
         (totals.in_flight, totals.pool_idle) = (level(totals.in_flight), level(totals.pool_idle));
         totals
-    }
-}
-
-impl PerWorker<TargetStats> {
-    /// The sum over all workers.
-    pub fn totals(&self) -> TargetTotals {
-        self.iter().fold(TargetTotals::default(), |totals, TargetStats { requests, errors }| {
-            TargetTotals {
-                requests: totals.requests + requests.get(),
-                errors: totals.errors + errors.get(),
-            }
-        })
     }
 }
 
