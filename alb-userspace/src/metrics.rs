@@ -6,6 +6,7 @@
 mod datapath;
 mod listeners;
 mod node;
+mod proxy;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,9 @@ pub fn render(report: &StatusReport) -> Result<String, prometheus::Error> {
     }
     datapath::outcomes(report, &mut families);
     listeners::families(&report.listeners, &mut families);
+    if let Some(proxy) = &report.proxy {
+        proxy::families(proxy, &mut families);
+    }
     // The encoder refuses a family without samples.
     families.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
@@ -55,6 +59,16 @@ fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
     family
 }
 
+fn pairs(labels: Labels<'_>) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&'static str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    labels.iter().map(pair).collect()
+}
+
 /// Adds a sample to a family.
 trait Sample {
     fn with(&mut self, labels: Labels<'_>, value: f64);
@@ -72,13 +86,7 @@ trait Sample {
 
 impl Sample for MetricFamily {
     fn with(&mut self, labels: Labels<'_>, value: f64) {
-        let pairs = labels.iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut metric = Metric::from_label(pairs.collect());
+        let mut metric = Metric::from_label(pairs(labels));
         if self.get_field_type() == MetricType::COUNTER {
             let mut counter = Counter::default();
             counter.set_value(value);

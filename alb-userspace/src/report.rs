@@ -8,10 +8,12 @@ mod build;
 mod counters;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod proxied;
 mod rates;
 
 pub use build::{About, build};
 pub use counters::{Counters, Draining, ListenerRef};
+pub use proxied::{Proxied, ProxiedBackend, ProxiedListener, ProxyReport, TargetTotals};
 pub use rates::{Rates, Sample, Sampler};
 
 use std::{
@@ -52,6 +54,9 @@ pub struct StatusReport {
     pub config: ConfigReport,
     /// The packet path; absent when there is none (`datapath: proxy`).
     pub datapath: Option<DatapathReport>,
+    /// The proxy; absent while it has nothing to tell.
+    #[serde(default)]
+    pub proxy: Option<ProxyReport>,
     /// One for each listener and address it is served on, in file order.
     pub listeners: Vec<ListenerReport>,
     /// Packets by what happened to them, in the packet path's order; also those never seen.

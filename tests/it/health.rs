@@ -49,7 +49,7 @@ impl Checked {
         let acceptor = Some(std::thread::spawn(move || {
             while !serving.stopping.load(Relaxed) {
                 match listener.accept() {
-                    Ok((stream, _)) => serving.answer(stream),
+                    Ok((stream, _)) => serving.answer(&stream),
                     Err(_) => std::thread::sleep(Duration::from_millis(1)),
                 }
             }
@@ -67,11 +67,11 @@ impl Checked {
 }
 
 impl Shared {
-    fn answer(&self, stream: TcpStream) {
+    fn answer(&self, stream: &TcpStream) {
         stream.set_nonblocking(false).expect("a stream can block");
         stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         let mut head = String::new();
-        let mut reader = BufReader::new(&stream);
+        let mut reader = BufReader::new(stream);
         while !head.ends_with("\r\n\r\n") {
             match reader.read_line(&mut head) {
                 Ok(length) if length > 0 => {}
@@ -80,7 +80,7 @@ impl Shared {
         }
         let status = self.status.load(Relaxed);
         if status != 0 {
-            let mut to = &stream;
+            let mut to = stream;
             write!(to, "HTTP/1.1 {status} Whatever\r\nContent-Length: 5\r\n\r\n").expect("sent");
         }
         self.requests.lock().expect("no panic").push((head, Instant::now()));
@@ -109,7 +109,7 @@ fn an_http_check_decides_who_serves() {
     // A second backend that asks the same.
     let body = body.replace(
         "  listeners: [",
-        &format!("  listeners: [{{ name: again, protocol: Tcp, port: 8081, backend: again }}, "),
+        "  listeners: [{ name: again, protocol: Tcp, port: 8081, backend: again }, ",
     );
     let first = body.find("backends: [").expect("backends") + "backends: [".len();
     let end = first + body[first..].find("]\n  listeners").expect("their end");
@@ -140,7 +140,6 @@ fn an_http_check_decides_who_serves() {
         let asked = checked[1].requests().len();
         daemon.wait_targets("tcp", "unhealthy", 1);
         let took = checked[1].requests()[asked].1.elapsed();
-        println!("from the answer {status} to the status: {took:?}");
         assert!(took < Duration::from_secs(1), "{took:?}");
         let text = daemon.status()["listeners"].to_string();
         assert!(text.contains(words), "{text}");

@@ -79,6 +79,26 @@ fn turns_go_on_in_the_next_selector() {
 }
 
 #[test]
+fn a_table_is_made_again_only_if_it_would_differ() {
+    let settings = settings(Algorithm::IpHash);
+    let of = candidates(&[(10, true), (20, true)]);
+    let first = Selector::new(settings, &of, None);
+    let remade = |settings, candidates: &[Candidate]| {
+        let next = Selector::new(settings, candidates, Some(&first));
+        let fresh = Selector::new(settings, candidates, None);
+        assert_eq!(next.order, fresh.order);
+        !Arc::ptr_eq(&next.order, &first.order)
+    };
+    assert!(!remade(settings, &of));
+    assert!(remade(settings, &candidates(&[(10, true), (20, false)])));
+    assert!(remade(settings, &candidates(&[(10, true), (30, true)])));
+    assert!(remade(Settings { algorithm: Algorithm::RoundRobin, ..settings }, &of));
+    let mut moved = of.clone();
+    moved[0].at.set_port(9);
+    assert!(remade(settings, &moved));
+}
+
+#[test]
 fn least_connection_without_load_is_by_weight() {
     let selector = Selector::new(settings(Algorithm::LeastConn), &healthy(&[10, 30, 0]), None);
     assert_eq!(shares(&selector, 3, 400, None), [100, 300, 0]);

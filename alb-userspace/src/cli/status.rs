@@ -14,7 +14,8 @@ use crate::{
     config,
     control::client::Client,
     report::{
-        DatapathReport, ListenerReport, StatusReport, TargetReport, TargetState, VerdictReport,
+        DatapathReport, ListenerReport, ProxiedListener, StatusReport, TargetReport, TargetState,
+        VerdictReport,
     },
 };
 
@@ -61,7 +62,9 @@ fn render(report: &StatusReport) -> String {
     let now = report.started_at + report.uptime_seconds;
     for listener in &report.listeners {
         text.push('\n');
-        text.push_str(&render_listener(listener, now));
+        let proxied = report.proxy.iter().flat_map(|proxy| &proxy.listeners);
+        let proxied = proxied.into_iter().find(|of| of.id == listener.id);
+        text.push_str(&render_listener(listener, proxied, now));
     }
     if report.listeners.is_empty() {
         text.push_str("\nno listeners\n");
@@ -130,7 +133,11 @@ fn flows(datapath: &DatapathReport) -> String {
     )
 }
 
-fn render_listener(listener: &ListenerReport, now: u64) -> String {
+fn render_listener(
+    listener: &ListenerReport,
+    proxied: Option<&ProxiedListener>,
+    now: u64,
+) -> String {
     let ListenerReport { load_balancer, name, vip, port, protocol, backend, algorithm, .. } =
         listener;
     let at = SocketAddr::new(*vip, *port);
@@ -148,6 +155,18 @@ fn render_listener(listener: &ListenerReport, now: u64) -> String {
         bytes(traffic.bytes_in),
         bytes(traffic.bytes_out),
     );
+    if let Some(ProxiedListener { requests_per_second, totals, .. }) = proxied
+        && matches!(protocol.as_str(), "http" | "https")
+    {
+        let _written = writeln!(
+            text,
+            "  {} requests in flight, {} answered, {}/s, {} with 5xx",
+            count(totals.in_flight),
+            count(totals.requests.values().sum()),
+            rate(*requests_per_second),
+            count(totals.requests.get("5xx").copied().unwrap_or_default()),
+        );
+    }
     if listener.targets.is_empty() {
         text.push_str("  no targets: every connection is refused\n");
         return text;

@@ -44,6 +44,28 @@ fn a_conflict_is_a_sample() {
 }
 
 #[test]
+fn the_proxy_is_rendered() {
+    let mut report = fixture::report();
+    report.proxy = Some(fixture::proxy());
+    let text = render(&report).expect("render");
+    parse(&text);
+    for line in [
+        "alb_http_requests_total{load_balancer=\"shop\",listener=\"web\",class=\"2xx\"} 7",
+        "alb_http_request_duration_seconds_bucket{load_balancer=\"shop\",listener=\"web\",le=\"0.000064\"} 1",
+        "alb_http_request_duration_seconds_bucket{load_balancer=\"shop\",listener=\"web\",le=\"67.108864\"} 3",
+        "alb_http_request_duration_seconds_bucket{load_balancer=\"shop\",listener=\"web\",le=\"+Inf\"} 4",
+        "alb_http_request_duration_seconds_sum{load_balancer=\"shop\",listener=\"web\"} 100.5",
+        "alb_refusals_total{load_balancer=\"shop\",listener=\"web\",reason=\"no_target\"} 2",
+        "alb_backend_errors_total{load_balancer=\"shop\",backend=\"web\",reason=\"connect_failed\"} 3",
+        "alb_target_in_flight{load_balancer=\"shop\",backend=\"web\",address=\"198.18.1.11\",port=\"8080\"} 5",
+        "alb_certificate_expiry_timestamp_seconds{certificate=\"shop\"} 1800000000",
+        "alb_access_log_lines_total{outcome=\"lost\"} 1",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "no {line} in\n{text}");
+    }
+}
+
+#[test]
 fn an_empty_node_renders() {
     let report = StatusReport {
         listeners: vec![],
@@ -83,12 +105,18 @@ fn parse(text: &str) -> Vec<Sample> {
             assert_eq!(typed, name);
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
             assert!(name.starts_with("alb_"), "{name}");
-            family = Some(name);
+            family = Some((name, kind));
             continue;
         }
         let (id, value) = line.rsplit_once(' ').expect("a sample has a value");
         let (name, labels) = id.split_once('{').unwrap_or((id, "}"));
-        assert_eq!(Some(name), family, "{line} is in its group");
+        let of_family = family.is_some_and(|(family, kind)| match kind {
+            "histogram" => ["_bucket", "_sum", "_count"]
+                .iter()
+                .any(|part| name.strip_suffix(part) == Some(family)),
+            _ => name == family,
+        });
+        assert!(of_family, "{line} is in its group");
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
         assert!(series.insert(id), "{id} comes twice");
         samples.push((name.to_owned(), pairs(labels), value.parse().expect("a number")));

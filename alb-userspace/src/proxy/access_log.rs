@@ -21,6 +21,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 pub use record::{HttpRecord, Record, TlsRecord};
 pub use worker::WorkerLog;
 
@@ -110,6 +112,19 @@ impl AccessLog {
             // A full queue wakes the writer as well.
             drop(queue.try_send(Message::Wake));
         }
+    }
+
+    /// Reopens at every SIGUSR1. From the first poll on the signal has no default action, which
+    /// would be to end the process.
+    ///
+    /// # Errors
+    /// The signal cannot be taken.
+    pub async fn reopen_on_signal(&self) -> std::io::Result<()> {
+        let mut signals = signal(SignalKind::user_defined1())?;
+        while signals.recv().await.is_some() {
+            self.reopen();
+        }
+        Ok(())
     }
 
     /// Counts until now.

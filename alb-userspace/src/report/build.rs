@@ -6,7 +6,8 @@ use alb_common::reason::{Event, Reason};
 
 use super::{
     ConfigReport, ConflictReport, Counters, DatapathReport, EventReport, ListenerRef,
-    ListenerReport, Rates, ReasonReport, StatusReport, TargetReport, TargetState, unix_seconds,
+    ListenerReport, ProxyReport, Rates, ReasonReport, StatusReport, TargetReport, TargetState,
+    unix_seconds,
 };
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer},
@@ -55,6 +56,7 @@ pub fn build(
         conflicts: conflicts.clone(),
         config: config.clone(),
         datapath: datapath.clone(),
+        proxy: ProxyReport::of(snapshot, counters, rates),
         new_flows_per_second: listeners.iter().map(|of| of.new_flows_per_second).sum(),
         listeners,
         reasons: Reason::ALL.iter().map(|reason| outcome(*reason, counters, rates)).collect(),

@@ -7,7 +7,7 @@ use std::{
 
 use alb_common::reason::{Event, Reason};
 
-use super::Traffic;
+use super::{Proxied, Traffic};
 use crate::state::TargetRef;
 
 /// All counters at one moment. What is missing counts as zero.
@@ -23,6 +23,8 @@ pub struct Counters {
     pub targets: BTreeMap<TargetRef, Traffic>,
     /// Targets that are no longer in the snapshot but still have flows.
     pub draining: Vec<Draining>,
+    /// What the proxy counted.
+    pub proxied: Proxied,
 }
 
 /// A listener on one of its load balancer's addresses.

@@ -1,11 +1,15 @@
 //! One report that exercises every column, for the tests of all who show reports.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     AttachMode, ConfigReport, DatapathReport, EventReport, FlowsReport, InterfaceReport,
-    ListenerReport, ReasonReport, SnatReport, StatusReport, TableReport, TargetReport, TargetState,
-    Traffic, VerdictReport,
+    ListenerReport, ProxiedBackend, ProxiedListener, ProxyReport, ReasonReport, SnatReport,
+    StatusReport, TableReport, TargetReport, TargetState, TargetTotals, Traffic, VerdictReport,
+};
+use crate::proxy::{
+    access_log::LogReport,
+    stats::{BOUNDS, BackendTotals, HistogramTotals, ListenerTotals},
 };
 
 /// Start of the daemon in [`report`].
@@ -31,6 +35,7 @@ pub(crate) fn report() -> StatusReport {
             last_error: None,
         },
         datapath: Some(datapath()),
+        proxy: None,
         listeners: vec![busy(), idle()],
         reasons: vec![
             reason("flow_forward", VerdictReport::Forward, 1_234_567, 812.4),
@@ -40,6 +45,43 @@ pub(crate) fn report() -> StatusReport {
         ],
         events: vec![EventReport { event: "half_open_evicted".into(), count: 5 }],
         new_flows_per_second: 41.25,
+    }
+}
+
+/// A proxy with one http listener that has seen a little of everything.
+pub(crate) fn proxy() -> ProxyReport {
+    let counts = |word: &str, count| BTreeMap::from([(word.to_owned(), count)]);
+    let mut buckets = vec![0; BOUNDS.len() + 1];
+    (buckets[0], buckets[3], buckets[BOUNDS.len()]) = (1, 2, 1);
+    ProxyReport {
+        listeners: vec![ProxiedListener {
+            id: "listener-0000000000".into(),
+            name: "web".into(),
+            load_balancer: "shop".into(),
+            requests_per_second: 812.5,
+            totals: ListenerTotals {
+                requests: counts("2xx", 7),
+                refusals: counts("no_target", 2),
+                request_time: HistogramTotals { buckets, sum: 100_500_000_000 },
+                ..ListenerTotals::default()
+            },
+        }],
+        backends: vec![ProxiedBackend {
+            name: "web".into(),
+            load_balancer: "shop".into(),
+            totals: BackendTotals {
+                errors: counts("connect_failed", 3),
+                ..BackendTotals::default()
+            },
+            targets: vec![TargetTotals {
+                address: ([198, 18, 1, 11], 8080).into(),
+                in_flight: 5,
+                given: 9,
+                failed: 3,
+            }],
+        }],
+        certificates: counts("shop", 1_800_000_000),
+        access_log: Some(LogReport { written: 9, lost: 1, failing: false }),
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Rates {
     pub listeners: BTreeMap<ListenerRef, f64>,
     /// Connections opened, by target.
     pub targets: BTreeMap<TargetRef, f64>,
+    /// Requests answered by the proxy, by id of the listener.
+    pub requests: BTreeMap<String, f64>,
 }
 
 impl Rates {
@@ -68,7 +70,16 @@ impl Rates {
                 (target.clone(), rate(before, now.new_flows))
             })
             .collect();
-        Self { reasons, listeners, targets }
+        let total = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+        let before =
+            |id: &String| old.proxied.listeners.get(id).map(|totals| total(&totals.requests));
+        let requests = new
+            .proxied
+            .listeners
+            .iter()
+            .map(|(id, now)| (id.clone(), rate(before(id), total(&now.requests))))
+            .collect();
+        Self { reasons, listeners, targets, requests }
     }
 }
 

@@ -27,6 +27,18 @@ fn a_busy_node() {
 }
 
 #[test]
+fn requests_of_an_http_listener() {
+    let mut report = fixture::report();
+    let mut proxy = fixture::proxy();
+    report.listeners[0].protocol = "http".into();
+    proxy.listeners[0].id.clone_from(&report.listeners[0].id);
+    report.proxy = Some(proxy);
+    let text = render(&report);
+    let line = "  0 requests in flight, 7 answered, 812.5/s, 0 with 5xx\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn a_node_that_serves_nothing_yet() {
     let mut report = fixture::report();
     report.ready = false;

@@ -220,6 +220,27 @@ fn reopening_follows_the_name() {
     assert_eq!(lines(&moved, 1).len(), 1);
 }
 
+#[tokio::test]
+async fn a_signal_reopens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let log = AccessLog::start(&settings(path.clone())).unwrap();
+    wait("file", || path.exists());
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    let reopened = async {
+        // Taken by now: it was polled first.
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = log.reopen_on_signal() => panic!("{ended:?}"),
+        () = reopened => {}
+    }
+}
+
 #[test]
 fn what_cannot_be_written_is_lost_and_counted_until_it_can() {
     let dir = tempfile::tempdir().unwrap();

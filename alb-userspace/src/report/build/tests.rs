@@ -94,6 +94,7 @@ fn report() -> StatusReport {
             at: SocketAddr::from(([198, 18, 1, 9], 8081)),
             traffic: traffic(99),
         }],
+        ..Counters::default()
     };
     let rates = Rates {
         reasons: [(Reason::NewFlow, 1.5)].into(),
@@ -105,6 +106,7 @@ fn report() -> StatusReport {
         ]
         .into(),
         targets: [(TargetRef::new("a", "t1"), 2.5)].into(),
+        ..Rates::default()
     };
     let about = About {
         started: at(1_000),
