@@ -97,7 +97,9 @@ pub fn segment<P: Packet>(packet: &P, l3: usize) -> Result<Segment, Reason> {
     }
     // Ethernet pads short frames, so the frame may be longer but never shorter.
     // Asking for the whole length is a call; most frames are in one piece.
-    if packet.start() + l3 + ip_len > packet.end() && l3 + ip_len > packet.len() {
+    // Lengths are compared, not addresses: before Linux 6.6 the verifier knows no bounds of a
+    // swapped word and lets none be added to an address.
+    if l3 + ip_len > packet.end() - packet.start() && l3 + ip_len > packet.len() {
         return Err(Reason::BadIpHeader);
     }
     let protocol = ip.u8::<9>();
