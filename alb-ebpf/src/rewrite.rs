@@ -7,7 +7,7 @@ use alb_common::{
 
 use crate::{
     packet::Packet,
-    parse::{IPV4_LEN, TCP_LEN},
+    parse::{IPV4_LEN, Ipv4, TCP_LEN},
 };
 
 /// Everything that changes in a packet.
@@ -41,6 +41,12 @@ pub fn check_delta(old: &alb_common::flow::FlowKey, new: &alb_common::flow::Flow
     )
 }
 
+/// Whether a packet must go no further (RFC 1812 §5.3.1).
+#[inline(always)]
+pub fn expires(ip: Ipv4<'_>) -> bool {
+    ip.u8::<8>() <= 1
+}
+
 /// Applies `rewrite` to the packet whose headers are at `l3` and `l4`. Decrements the TTL: the
 /// balancer is a hop, and two that point at each other must not loop.
 #[inline(always)]
@@ -50,10 +56,10 @@ pub fn apply<P: Packet>(packet: &P, l3: usize, l4: usize, rewrite: &Rewrite) -> 
     let ip = packet.window::<IPV4_LEN>(l3).ok_or(Reason::Internal)?;
     let tcp = packet.window::<TCP_LEN>(l4).ok_or(Reason::Internal)?;
 
-    let ttl = ip.u8::<8>();
-    if ttl <= 1 {
+    if expires(ip) {
         return Err(Reason::TtlExceeded);
     }
+    let ttl = ip.u8::<8>();
     let old_ttl_word = ip.u16::<8>();
     ip.set_u8::<8>(ttl - 1);
     let delta = checksum::replace32(ip.u32::<12>(), rewrite.src.0)

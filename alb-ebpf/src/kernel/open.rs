@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     packet::Packet,
-    parse::{self, Segment, TCP_LEN},
+    parse::{self, IPV4_LEN, Segment, TCP_LEN},
     rewrite,
 };
 
@@ -78,17 +78,29 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
     let Some(target) = select::target(listener, segment.key.src) else {
         return Some(Reason::NoHealthyTarget);
     };
-    if maps::HOPS.get(target).is_none_or(|hop| hop.mac.is_unset()) {
+    // Everything that could stop the packet on its way out, before anything is written: a SYN
+    // that does not leave must not hold a port, nor push a flow out of the ring.
+    let Some(hop) = maps::HOPS.get(target).filter(|hop| !hop.mac.is_unset()) else {
         return Some(Reason::NoNextHop);
+    };
+    let Some(egress) = balance::interface(hop.interface as u32) else {
+        return Some(Reason::NoNextHop);
+    };
+    if segment.ip_len > egress.mtu as u32 {
+        return Some(Reason::MtuExceeded);
     }
-    let (Some(settings), Some(eth), Some(tcp), Some(scratch)) = (
+    let (Some(settings), Some(eth), Some(ip), Some(tcp), Some(scratch)) = (
         balance::settings(),
         packet.window::<14>(0),
+        packet.window::<IPV4_LEN>(segment.l3),
         packet.window::<TCP_LEN>(segment.l4),
         maps::scratch(),
     ) else {
         return Some(Reason::Internal);
     };
+    if rewrite::expires(ip) {
+        return Some(Reason::TtlExceeded);
+    }
     scratch.reverse = FlowEntry {
         tag: 0,
         route_generation: settings.route_generation,

@@ -2,14 +2,18 @@
 
 use alb_common::{
     Reason,
+    abi::map,
     flow::{FlowEntry, Totals, stamp},
+    interface::{HopEntry, InterfaceEntry},
     net::Mac,
     tcp::{FlowFlags, flag},
 };
 
+use alb_ebpf::builder::Tcp;
+
 use super::{
     flow::{CLIENT_ISN, Flow, TARGET_ISN},
-    world::{CLIENT_MAC, World, reset},
+    world::{CLIENT_MAC, World, dropped, reset},
 };
 
 #[test]
@@ -66,6 +70,54 @@ fn a_handshake() {
     assert_eq!(world.totals(0, 0), Totals { new_flows: 1, ..Totals::default() });
 
     world.pass_on("SYN-ACK once more", flow.syn_ack(), Reason::FlowReverse);
+}
+
+/// A SYN that is dropped for this reason leaves nothing behind: no flow, no port, no count.
+/// `spoil` changes the world or the SYN; without it the same SYN opens a flow.
+#[track_caller]
+fn opens_nothing(reason: Reason, spoil: impl FnOnce(&mut World, &mut Tcp)) {
+    let mut world = World::new();
+    let flow = Flow::to_one(12_000);
+    let hop: HopEntry = world.prog.get(map::HOPS, 0);
+    let interface: InterfaceEntry = world.prog.get(map::INTERFACES, 0);
+    let mut syn = flow.syn().0;
+    spoil(&mut world, &mut syn);
+    world.check("dropped", &syn, &dropped(reason, &syn.frame()));
+    assert!(world.half_open().is_empty() && world.flows().is_empty());
+    assert_eq!(world.prog.active(0), 0);
+    assert_eq!(world.totals(0, 3).new_flows, 0);
+
+    world.prog.set(map::HOPS, 0, hop);
+    world.prog.set(map::INTERFACES, 0, interface);
+    world.open(&flow);
+}
+
+#[test]
+fn a_syn_whose_ttl_expires_opens_nothing() {
+    for ttl in [0, 1] {
+        opens_nothing(Reason::TtlExceeded, |_, syn| syn.ttl = ttl);
+    }
+}
+
+#[test]
+fn a_syn_larger_than_the_mtu_opens_nothing() {
+    opens_nothing(Reason::MtuExceeded, |_, syn| syn.data = vec![1; 1_500 - 39]);
+    opens_nothing(Reason::MtuExceeded, |world, _| {
+        let interface: InterfaceEntry = world.prog.get(map::INTERFACES, 0);
+        world.prog.set(map::INTERFACES, 0, InterfaceEntry { mtu: 39, ..interface });
+    });
+}
+
+#[test]
+fn a_syn_without_a_neighbour_opens_nothing() {
+    opens_nothing(Reason::NoNextHop, |world, _| {
+        world.prog.set(map::HOPS, 0, HopEntry::default());
+    });
+    // Resolved, but by an interface that is gone.
+    opens_nothing(Reason::NoNextHop, |world, _| {
+        let hop: HopEntry = world.prog.get(map::HOPS, 0);
+        world.prog.set(map::HOPS, 0, HopEntry { interface: 1, ..hop });
+    });
 }
 
 #[test]
