@@ -7,6 +7,8 @@ use alb_common::{
     limits::{MAX_SNAT_ADDRESSES, SNAT_PROBES},
     net::{Be16, Be32},
     reason::Event,
+    settings::Settings,
+    target::TargetEntry,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 
@@ -26,7 +28,8 @@ const E2BIG: i32 = -7;
 #[inline(never)]
 pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
     let Some(settings) = balance::settings() else { return Some(Reason::Internal) };
-    let Some(Scratch { forward, reverse }) = maps::scratch() else { return Some(Reason::Internal) };
+    let Some(scratch) = maps::scratch() else { return Some(Reason::Internal) };
+    let reverse = &scratch.reverse;
     let Some(target) = maps::TARGETS.get(reverse.target) else { return Some(Reason::Internal) };
     let count = settings.port_count as u32;
     let addresses = target.snat_count as u32;
@@ -46,43 +49,81 @@ pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
         + (!target.addr.0) as u64
         + (!target.port.0) as u64;
 
-    let mut probe = 0;
+    // The first try is most flows' only one: apart from the others, it divides nothing.
+    let first = hash::slot(spread.rotate_left(16), addresses);
+    let mut tried = attempt(settings, target, fixed, scratch, first, start, now);
+    let mut probe = 1;
     while probe < SNAT_PROBES {
-        let port = (start + (probe / addresses) * settings.port_stride as u32) % count;
-        let address = (spread + probe) % addresses;
-        let key = FlowKey {
-            src: target.addr,
-            dst: target.snat[address as usize & (MAX_SNAT_ADDRESSES - 1)],
-            sport: target.port,
-            dport: Be16::new(settings.port_first + port as u16),
-        };
-        reverse.tag = key.tag();
-        reverse.check_delta = checksum::fold(fixed + (!key.dst.0) as u64 + (!key.dport.0) as u64);
-        match maps::HALF_OPEN.insert(&key, &*reverse, BPF_NOEXIST as u64) {
-            Ok(()) => {
-                let port = state(&key, forward, now);
-                if port == Port::Done
-                    && let Some(entry) = maps::FLOWS.get_ptr_mut(&key)
-                {
-                    close::remove(&key, entry);
-                    count::event(Event::PortReclaimed);
-                }
-                if port != Port::Live {
-                    forward.src = key.dst;
-                    forward.dst = key.src;
-                    forward.sport = key.dport;
-                    forward.dport = key.sport;
-                    return None;
-                }
-                // Gives back what was claimed just now; nothing can be done about a failure.
-                _ = maps::HALF_OPEN.remove(&key);
-            }
-            Err(E2BIG) => return Some(Reason::HalfOpenFull),
-            Err(_) => {}
+        match tried {
+            Try::Claimed => return None,
+            Try::NoRoom => return Some(Reason::HalfOpenFull),
+            Try::Taken => {}
         }
+        let port = (start + (probe / addresses) * settings.port_stride as u32) % count;
+        let address = (first + probe) % addresses;
+        tried = attempt(settings, target, fixed, scratch, address, port, now);
         probe += 1;
     }
-    Some(Reason::SnatExhausted)
+    match tried {
+        Try::Claimed => None,
+        Try::NoRoom => Some(Reason::HalfOpenFull),
+        Try::Taken => Some(Reason::SnatExhausted),
+    }
+}
+
+/// What became of one try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// The port is the new flow's.
+    Claimed,
+    /// Another flow has it.
+    Taken,
+    /// The half-open table is full.
+    NoRoom,
+}
+
+/// Tries one address, by its index, and port, counted from the first of the range.
+#[inline(always)]
+fn attempt(
+    settings: &Settings,
+    target: &TargetEntry,
+    fixed: u64,
+    scratch: &mut Scratch,
+    address: u32,
+    port: u32,
+    now: u32,
+) -> Try {
+    let Scratch { forward, reverse } = scratch;
+    let key = FlowKey {
+        src: target.addr,
+        dst: target.snat[address as usize & (MAX_SNAT_ADDRESSES - 1)],
+        sport: target.port,
+        dport: Be16::new(settings.port_first + port as u16),
+    };
+    reverse.tag = key.tag();
+    reverse.check_delta = checksum::fold(fixed + (!key.dst.0) as u64 + (!key.dport.0) as u64);
+    match maps::HALF_OPEN.insert(&key, &*reverse, BPF_NOEXIST as u64) {
+        Ok(()) => {}
+        Err(E2BIG) => return Try::NoRoom,
+        Err(_) => return Try::Taken,
+    }
+    let port = state(&key, forward, now);
+    if port == Port::Live {
+        // Gives back what was claimed just now; nothing can be done about a failure.
+        _ = maps::HALF_OPEN.remove(&key);
+        return Try::Taken;
+    }
+    if port == Port::Done
+        && let Some(entry) = maps::FLOWS.get_ptr_mut(&key)
+    {
+        close::remove(&key, entry);
+        count::event(Event::PortReclaimed);
+    }
+    forward.src = key.dst;
+    forward.dst = key.src;
+    forward.sport = key.dport;
+    forward.dport = key.sport;
+    Try::Claimed
 }
 
 /// What the established table says of a port.

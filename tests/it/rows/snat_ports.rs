@@ -76,12 +76,13 @@ fn addresses_are_used_in_turn() {
     world.prog.set(map::TARGETS, 0, target);
     let addresses = [SNAT, SNAT_TOO];
     let [first, second] = [1, 2].map(|host| (client(host), 12_000));
-    let chosen = addresses[spread(first) as usize % 2];
+    let start = |client| hash::slot(spread(client).rotate_left(16), 2) as usize;
+    let chosen = addresses[start(first)];
     let flow = Flow { client: first, snat: (chosen, 12_000), ..Flow::to_one(12_000) };
     world.open(&flow);
     // The same port on the other address, or the next port if it was the other's turn.
-    let own = addresses[spread(second) as usize % 2];
-    let other = addresses[(spread(second) as usize + 1) % 2];
+    let own = addresses[start(second)];
+    let other = addresses[(start(second) + 1) % 2];
     let snat = if own == chosen { other } else { own };
     world.open(&Flow { client: second, snat: (snat, 12_000), ..Flow::to_one(12_000) });
     assert_eq!(world.flows().len(), 4);
