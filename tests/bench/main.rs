@@ -3,36 +3,65 @@
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
 mod fill;
+mod report;
 mod rows;
 mod runner;
+
+use std::env;
 
 use alb_common::flow::BYTES_PER_FLOW;
 
 use crate::{
     fill::Filled,
+    report::Report,
     rows::{NEW_FLOWS, established, handshake, hot_syn, not_ours},
     runner::Runner,
 };
 
 /// Flows in the table, level by level.
 const LEVELS: [u32; 4] = [1, 1 << 10, 1 << 16, 1 << 20];
+/// How often everything is loaded and filled anew: which pages a table gets is luck, and good
+/// for a tenth.
+const TABLES: usize = 3;
+/// Measurements of each row in each set of tables.
+const ROUNDS: usize = 5;
 
 fn main() {
-    let mut runner = Runner::new();
-    let mut filled = Filled::default();
-    println!("ns a packet, wrapper subtracted: median [min max] of {} rounds", runner::ROUNDS);
+    // A level (`65536`) or `new`: those rows alone.
+    let only: Vec<String> = env::args().skip(1).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
+    let cpu = runner::stay_on_one_cpu();
     println!(
-        "memory of a flow: {BYTES_PER_FLOW} bytes by layout, {} by the kernel's account\n",
-        runner.bytes_per_flow()
+        "ns a packet, wrapper subtracted: median [min max] of {ROUNDS} rounds in each of {TABLES} \
+         sets of tables, on CPU {cpu}.\nA ratio is to a lookup of the same keys in the same round; \
+         its median, min and max are of these ratios."
     );
-    not_ours(&mut runner, 0);
-    hot_syn(&mut runner);
-    handshake(&mut runner, 0);
-    for level in LEVELS {
-        filled.grow(&mut runner, level);
-        established(&mut runner, level);
+    let mut report = Report::default();
+    for table in 0..TABLES {
+        let mut runner = Runner::new();
+        if table == 0 {
+            println!(
+                "memory of a flow: {BYTES_PER_FLOW} bytes by layout, {} by the kernel's account",
+                runner.bytes_per_flow()
+            );
+        }
+        let mut filled = Filled::default();
+        if wanted("new") {
+            not_ours(&mut runner, &mut report, 0);
+            hot_syn(&mut runner, &mut report);
+            handshake(&mut runner, &mut report, 0);
+        }
+        for level in LEVELS {
+            if wanted(&level.to_string()) {
+                filled.grow(&mut runner, level);
+                established(&mut runner, &mut report, level);
+            }
+        }
+        if wanted(&LEVELS[3].to_string()) {
+            not_ours(&mut runner, &mut report, LEVELS[3]);
+            let present = filled.make_room(&mut runner, NEW_FLOWS);
+            handshake(&mut runner, &mut report, present);
+        }
     }
-    not_ours(&mut runner, LEVELS[3]);
-    let present = filled.make_room(&mut runner, NEW_FLOWS);
-    handshake(&mut runner, present);
+    report.print();
 }

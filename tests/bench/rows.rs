@@ -9,15 +9,25 @@ use alb_ebpf::{
 };
 
 use crate::{
+    ROUNDS,
     fill::{STATION, Tuple, forget},
-    runner::{Program, ROUNDS, Runner},
+    report::Report,
+    runner::{Program, Runner},
 };
 
 /// Packets of one measurement.
 const PACKETS: u32 = 1 << 20;
-/// New flows at a time while others are present. All rounds together push fewer than the
-/// half-open ring holds, so that none is evicted.
+/// Parts that a measurement of established flows is made in.
+const SLICES: u32 = 8;
+/// Packets before each part that are not timed: enough to fill the CPU's own caches.
+const SETTLE: u32 = 1 << 16;
+/// New flows at a time while others are present.
 pub(crate) const NEW_FLOWS: u32 = 1 << 13;
+/// Handshakes of all new flows that make one measurement.
+const BATCHES: u32 = 4;
+/// Other flows looked up before each step, as traffic between would: several times what the
+/// CPU's own caches hold.
+const OTHERS: u32 = 1 << 16;
 /// `XDP_TX`, `XDP_PASS`.
 const SENT: u32 = 3;
 const PASSED: u32 = 2;
@@ -44,122 +54,104 @@ fn plan(tuple: Tuple, flows: u32, flags: u8, seq: u32, ack: u32) -> Plan {
     }
 }
 
-/// Measurements of one row.
-struct Row {
-    name: String,
-    times: Vec<f64>,
-}
-
-impl Row {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), times: Vec::new() }
-    }
-
-    fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }
-
-    fn print(&self, to: Option<&Row>) {
-        let low = self.times.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = self.times.iter().copied().fold(0.0, f64::max);
-        let median = self.median();
-        print!("{:<44}{median:>7.0}  [{low:>5.0} {high:>6.0}]", self.name);
-        match to {
-            Some(row) => println!("   {:.2} x lookup", median / row.median()),
-            None => println!(),
-        }
-    }
-}
-
 /// One measurement, wrapper subtracted.
 fn measure(runner: &mut Runner, plan: &Plan, program: Program, packets: u32, verdict: u32) -> f64 {
-    let (empty, _) = runner.raw(plan, Program::Empty, packets);
     let (full, returned) = runner.raw(plan, program, packets);
+    let (empty, _) = runner.raw(plan, Program::Empty, packets);
     assert_eq!(returned, verdict, "{program:?}: the last packet's verdict");
     f64::from(full) - f64::from(empty)
 }
 
-/// Packets of established flows, and the lookup that they must be compared with.
-pub(crate) fn established(runner: &mut Runner, flows: u32) {
-    let named = |what: &str| Row::new(&format!("{what}, {flows} flows"));
-    let (mut lookup, mut forward, mut reverse) = (
-        named("lookup in the flow table"),
-        named("established forward"),
-        named("established reverse"),
-    );
+/// Packets of established flows, each direction beside a lookup of its own keys. Within a round
+/// the two alternate in slices, so that what else the machine does meets both alike.
+pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) {
     let ack = |tuple| plan(tuple, flows, flag::ACK, 5, 6);
-    let (there, back) = (ack(Tuple::forward()), ack(Tuple::reverse()));
-    for round in 0..ROUNDS {
-        // Both directions in turn: they are in the same table.
-        let looked_up = if round % 2 == 0 { &there } else { &back };
-        lookup.times.push(measure(runner, looked_up, Program::Lookup, PACKETS, SENT));
-        forward.times.push(measure(runner, &there, Program::PacketPath, PACKETS, SENT));
-        reverse.times.push(measure(runner, &back, Program::PacketPath, PACKETS, SENT));
+    let directions = [("forward", ack(Tuple::forward())), ("reverse", ack(Tuple::reverse()))];
+    // Every flow once at least.
+    let packets = flows.max(PACKETS / SLICES);
+    let slices = (PACKETS / packets).max(1);
+    for _ in 0..ROUNDS {
+        for (direction, plan) in &directions {
+            let (mut looked_up, mut sent) = (0.0, 0.0);
+            for _ in 0..slices {
+                for (program, total) in
+                    [(Program::Lookup, &mut looked_up), (Program::PacketPath, &mut sent)]
+                {
+                    // Not timed: else the lookups would find, and write back, what the packets
+                    // before have changed.
+                    runner.raw(plan, program, packets.min(SETTLE));
+                    *total += measure(runner, plan, program, packets, SENT) / f64::from(slices);
+                }
+            }
+            report.add(&format!("lookup {direction}, {flows} flows"), looked_up);
+            report.compare(&format!("established {direction}, {flows} flows"), sent, looked_up);
+        }
     }
-    lookup.print(None);
-    forward.print(Some(&lookup));
-    reverse.print(Some(&lookup));
 }
 
 /// Packets to another.
-pub(crate) fn not_ours(runner: &mut Runner, present: u32) {
-    let mut row = Row::new(&format!("not ours, {present} flows present"));
+pub(crate) fn not_ours(runner: &mut Runner, report: &mut Report, present: u32) {
     let dst = Field::fixed(Ipv4Addr::new(198, 18, 0, 11).into());
     let foreign = plan(Tuple { dst, ..Tuple::forward() }, 1 << 20, flag::ACK, 5, 6);
     for _ in 0..ROUNDS {
-        row.times.push(measure(runner, &foreign, Program::PacketPath, PACKETS, PASSED));
+        let time = measure(runner, &foreign, Program::PacketPath, PACKETS, PASSED);
+        report.add(&format!("not ours, {present} flows present"), time);
     }
-    row.print(None);
 }
 
 /// New flows when everything they touch is in the caches: each client resets its handshake
 /// before it begins the next, so that the same entries are used again.
-pub(crate) fn hot_syn(runner: &mut Runner) {
+pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
     const FLOWS: u32 = 1 << 10;
     const TURNS: u32 = 64;
-    /// Turns that warm up.
-    const COLD: u32 = 16;
     let syn = plan(Tuple::new_forward(), FLOWS, flag::SYN, 5, 0);
     let rst = plan(Tuple::new_forward(), FLOWS, flag::RST, 6, 0);
-    let mut row = Row::new("SYN, new flow, hot");
-    for _ in 0..ROUNDS {
+    // The first round fills the half-open ring: from then on every place had another flow.
+    for round in 0..=ROUNDS {
         let mut total = 0.0;
-        for turn in 0..TURNS {
-            let time = measure(runner, &syn, Program::PacketPath, FLOWS, SENT);
+        for _ in 0..TURNS {
+            total += measure(runner, &syn, Program::PacketPath, FLOWS, SENT);
             runner.raw(&rst, Program::PacketPath, FLOWS);
-            if turn >= COLD {
-                total += time;
-            }
         }
-        row.times.push(total / f64::from(TURNS - COLD));
+        if round > 0 {
+            report.add("SYN, new flow, hot", total / f64::from(TURNS));
+        }
     }
-    row.print(None);
 }
 
 /// New flows from SYN to established, and bare inserts and removals.
-pub(crate) fn handshake(runner: &mut Runner, present: u32) {
+pub(crate) fn handshake(runner: &mut Runner, report: &mut Report, present: u32) {
     const SEQ: u32 = 5;
     const BACK: u32 = 9;
     let flows: u32 = if present == 0 { 1 << 10 } else { NEW_FLOWS };
     let there = |flags| plan(Tuple::new_forward(), flows, flags, SEQ, BACK + 1);
     let back = plan(Tuple::new_reverse(), flows, flag::SYN | flag::ACK, BACK, SEQ + 1);
-    let named = |what: &str| Row::new(&format!("{what}, {present} flows present"));
-    let mut steps = [
-        (named("insert"), there(flag::SYN), Program::Insert, PASSED),
-        (named("remove"), there(flag::SYN), Program::Remove, PASSED),
-        (named("SYN, new flow"), there(flag::SYN), Program::PacketPath, SENT),
-        (named("SYN-ACK"), back, Program::PacketPath, SENT),
-        (named("ACK that promotes"), there(flag::ACK), Program::PacketPath, SENT),
+    let steps = [
+        ("insert", there(flag::SYN), Program::Insert, PASSED),
+        ("remove", there(flag::SYN), Program::Remove, PASSED),
+        ("SYN, new flow", there(flag::SYN), Program::PacketPath, SENT),
+        ("SYN-ACK", back, Program::PacketPath, SENT),
+        ("ACK that promotes", there(flag::ACK), Program::PacketPath, SENT),
     ];
-    for _ in 0..ROUNDS {
-        for (row, plan, program, verdict) in &mut steps {
-            row.times.push(measure(runner, plan, *program, flows, *verdict));
+    // Those that were removed to make room are not found; the rest are.
+    let others = plan(Tuple::forward(), 1 << 20, flag::ACK, 5, 6);
+    for round in 0..=ROUNDS {
+        let mut totals = [0.0; 5];
+        for _ in 0..BATCHES {
+            for ((_, plan, program, verdict), total) in steps.iter().zip(&mut totals) {
+                if present != 0 {
+                    // Else each step finds what the one before has just brought in.
+                    runner.raw(&others, Program::Lookup, OTHERS);
+                }
+                *total += measure(runner, plan, *program, flows, *verdict);
+            }
+            forget(runner, flows);
         }
-        forget(runner, flows);
-    }
-    for (row, ..) in &steps {
-        row.print(None);
+        // The first round touches elements that were never used.
+        if round > 0 {
+            for ((what, ..), total) in steps.iter().zip(totals) {
+                report.add(&format!("{what}, {present} flows present"), total / f64::from(BATCHES));
+            }
+        }
     }
 }

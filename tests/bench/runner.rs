@@ -13,9 +13,11 @@ use aya::{
     maps::{Array, MapData, ProgramArray},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
-/// Measurements of each row; they alternate.
-pub(crate) const ROUNDS: usize = 5;
 /// Entries of the flow table: 1 Mi flows, both directions.
 const FLOWS: u32 = 2 << 20;
 
@@ -30,10 +32,25 @@ pub(crate) enum Program {
     Remove,
 }
 
+/// Keeps this thread on the last CPU it may use, and says which: free elements of the tables are
+/// kept by CPU.
+pub(crate) fn stay_on_one_cpu() -> usize {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).expect("the CPUs allowed");
+    let set = |cpu: &usize| allowed.is_set(*cpu).expect("a CPU number");
+    let cpu = (0..CpuSet::count()).rev().find(set).expect("a CPU");
+    let mut one = CpuSet::new();
+    one.set(cpu).expect("a CPU number");
+    sched_setaffinity(this, &one).expect("a CPU that is allowed");
+    cpu
+}
+
 /// The loaded programs.
 pub(crate) struct Runner {
     pub(crate) path: Prog,
     bench: Ebpf,
+    /// The kernel empties a program array that nothing in userspace holds.
+    _programs: ProgramArray<MapData>,
 }
 
 /// A bpffs of the bench's own, gone with it.
@@ -91,9 +108,7 @@ impl Runner {
         let fd = path.program().fd().expect("loaded");
         programs.set(Program::PacketPath as u32, fd, 0).expect("a slot");
         load(&mut bench, "bench_packet");
-        // The kernel empties a program array that nothing in userspace holds.
-        std::mem::forget(programs);
-        let mut runner = Self { path, bench };
+        let mut runner = Self { path, bench, _programs: programs };
         crate::fill::configure(&mut runner);
         runner
     }
