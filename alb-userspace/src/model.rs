@@ -24,7 +24,8 @@ pub use group::{
 pub use health::{CodeRange, HealthCheck, HttpCheck};
 pub use network::{ElasticIp, Instance, Subnet, Vpc};
 pub use node::{
-    AccessKey, AccessLog, Api, ApiTls, DatapathMode, LogFormat, Node, PortRange, Quotas, Snat,
+    AccessKey, AccessLog, Api, ApiTls, CookieKey, DatapathMode, LogFormat, Node, PortRange, Quotas,
+    Snat,
 };
 pub use security::{
     Certificate, Cipher, Direction, PrivateKey, RuleAction, RuleProtocol, SecurityGroup,

@@ -11,7 +11,8 @@ use super::{
     files, format,
 };
 use crate::model::{
-    AccessKey, AccessLog, Api, ApiTls, DatapathMode, LogFormat, Node, PortRange, Quotas, Snat,
+    AccessKey, AccessLog, Api, ApiTls, CookieKey, DatapathMode, LogFormat, Node, PortRange, Quotas,
+    Snat,
 };
 
 const FLOWS: Range<u32> = Range::new(1024..=16_777_216, 1_048_576);
@@ -29,6 +30,8 @@ const SOCKET: &str = "alb.sock";
 pub(crate) const SNAT_PORTS: PortRange = PortRange { first: 10_000, last: 29_999 };
 /// `sun_path` holds 108 bytes with the final zero.
 const SOCKET_BYTES: usize = 107;
+/// Fewest characters of a cookie key: what can be guessed can be forged.
+const COOKIE_KEY: usize = 32;
 /// `IFNAMSIZ` is 16 bytes with the final zero.
 const INTERFACE_BYTES: usize = 15;
 
@@ -63,6 +66,7 @@ pub(super) fn read(object: &Object<'_>) -> Option<Node> {
     let quotas = object
         .get("quotas")
         .map_or_else(|| Some(QUOTAS), |field| field.object(|object| Some(quotas(object))));
+    let cookie_key = cookie_key(object);
     let api = object.get("api").map(|field| field.object(api));
     Some(Node {
         name: name.unwrap_or_else(|| Some(this_host()))?,
@@ -78,6 +82,7 @@ pub(super) fn read(object: &Object<'_>) -> Option<Node> {
         workers: workers.into(),
         access_log: flatten(access_log)?,
         quotas: quotas?,
+        cookie_key: flatten(cookie_key)?,
         api: flatten(api)?,
     })
 }
@@ -98,6 +103,7 @@ pub(super) fn broken() -> Node {
         workers: 0,
         access_log: None,
         quotas: QUOTAS,
+        cookie_key: None,
         api: None,
     }
 }
@@ -264,6 +270,33 @@ fn quotas(object: &Object<'_>) -> Quotas {
             QUOTAS.customized_configurations,
         ),
     }
+}
+
+/// `cookieKey`, or `cookieKeyFile` with the same text.
+#[expect(clippy::option_option, reason = "not given, given wrong and given right differ")]
+fn cookie_key(object: &Object<'_>) -> Option<Option<CookieKey>> {
+    let inline = object.get("cookieKey");
+    let file = object.get("cookieKeyFile");
+    if let (Some(inline), Some(_)) = (&inline, &file) {
+        inline.complain("give either `cookieKey` or `cookieKeyFile`");
+        return Some(None);
+    }
+    let field = inline.as_ref().or(file.as_ref())?;
+    let text = if inline.is_some() {
+        field.text().and_then(|text| secret(field, text))
+    } else {
+        secret_file(field)
+    };
+    let long = text.filter(|text| {
+        let is_long = text.len() >= COOKIE_KEY;
+        if !is_long {
+            field.complain(format!(
+                "a cookie key has at least {COOKIE_KEY} characters; `openssl rand -hex 32` makes one"
+            ));
+        }
+        is_long
+    });
+    Some(long.map(CookieKey))
 }
 
 fn api(object: &Object<'_>) -> Option<Api> {

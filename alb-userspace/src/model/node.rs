@@ -34,8 +34,21 @@ pub struct Node {
     pub access_log: Option<AccessLog>,
     /// How much the API may create.
     pub quotas: Quotas,
+    /// What persistence cookies are signed with; `None` = a key of this node's own, kept in
+    /// `state_dir`.
+    pub cookie_key: Option<CookieKey>,
     /// The TCP control and metrics listener.
     pub api: Option<Api>,
+}
+
+/// A secret that nodes which share clients have in common; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CookieKey(pub String);
+
+impl std::fmt::Debug for CookieKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CookieKey(..)")
+    }
 }
 
 /// The access log.

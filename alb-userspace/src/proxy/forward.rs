@@ -18,3 +18,6 @@ pub use request::{Outgoing, write_request};
 pub use request_id::{RequestId, RequestIds};
 pub(super) use response::set_fields;
 pub use response::{Returning, response_fields, write_response};
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,7 @@ pub(crate) fn model(backends: &[(&str, Option<HealthCheck>)], targets: &[Target]
             workers: 0,
             access_log: None,
             quotas,
+            cookie_key: None,
             api: None,
         },
         vpcs: vec![],

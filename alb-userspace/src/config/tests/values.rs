@@ -50,7 +50,15 @@ fn node_defaults() {
     assert_eq!(node.socket, PathBuf::from("/var/lib/alb/alb.sock"));
     assert_eq!((node.snat.port_range.first, node.snat.port_range.last), (10_000, 29_999));
     assert_eq!((node.flows, node.workers), (1_048_576, 0));
-    assert_eq!((node.access_log, node.api), (None, None));
+    assert_eq!((node.access_log, node.api, node.cookie_key), (None, None, None));
+}
+
+#[test]
+fn the_cookie_key_is_read_and_never_printed() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let node = model(&format!("node: {{ interfaces: [eth0], cookieKey: {key} }}")).node;
+    let read = node.cookie_key.unwrap();
+    assert_eq!((&*read.0, &*format!("{read:?}")), (key, "CookieKey(..)"));
 }
 
 #[test]

@@ -139,3 +139,6 @@ fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Rows of rules and requests, and what becomes of them.
 
+mod bench;
 mod edges;
 
 use std::net::SocketAddr;

@@ -11,6 +11,8 @@ use std::{
 
 use aws_lc_rs::{hmac, rand};
 
+use crate::model::{CookieKey, Node};
+
 /// Name of the file in the state directory.
 const FILE: &str = "cookie.key";
 const BYTES: usize = 32;
@@ -55,6 +57,14 @@ impl Secret {
     /// From text of the configuration, the same on every node that shares clients.
     pub fn from_text(text: &str) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()))
+    }
+
+    /// The node's: the configured one, else that of its state directory.
+    pub fn of(node: &Node) -> Result<Self, SecretError> {
+        match &node.cookie_key {
+            Some(CookieKey(text)) => Ok(Self::from_text(text)),
+            None => Self::load(&node.state_dir),
+        }
     }
 
     /// From the state directory, which must exist. The first call makes the file, readable for
@@ -109,7 +119,6 @@ fn make(dir: &Path, path: &Path) -> Result<(), SecretError> {
     if rand::fill(&mut random).is_err() {
         return Err(SecretError::Random { path: path.to_owned() });
     }
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let (secret, tail) = random.split_at(BYTES);
     let draft = dir.join(format!("{FILE}.{}", hex(tail)));
     let io = |what, path: &Path| {
@@ -140,4 +149,9 @@ fn make(dir: &Path, path: &Path) -> Result<(), SecretError> {
     }
     linked?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
