@@ -3,6 +3,8 @@
 //! atomics. Knows nothing of files, probes or BPF.
 
 pub mod access_log;
+pub mod buffer;
+pub mod deadline;
 pub mod drain;
 pub mod forward;
 pub mod http1;
@@ -14,4 +16,5 @@ pub mod refusal;
 pub mod route;
 pub mod stats;
 pub mod sticky;
+pub mod upstream;
 pub mod worker;

@@ -1,5 +1,5 @@
 //! HTTP/1.0 and 1.1 in front of clients. The pure half is heads (`request`, `response`) and
-//! bodies (`body`, `chunked`): bytes in, checked borrows of them out.
+//! bodies (`body`, `chunked`): bytes in, checked borrows of them out. `serve` is the loop.
 
 pub mod body;
 pub mod chunked;
@@ -7,6 +7,8 @@ mod framing;
 mod lines;
 pub mod request;
 pub mod response;
+mod serve;
 mod target;
 
 pub use lines::{Fields, Progress};
+pub use serve::{Stream, serve};

@@ -2,13 +2,15 @@
 
 use std::{cell::RefCell, ops::Deref, rc::Rc, sync::Arc};
 
-use super::{drain::Drain, plan::Listener};
+use super::{drain::Drain, plan::Listener, upstream::Pool};
 
 /// A worker's own: pools, buffers, counters. Connections share it by `Rc`.
 #[derive(Debug)]
 pub struct Worker {
     /// From 0.
     pub index: usize,
+    /// Idle connections to http targets.
+    pub pool: Pool,
 }
 
 /// A listener as one worker holds it: counted within the thread, so that taking it touches no

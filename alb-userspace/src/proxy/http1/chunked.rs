@@ -69,9 +69,13 @@ impl Chunked {
     pub fn next(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
         match self.state {
             State::Data(left) => Ok(self.data(input, 0, 0, left)),
-            State::Size => self.size(input, 0),
+            State::Size => self.size(input),
             State::AfterData => match input {
-                [b'\r', b'\n', ..] => self.size(input, 2),
+                // On its own, so that a chunk is passed on whole before the next one begins.
+                [b'\r', b'\n', ..] => {
+                    self.state = State::Size;
+                    Ok(Piece::Data { skip: 2, extension: 0, len: 0 })
+                }
                 [] | [b'\r'] => Ok(Piece::More),
                 _ => Err(Malformed::Chunk),
             },
@@ -90,20 +94,19 @@ impl Chunked {
         Piece::Data { skip, extension, len }
     }
 
-    /// A chunk's size line at `at`, and what follows it.
-    fn size(&mut self, input: &[u8], at: usize) -> Result<Piece, Malformed> {
-        let line = &input[at..];
-        let window = &line[..line.len().min(MAX_LINE + 2)];
+    /// A chunk's size line, and what follows it.
+    fn size(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
+        let window = &input[..input.len().min(MAX_LINE + 2)];
         let Some(end) = memchr(b'\n', window) else {
             // What can be told of an unfinished line is told at once.
-            size_digits(line, line.len() < MAX_LINE)?;
-            return if line.len() > MAX_LINE { Err(Malformed::Chunk) } else { Ok(Piece::More) };
+            size_digits(input, true)?;
+            return if input.len() > MAX_LINE { Err(Malformed::Chunk) } else { Ok(Piece::More) };
         };
-        let line = line[..end].strip_suffix(b"\r").ok_or(Malformed::LineEnding)?;
+        let line = input[..end].strip_suffix(b"\r").ok_or(Malformed::LineEnding)?;
         let (size, digits) = size_digits(line, false)?;
         extension(&line[digits..])?;
         let extension = line.len() - digits;
-        let skip = at + end + 1;
+        let skip = end + 1;
         if size > 0 {
             return Ok(self.data(input, skip, extension, size));
         }

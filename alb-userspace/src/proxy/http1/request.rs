@@ -142,7 +142,7 @@ fn authority<'a>(
 }
 
 /// Limits of a head whose end has not come yet, or never will.
-fn within(text: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub(super) fn within(text: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let line = lines::start_line(text);
     check_sizes(line, text.len() - line, limits)
 }

@@ -1,0 +1,179 @@
+//! One client connection from its first byte to its last: heads are read and answered in order,
+//! on plain TCP as on TLS. What a request is answered with is the business of `exchange`.
+
+mod client;
+mod dispatch;
+mod exchange;
+mod linger;
+mod refuse;
+mod relay;
+mod tunnel;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll};
+
+use client::Client;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{
+    lines::{Fields, Progress},
+    request,
+};
+use crate::{
+    model::{ListenerHttp, ListenerProtocol},
+    proxy::{
+        message::Scheme,
+        peer::Peer,
+        refusal::Refusal,
+        worker::{Current, Slot, Worker},
+    },
+};
+
+/// What a client connection has to be.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// What becomes of a connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The next request.
+    Request,
+    /// It is closed. The client may still be sending: what it was answered must not get lost.
+    Linger,
+    /// It is closed at once.
+    Close,
+    /// It is closed in a way that the client cannot take for the end of a response.
+    Abort,
+}
+
+/// How reading a head ended.
+enum Head {
+    Request(exchange::Job),
+    /// What it is answered with, and whether the connection can go on.
+    Refused(Refusal, bool),
+    /// The client closed, or nothing came for too long.
+    Closed,
+}
+
+/// Serves requests until the connection ends. `abort` makes closing the stream send RST.
+pub async fn serve<S: Stream>(
+    stream: S,
+    abort: impl FnOnce(&S),
+    peer: Peer,
+    slot: Rc<Slot>,
+    worker: Rc<Worker>,
+) {
+    let mut client = Client::new(stream, peer);
+    let mut drained: Pin<Box<dyn Future<Output = ()>>> = Box::pin(slot.drain.begun());
+    loop {
+        let next = match head(&mut client, &slot, &mut drained).await {
+            Head::Closed => Next::Close,
+            Head::Refused(refusal, keep) => refuse::answer(&mut client, refusal, keep).await,
+            Head::Request(job) => exchange::run(&mut client, job, &slot, &worker).await,
+        };
+        match next {
+            Next::Request => {}
+            Next::Linger => return linger::close(client).await,
+            Next::Close => return linger::shut(client).await,
+            Next::Abort => return abort(&client.stream),
+        }
+    }
+}
+
+/// Waits for a request and reads its head.
+async fn head<S: Stream>(
+    client: &mut Client<S>,
+    slot: &Slot,
+    drained: &mut Pin<Box<dyn Future<Output = ()>>>,
+) -> Head {
+    if client.input.is_empty() {
+        client.deadline.set(Instant::now(), slot.get().idle_timeout);
+        let begun = poll_fn(|cx| {
+            if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
+                return Poll::Ready(matches!(read, Ok(1..)));
+            }
+            if drained.as_mut().poll(cx).is_ready() || client.deadline.poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            Poll::Pending
+        });
+        if !begun.await {
+            return Head::Closed;
+        }
+    }
+    let begun = Instant::now();
+    let listener = slot.get();
+    let Some(http) = listener.http else { return Head::Closed };
+    let scheme = match listener.protocol {
+        ListenerProtocol::Https | ListenerProtocol::Tls => Scheme::Https,
+        ListenerProtocol::Http | ListenerProtocol::Tcp => Scheme::Http,
+    };
+    let limits = limits(&http);
+    client.deadline.set(begun, http.header_timeout);
+    let mut progress = Progress::default();
+    loop {
+        if progress.is_ready(client.input.data()) {
+            match parse(client, &limits, scheme, &listener, http.body_bytes) {
+                Ok(None) => {}
+                Ok(Some((len, job))) => {
+                    client.input.consume(len);
+                    return match job {
+                        Ok(job) => Head::Request(job),
+                        Err((refusal, keep)) => Head::Refused(refusal, keep),
+                    };
+                }
+                Err(refusal) => return Head::Refused(refusal, false),
+            }
+        } else if let Err(refusal) = request::within(client.input.data(), &limits) {
+            return Head::Refused(refusal, false);
+        }
+        if client.input.is_full()
+            && !client.input.grow(limits.request_line + limits.header_bytes + 8)
+        {
+            return Head::Refused(Refusal::HeadersTooLarge, false);
+        }
+        let read = poll_fn(|cx| {
+            if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
+                return Poll::Ready(Some(matches!(read, Ok(1..))));
+            }
+            client.deadline.poll(cx).map(|()| None)
+        });
+        match read.await {
+            Some(true) => {}
+            Some(false) => return Head::Closed,
+            None => return Head::Refused(Refusal::SlowRequest, false),
+        }
+    }
+}
+
+/// What a request becomes, or what it is answered with and whether the connection can go on.
+type Made = Result<exchange::Job, (Refusal, bool)>;
+
+/// The request at the beginning of the buffer, with the bytes of its head.
+fn parse<S>(
+    client: &Client<S>,
+    limits: &request::Limits,
+    scheme: Scheme,
+    listener: &Rc<Current>,
+    body_limit: u64,
+) -> Result<Option<(usize, Made)>, Refusal> {
+    let mut fields = Fields::new();
+    let request = request::parse(client.input.data(), limits, scheme, &mut fields)?;
+    Ok(request.map(|request| {
+        (request.len, exchange::Job::new(&request, listener, &client.peer, body_limit))
+    }))
+}
+
+fn limits(http: &ListenerHttp) -> request::Limits {
+    request::Limits {
+        request_line: http.request_line_bytes as usize,
+        header_bytes: http.header_bytes as usize,
+        headers: http.headers as usize,
+    }
+}

@@ -1,0 +1,69 @@
+//! The client's side of a connection: its socket, what was read from it, its one timer.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::Stream;
+use crate::proxy::{buffer::Buffer, deadline::Deadline, peer::Peer};
+
+/// A client connection.
+#[derive(Debug)]
+pub(super) struct Client<S> {
+    pub(super) stream: S,
+    /// What came and was not used up: a body, or the next requests.
+    pub(super) input: Buffer,
+    pub(super) deadline: Deadline,
+    pub(super) peer: Peer,
+}
+
+impl<S: Stream> Client<S> {
+    pub(super) fn new(stream: S, peer: Peer) -> Self {
+        Self { stream, input: Buffer::default(), deadline: Deadline::default(), peer }
+    }
+
+    /// Takes in what the client sends while it waits for its response. Ready = it went away.
+    /// A full buffer is not read: then its going is noticed later.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.input.is_full() {
+                return Poll::Pending;
+            }
+            match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// Writes both parts from `written` on, in one call where it can be, and flushes.
+pub(super) fn poll_write_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    cx: &mut Context<'_>,
+    [first, second]: [&[u8]; 2],
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
+    loop {
+        let polled = if *written < first.len() {
+            if second.is_empty() {
+                Pin::new(&mut *writer).poll_write(cx, &first[*written..])
+            } else {
+                let slices = [IoSlice::new(&first[*written..]), IoSlice::new(second)];
+                Pin::new(&mut *writer).poll_write_vectored(cx, &slices)
+            }
+        } else if *written < first.len() + second.len() {
+            Pin::new(&mut *writer).poll_write(cx, &second[*written - first.len()..])
+        } else {
+            return Pin::new(writer).poll_flush(cx);
+        };
+        match ready!(polled)? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            len => *written += len,
+        }
+    }
+}

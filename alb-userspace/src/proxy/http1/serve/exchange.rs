@@ -1,0 +1,247 @@
+//! One request: a target is chosen, asked, and asked again or another one in its place when that
+//! is safe. Ends when the first byte of a response is there; what follows is `relay`'s.
+
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{
+    Next, Stream,
+    client::{Client, poll_write_all},
+    dispatch, refuse, relay,
+    upload::Upload,
+};
+use crate::proxy::{
+    http1::{body::Body, request::Request, response::Asked},
+    message::{BodyKind, Version},
+    peer::Peer,
+    plan::{Backend, InFlight, Listener, Target},
+    refusal::Refusal,
+    upstream::{self, ConnectError, Upstream},
+    worker::{Current, Slot, Worker},
+};
+
+/// Largest body that is sent together with its head, and kept to be sent again.
+const WHOLE: usize = 16_384;
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) listener: Rc<Current>,
+    pub(super) backend: Arc<Backend>,
+    /// The head for the target, with the body if that is whole; later the head for the client.
+    pub(super) out: Vec<u8>,
+    pub(super) asked: Asked,
+    pub(super) version: Version,
+    /// The client wants its connection to go on.
+    pub(super) keep_alive: bool,
+    pub(super) upload: Upload,
+    /// The client waits for 100 before it sends the body.
+    expects: bool,
+    /// Sending it twice does what sending it once does (RFC 9110 §9.2.2).
+    idempotent: bool,
+}
+
+/// A connection on which a response has begun.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) upstream: Upstream,
+    pub(super) target: Arc<Target>,
+    _counted: InFlight,
+}
+
+/// Why a target gave no response.
+enum Failure {
+    /// The request is not to go on.
+    Stop(Refusal),
+    /// The target closed or reset the connection before the first byte.
+    Closed {
+        /// It got nothing of the request.
+        unsent: bool,
+    },
+}
+
+impl Job {
+    /// What becomes of a request; an error is what it is answered with, and whether the
+    /// connection can go on.
+    pub(super) fn new(
+        request: &Request<'_>,
+        listener: &Rc<Current>,
+        peer: &Peer,
+        body_limit: u64,
+    ) -> Result<Self, (Refusal, bool)> {
+        let head = &request.head;
+        let whole = matches!(head.body, BodyKind::None | BodyKind::Length(0));
+        let keep = request.keep_alive && whole;
+        let limited: &Listener = listener;
+        if !limited.admits_request() {
+            return Err((Refusal::RateLimited, keep));
+        }
+        if matches!(head.body, BodyKind::Length(length) if body_limit > 0 && length > body_limit) {
+            return Err((Refusal::BodyTooLarge, false));
+        }
+        let mut out = Vec::with_capacity(1024);
+        let backend = dispatch::request(request, listener, peer, &mut out);
+        Ok(Self {
+            listener: Rc::clone(listener),
+            backend: Arc::clone(backend),
+            out,
+            asked: Asked { head: head.method == b"HEAD", upgrade: dispatch::upgrades(request) },
+            version: head.version,
+            keep_alive: request.keep_alive,
+            upload: Upload::new(Body::new(head.body), body_limit),
+            expects: request.expect_continue && !whole,
+            idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+        })
+    }
+}
+
+/// Serves a request to its end.
+pub(super) async fn run<S: Stream>(
+    client: &mut Client<S>,
+    mut job: Job,
+    slot: &Slot,
+    worker: &Worker,
+) -> Next {
+    if !job.expects
+        && let Some(body) = job.upload.take_whole(client, WHOLE)
+    {
+        job.out.extend_from_slice(body);
+        let len = body.len();
+        client.input.consume(len);
+    }
+    client.input.release();
+    match reply(client, &mut job, worker).await {
+        Ok(reply) => relay::run(client, job, reply, slot, worker).await,
+        Err(refusal) => {
+            let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
+            refuse::answer(client, refusal, keep).await
+        }
+    }
+}
+
+/// Asks targets until one answers.
+async fn reply<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    worker: &Worker,
+) -> Result<Reply, Refusal> {
+    let backend = Arc::clone(&job.backend);
+    let mut tried = SmallVec::<[usize; 4]>::new();
+    let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
+    while tried.len() <= usize::from(backend.retries) {
+        let Some(at) = backend.pick(client.peer.client.ip(), &tried) else { break };
+        let target = &backend.targets[at];
+        let counted = target.enter();
+        let repeatable = job.idempotent && !job.upload.begun;
+        let mut pooled = worker.pool.take(target.address, !repeatable);
+        last = loop {
+            let mut upstream = match pooled.take() {
+                Some(upstream) => upstream,
+                None => match connect(client, &backend, target).await {
+                    Ok(upstream) => upstream,
+                    Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
+                    // Nothing was sent: another target may be asked whatever the method.
+                    Err(refusal) => break refusal,
+                },
+            };
+            match send(client, job, &mut upstream).await {
+                Ok(()) => {
+                    let target = Arc::clone(target);
+                    return Ok(Reply { upstream, target, _counted: counted });
+                }
+                Err(Failure::Stop(refusal)) => {
+                    upstream.reset();
+                    return Err(refusal);
+                }
+                Err(Failure::Closed { unsent }) => {
+                    if job.upload.begun || !(unsent || job.idempotent) {
+                        return Err(Refusal::TargetClosed);
+                    }
+                    // A pooled connection may just have grown too old for the target: once more,
+                    // on a new one.
+                    if !upstream.reused {
+                        break Refusal::TargetClosed;
+                    }
+                }
+            }
+        };
+        tried.push(at);
+    }
+    Err(last)
+}
+
+/// Connects, unless the client goes away first.
+async fn connect<S: Stream>(
+    client: &mut Client<S>,
+    backend: &Backend,
+    target: &Target,
+) -> Result<Upstream, Refusal> {
+    let mut connecting = Box::pin(upstream::connect(target.address, backend.connect_timeout));
+    let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Ready(connected) => Poll::Ready(Some(connected)),
+        Poll::Pending => client.poll_gone(cx).map(|()| None),
+    });
+    match connected.await {
+        Some(Ok(upstream)) => Ok(upstream),
+        Some(Err(ConnectError::Timeout)) => Err(Refusal::ConnectTimeout),
+        Some(Err(ConnectError::Failed(error))) => {
+            tracing::debug!(%error, target = %target.address, "cannot connect");
+            Err(Refusal::ConnectFailed)
+        }
+        None => Err(Refusal::ClientGone),
+    }
+}
+
+/// Sends the request and waits for the first bytes of the response, while the body goes on.
+async fn send<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    upstream: &mut Upstream,
+) -> Result<(), Failure> {
+    let mut written = 0;
+    let mut broken = false;
+    client.deadline.set(Instant::now(), job.backend.response_timeout);
+    let Job { out, upload, backend, listener, expects, .. } = job;
+    let Upstream { stream, input, .. } = upstream;
+    let body_idle = listener.http.map(|http| http.body_idle_timeout).unwrap_or_default();
+    let mut starved = false;
+    poll_fn(|cx| {
+        if written < out.len() && !broken {
+            match poll_write_all(stream, cx, [out, &[]], &mut written) {
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+                // It may have answered before it closed.
+                Poll::Ready(Err(_)) => broken = true,
+            }
+        }
+        match input.poll_fill(stream, cx) {
+            Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(0) | Err(_)) => {
+                return Poll::Ready(Err(Failure::Closed { unsent: written == 0 }));
+            }
+            Poll::Pending => {}
+        }
+        let polled = if written == out.len() {
+            upload.poll(cx, client, stream)
+        } else {
+            client.poll_gone(cx).map(|()| Refusal::ClientGone)
+        };
+        if let Poll::Ready(refusal) = polled {
+            return Poll::Ready(Err(Failure::Stop(refusal)));
+        }
+        // Who is waited for can change with every byte of the body.
+        let waits_for_client = upload.starved && (upload.begun || !*expects);
+        let moved = upload.take_moved();
+        if moved.is_some() || waits_for_client != starved {
+            starved = waits_for_client;
+            let limit = if starved { body_idle } else { backend.response_timeout };
+            client.deadline.set(moved.unwrap_or_else(Instant::now), limit);
+        }
+        client.deadline.poll(cx).map(|()| {
+            let refusal = if starved { Refusal::SlowBody } else { Refusal::ResponseTimeout };
+            Err(Failure::Stop(refusal))
+        })
+    })
+    .await
+}

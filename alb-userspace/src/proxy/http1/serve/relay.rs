@@ -1,0 +1,248 @@
+//! A response on its way from the target to the client: interim heads, the head, the body as it
+//! comes, each piece at once. The request's body may still be going the other way.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Next, Stream,
+    client::{Client, poll_write_all},
+    dispatch,
+    exchange::{Job, Reply},
+    refuse, tunnel,
+};
+use crate::proxy::{
+    buffer::Buffer,
+    http1::{
+        body::Body,
+        lines::{Fields, Progress},
+        response,
+    },
+    message::{BodyKind, Version},
+    refusal::Refusal,
+    upstream::Upstream,
+    worker::{Slot, Worker},
+};
+
+/// What is known of a response once its head was written to `Job::out`.
+struct Begun {
+    status: u16,
+    body: BodyKind,
+    /// The target's connection goes on.
+    reusable: bool,
+    /// The client's connection goes on.
+    keep: bool,
+    /// The body goes without its chunks.
+    bare: bool,
+}
+
+/// What ends a response before its time.
+enum Broken {
+    /// By the client: it went away, or is too slow.
+    Client,
+    /// By the target: it closed, or sent what is no body.
+    Target,
+}
+
+/// Relays a response of which the first bytes are there.
+pub(super) async fn run<S: Stream>(
+    client: &mut Client<S>,
+    mut job: Job,
+    mut reply: Reply,
+    slot: &Slot,
+    worker: &Worker,
+) -> Next {
+    let begun = match head(client, &mut job, &mut reply.upstream, slot).await {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            reply.upstream.reset();
+            let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
+            return refuse::answer(client, refusal, keep).await;
+        }
+    };
+    let mut body = Body::new(begun.body);
+    let relayed = relay(client, &mut job, &mut reply.upstream, &mut body, begun.bare).await;
+    let Reply { upstream, target, .. } = reply;
+    match relayed {
+        Ok(()) if begun.status == 101 => {
+            return tunnel::run(client, upstream, job.listener.idle_timeout).await;
+        }
+        Ok(()) => {}
+        Err(Broken::Client) => {
+            upstream.reset();
+            return Next::Abort;
+        }
+        // Whoever reads a body until the close must not take this for its end.
+        Err(Broken::Target) if begun.body == BodyKind::Close || begun.bare => return Next::Abort,
+        Err(Broken::Target) => return Next::Close,
+    }
+    let uploaded = job.upload.is_done();
+    if begun.reusable && uploaded && upstream.input.is_empty() {
+        let (now, keep) = (Instant::now(), job.backend.pool_idle);
+        worker.pool.put(target.address, upstream.stream, now, keep);
+    } else if !uploaded {
+        upstream.reset();
+    }
+    match (begun.keep && uploaded, uploaded && client.input.is_empty()) {
+        (true, _) => Next::Request,
+        (false, true) => Next::Close,
+        (false, false) => Next::Linger,
+    }
+}
+
+/// Reads the head, writes those of interim responses, and makes the client's.
+async fn head<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    upstream: &mut Upstream,
+    slot: &Slot,
+) -> Result<Begun, Refusal> {
+    job.out.clear();
+    let mut progress = Progress::default();
+    loop {
+        if progress.is_ready(upstream.input.data())
+            && let Some((len, begun)) = parse(job, &upstream.input, slot)?
+        {
+            upstream.input.consume(len);
+            if begun.status >= 200 || begun.status == 101 {
+                return Ok(begun);
+            }
+            if write(client, job, upstream, 0).await.is_err() {
+                return Err(Refusal::ClientGone);
+            }
+            job.out.clear();
+            progress = Progress::default();
+            if !upstream.input.is_empty() {
+                continue;
+            }
+        }
+        if upstream.input.is_full() && !upstream.input.grow(response::MAX_HEAD) {
+            return Err(Refusal::ResponseTooLarge);
+        }
+        match fill(client, job, upstream, job.backend.response_timeout).await {
+            Ok(1..) => {}
+            Ok(0) => return Err(Refusal::TargetClosed),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+}
+
+/// The head at the beginning of the buffer: its bytes, and what it says. The head for the client
+/// is in `Job::out` then.
+fn parse(job: &mut Job, input: &Buffer, slot: &Slot) -> Result<Option<(usize, Begun)>, Refusal> {
+    let mut fields = Fields::new();
+    let found = match response::parse(input.data(), job.asked, &mut fields) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(response::Bad::TooLarge) => return Err(Refusal::ResponseTooLarge),
+        Err(bad) => {
+            tracing::debug!(?bad, "a target's response is no good");
+            return Err(Refusal::BadResponse);
+        }
+    };
+    let (status, body) = (found.head.status, found.head.body);
+    let upgraded = status == 101;
+    let old = job.version == Version::Http10;
+    let bare = body == BodyKind::Chunked && old;
+    let keep = job.keep_alive
+        && job.upload.is_done()
+        && body != BodyKind::Close
+        && !bare
+        && !slot.drain.has_begun();
+    if status >= 200 || upgraded || dispatch::takes_interim(job.version) {
+        dispatch::response(&found, keep, old, bare, &mut job.out);
+    }
+    let reusable = found.keep_alive && !upgraded;
+    Ok(Some((found.len, Begun { status, body, reusable, keep, bare })))
+}
+
+/// Writes the head and the body as it comes.
+async fn relay<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    upstream: &mut Upstream,
+    body: &mut Body,
+    bare: bool,
+) -> Result<(), Broken> {
+    let idle = job.listener.idle_timeout;
+    loop {
+        let bytes = upstream.input.data_mut();
+        let span = if bare { body.take_data(bytes) } else { body.take(bytes) };
+        let Ok(span) = span else { return Err(Broken::Target) };
+        if span.removed > 0 {
+            upstream.input.shorten(span.removed);
+        }
+        write(client, job, upstream, span.len).await?;
+        job.out.clear();
+        upstream.input.consume(span.len);
+        if span.ended || body.is_done() {
+            return Ok(());
+        }
+        match fill(client, job, upstream, idle).await {
+            Ok(1..) => {}
+            Ok(0) if matches!(body, Body::Close) => return Ok(()),
+            Err(Refusal::ClientGone) => return Err(Broken::Client),
+            Ok(0) | Err(_) => return Err(Broken::Target),
+        }
+    }
+}
+
+/// Reads more of the response; 0 = the target closed.
+async fn fill<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    upstream: &mut Upstream,
+    idle: Duration,
+) -> Result<usize, Refusal> {
+    let mut armed = false;
+    let Job { upload, .. } = job;
+    let Upstream { stream, input, .. } = upstream;
+    poll_fn(|cx| {
+        match input.poll_fill(stream, cx) {
+            Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(refusal) = upload.poll(cx, client, stream) {
+            return Poll::Ready(Err(refusal));
+        }
+        let moved = upload.take_moved();
+        if moved.is_some() || !armed {
+            armed = true;
+            client.deadline.set(moved.unwrap_or_else(Instant::now), idle);
+        }
+        client.deadline.poll(cx).map(|()| Err(Refusal::ResponseTimeout))
+    })
+    .await
+}
+
+/// Writes `Job::out` and the first `len` bytes of the target's buffer to the client.
+async fn write<S: Stream>(
+    client: &mut Client<S>,
+    job: &mut Job,
+    upstream: &mut Upstream,
+    len: usize,
+) -> Result<(), Broken> {
+    let (mut written, mut seen) = (0, usize::MAX);
+    let Job { out, upload, listener, .. } = job;
+    let Upstream { stream, input, .. } = upstream;
+    poll_fn(|cx| {
+        let parts = [out.as_slice(), &input.data()[..len]];
+        match poll_write_all(&mut client.stream, cx, parts, &mut written) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
+            Poll::Pending => {}
+        }
+        if upload.poll(cx, client, stream).is_ready() {
+            return Poll::Ready(Err(Broken::Client));
+        }
+        if written != seen {
+            seen = written;
+            let idle = listener.http.map(|http| http.write_idle_timeout).unwrap_or_default();
+            client.deadline.set(Instant::now(), idle);
+        }
+        client.deadline.poll(cx).map(|()| Err(Broken::Client))
+    })
+    .await
+}

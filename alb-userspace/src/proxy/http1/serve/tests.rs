@@ -1,0 +1,8 @@
+//! The real loop over loopback: raw bytes in, a recording origin behind.
+
+mod framing;
+mod lab;
+mod refusals;
+mod retries;
+mod timeouts;
+mod upgrades;

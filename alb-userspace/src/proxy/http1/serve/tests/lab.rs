@@ -1,0 +1,200 @@
+//! A listener served by the real loop, origins that do as they are told, and raw clients.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, spawn_local},
+    time::timeout,
+};
+
+use crate::{
+    model::{self, BackendProtocol, ListenerHttp, ListenerProtocol},
+    proxy::{
+        http1,
+        peer::Peer,
+        plan::Plan,
+        upstream,
+        worker::{Slot, Worker},
+    },
+    state::{Store, TargetStates, fixture},
+};
+
+/// Longer than anything here takes.
+pub(super) const LONG: Duration = Duration::from_secs(10);
+
+/// A served listener.
+pub(super) struct Lab {
+    pub(super) address: SocketAddr,
+    pub(super) slot: Rc<Slot>,
+    pub(super) worker: Rc<Worker>,
+}
+
+/// Runs a test on one thread, as a worker does.
+pub(super) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+pub(super) const HTTP: ListenerHttp = ListenerHttp {
+    header_bytes: 65_536,
+    headers: 128,
+    request_line_bytes: 16_384,
+    body_bytes: 0,
+    header_timeout: LONG,
+    body_idle_timeout: LONG,
+    write_idle_timeout: LONG,
+};
+
+impl Lab {
+    /// A listener on these targets.
+    pub(super) async fn new(targets: &[SocketAddr]) -> Self {
+        Self::with(targets, |_, _| {}).await
+    }
+
+    /// The same, after a change to listener and backend.
+    pub(super) async fn with(
+        targets: &[SocketAddr],
+        change: impl FnOnce(&mut model::Listener, &mut model::Backend),
+    ) -> Self {
+        let named: Vec<_> = targets
+            .iter()
+            .enumerate()
+            .map(|(at, address)| fixture::target(&format!("t{at}"), *address))
+            .collect();
+        let mut model = fixture::model(&[("web", None)], &named);
+        let balancer = &mut model.load_balancers[0];
+        balancer.backends[0].protocol = BackendProtocol::Http;
+        balancer.backends[0].response_timeout = LONG;
+        balancer.backends[0].connect_timeout = LONG;
+        balancer.backends[0].retries = 1;
+        let mut listener = model::Listener {
+            id: "http".into(),
+            name: "http".into(),
+            description: String::new(),
+            protocol: ListenerProtocol::Http,
+            port: NonZeroU16::new(80).unwrap(),
+            enabled: true,
+            backend: "web".into(),
+            url_map: None,
+            idle_timeout: LONG,
+            max_connections: None,
+            max_qps: None,
+            tls: None,
+            http: Some(HTTP),
+        };
+        change(&mut listener, &mut balancer.backends[0]);
+        balancer.listeners = vec![listener];
+        let store = Store::new(model, &TargetStates::default());
+        let plan = Plan::compile(&store.snapshot(), &Plan::default());
+        let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
+        let worker = Rc::new(Worker { index: 0, pool: upstream::Pool::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let lab = Self { address: listener.local_addr().unwrap(), slot, worker };
+        let (slot, worker, local) = (Rc::clone(&lab.slot), Rc::clone(&lab.worker), lab.address);
+        spawn_local(async move {
+            loop {
+                let (stream, client) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let peer = Peer { client, local, tls: None };
+                let (slot, worker) = (Rc::clone(&slot), Rc::clone(&worker));
+                spawn_local(http1::serve(stream, upstream::reset, peer, slot, worker));
+            }
+        });
+        lab
+    }
+
+    pub(super) async fn connect(&self) -> Client {
+        Client(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// One connection: sends, then reads until the end.
+    pub(super) async fn talk(&self, request: &[u8]) -> String {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.rest().await
+    }
+}
+
+/// A raw client.
+pub(super) struct Client(pub(super) TcpStream);
+
+impl Client {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// Reads until what was read ends so.
+    pub(super) async fn until(&mut self, end: &str) -> String {
+        read_until(&mut self.0, end).await
+    }
+
+    /// Reads until the other side closes; a reset is a panic.
+    pub(super) async fn rest(&mut self) -> String {
+        let mut text = Vec::new();
+        timeout(LONG, self.0.read_to_end(&mut text)).await.expect("an end").unwrap();
+        String::from_utf8(text).unwrap()
+    }
+}
+
+pub(super) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        let read = timeout(LONG, stream.read_u8()).await;
+        let so_far = String::from_utf8_lossy(&text).into_owned();
+        match read.unwrap_or_else(|_| panic!("waited for {end:?} after {so_far:?}")) {
+            Ok(byte) => text.push(byte),
+            Err(error) => panic!("{error} after {so_far:?}"),
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// A socket that targets listen on.
+pub(super) async fn origin() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
+    timeout(LONG, listener.accept()).await.expect("a connection").unwrap().0
+}
+
+/// Answers every request that has no body on every connection with this, keeping connections.
+pub(super) async fn answering(response: &'static str) -> SocketAddr {
+    let (listener, address) = origin().await;
+    spawn_local(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            spawn_local(async move {
+                let mut text = Vec::new();
+                let mut piece = [0; 4096];
+                while let Ok(len @ 1..) = stream.read(&mut piece).await {
+                    text.extend_from_slice(&piece[..len]);
+                    while let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") {
+                        text.drain(..end + 4);
+                        stream.write_all(response.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Status codes of the responses in a text.
+pub(super) fn statuses(text: &str) -> Vec<&str> {
+    text.split("HTTP/1.1 ").skip(1).map(|rest| &rest[..3]).collect()
+}
+
+pub(super) fn loopback(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback())
+}

@@ -1,0 +1,123 @@
+//! Which failures of targets a client never hears of, and what becomes of requests whose client
+//! has gone.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::lab::*;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_stale_connection_is_replaced_without_a_word() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::with(&[address], |_, backend| backend.retries = 0).await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(OK.as_bytes()).await.unwrap();
+        client.until("ok").await;
+        // The request crosses the target's close: it is read and not answered.
+        client.send(GET).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        drop(target);
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(statuses(&client.until("ok").await), ["200"]);
+        // What is not idempotent is not sent twice.
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+        read_until(&mut target, "\r\n\r\nx").await;
+        drop(target);
+        assert_eq!(statuses(&client.until("\r\n\r\n").await), ["502"]);
+    });
+}
+
+#[test]
+fn another_target_is_asked_when_the_first_is_down() {
+    run(async {
+        let (listener, down) = origin().await;
+        drop(listener);
+        let lab = Lab::new(&[down, answering(OK).await]).await;
+        let mut client = lab.connect().await;
+        for _ in 0..6 {
+            client.send(GET).await;
+            assert_eq!(statuses(&client.until("ok").await), ["200"]);
+        }
+        let lab = Lab::with(&[down], |_, _| {}).await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        assert_eq!(statuses(&client.until("\r\n\r\n").await), ["502"]);
+        assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_post_moves_on_when_nothing_was_sent() {
+    run(async {
+        let (listener, down) = origin().await;
+        drop(listener);
+        let (listener, up) = origin().await;
+        let lab = Lab::new(&[down, up]).await;
+        for _ in 0..2 {
+            let mut client = lab.connect().await;
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+            let mut target = accept(&listener).await;
+            read_until(&mut target, "abc").await;
+            target.write_all(b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n").await.unwrap();
+            assert_eq!(statuses(&client.until("\r\n\r\n").await), ["204"]);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_goes_takes_its_request_along() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::new(&[address]).await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 1);
+        drop(client);
+        let read = timeout(LONG, target.read_u8()).await.expect("an end");
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 0);
+
+        // The same in the middle of a response that has paused.
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
+        client.until("abc").await;
+        drop(client);
+        timeout(LONG, target.read_u8()).await.expect("an end").unwrap_err();
+    });
+}
+
+#[test]
+fn a_draining_listener_answers_and_closes() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::new(&[address]).await;
+        let mut idle = lab.connect().await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        lab.slot.drain.begin();
+        assert_eq!(timeout(Duration::from_secs(5), idle.rest()).await.unwrap(), "");
+        target.write_all(OK.as_bytes()).await.unwrap();
+        let text = client.rest().await;
+        assert!(text.contains("Connection: close\r\n") && text.ends_with("ok"), "{text}");
+    });
+}

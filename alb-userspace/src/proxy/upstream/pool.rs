@@ -1,0 +1,176 @@
+//! Idle connections of one worker, by target. The last one that came back is used first, so that
+//! under little load the others grow old and are closed.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
+
+use super::Upstream;
+use crate::proxy::buffer::Buffer;
+
+/// How often connections that are too old or dead are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A worker's idle connections. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Pool(Rc<RefCell<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    idle: HashMap<SocketAddr, Vec<Idle>>,
+    sweeping: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Idle {
+    /// Nothing came and the target did not close, as far as the runtime has heard.
+    fn is_quiet(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the kernel.
+    fn is_surely_quiet(&self) -> bool {
+        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Pool {
+    /// An idle connection to this address. With `surely` the kernel is asked whether it still
+    /// stands, which is worth it for requests that cannot be sent twice.
+    pub fn take(&self, address: SocketAddr, surely: bool) -> Option<Upstream> {
+        let mut inner = self.0.borrow_mut();
+        let idle = inner.idle.get_mut(&address)?;
+        while let Some(found) = idle.pop() {
+            // The sweep drops those that are too old; a second more or less is none.
+            if found.is_quiet() && (!surely || found.is_surely_quiet()) {
+                let stream = found.stream;
+                return Some(Upstream { stream, input: Buffer::default(), reused: true });
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last response has ended for the time that its backend says.
+    pub fn put(&self, address: SocketAddr, stream: TcpStream, now: Instant, keep: Duration) {
+        let mut inner = self.0.borrow_mut();
+        inner.idle.entry(address).or_default().push(Idle { stream, until: now + keep });
+        if !inner.sweeping {
+            inner.sweeping = true;
+            spawn_local(sweep(Rc::downgrade(&self.0)));
+        }
+    }
+
+    /// How many connections are idle.
+    pub fn len(&self) -> usize {
+        self.0.borrow().idle.values().map(Vec::len).sum()
+    }
+
+    /// Whether none is idle.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Drops what is too old or dead, until nothing is left.
+async fn sweep(pool: Weak<RefCell<Inner>>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut inner = pool.borrow_mut();
+        let now = Instant::now();
+        inner.idle.retain(|_, idle| {
+            idle.retain(|found| found.until > now && found.is_quiet());
+            !idle.is_empty()
+        });
+        if inner.idle.is_empty() {
+            inner.sweeping = false;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::{net::TcpListener, task::LocalSet, time::timeout};
+
+    use super::*;
+    use crate::proxy::upstream::connect;
+
+    async fn pair(listener: &TcpListener) -> (Upstream, std::net::TcpStream) {
+        let address = listener.local_addr().unwrap();
+        let made = connect(address, Duration::from_secs(5)).await.unwrap();
+        let (other, _) = listener.accept().await.unwrap();
+        (made, other.into_std().unwrap())
+    }
+
+    async fn until(mut done: impl FnMut() -> bool) {
+        let wait = async {
+            while !done() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect("within the time");
+    }
+
+    #[tokio::test]
+    async fn the_last_comes_first_and_dead_ones_never() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let pool = Pool::default();
+            let (now, keep) = (Instant::now(), Duration::from_mins(1));
+            let (first, _first_end) = pair(&listener).await;
+            let (second, mut second_end) = pair(&listener).await;
+            let (third, third_end) = pair(&listener).await;
+            let port = first.stream.local_addr().unwrap();
+            for made in [first, second, third] {
+                pool.put(address, made.stream, now, keep);
+            }
+            second_end.write_all(b"x").unwrap();
+            drop(third_end);
+            let found = pool.take(address, true).unwrap();
+            assert_eq!(found.stream.local_addr().unwrap(), port, "closed and readable are dead");
+            assert!(found.reused && pool.take(address, true).is_none());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn old_and_closed_ones_are_swept() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let pool = Pool::default();
+            let now = Instant::now();
+            let (old, _end) = pair(&listener).await;
+            let (closed, other_end) = pair(&listener).await;
+            pool.put(address, old.stream, now, Duration::ZERO);
+            pool.put(address, closed.stream, now, Duration::from_mins(10));
+            assert_eq!(pool.len(), 2);
+            drop(other_end);
+            until(|| pool.is_empty()).await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
