@@ -18,7 +18,8 @@ pub mod map {
     pub const TARGETS: &str = "TARGETS";
     /// Link-layer next hop of each target, by target index.
     pub const HOPS: &str = "HOPS";
-    /// Active flows of each target, by target index.
+    /// Active flows of each target, by target index. Userspace maps it and corrects it by atomic
+    /// additions.
     pub const TARGET_STATES: &str = "TARGET_STATES";
     /// Counters of ended flows, per CPU, by target index.
     pub const TARGET_TOTALS: &str = "TARGET_TOTALS";

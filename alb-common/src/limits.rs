@@ -9,6 +9,8 @@ pub const MAX_LOCALS: usize = 16_384;
 pub const MAX_LISTENERS: usize = 16_384;
 /// Targets over all listeners.
 pub const MAX_TARGETS: usize = 131_072;
+/// Targets of a backend with least-connection: each new flow looks at all of them.
+pub const MAX_LEAST_CONN_TARGETS: usize = 1_000;
 /// Slots over all selection tables.
 pub const MAX_SLOTS: usize = 1 << 20;
 /// Interfaces of one instance.

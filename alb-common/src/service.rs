@@ -53,6 +53,9 @@ pub mod algorithm {
     pub const ROUND_ROBIN: u16 = 0;
     /// Slot by the client's address.
     pub const IP_HASH: u16 = 1;
+    /// The slot whose target has the fewest active flows for its weight. Its slots say the
+    /// weight too, see [`crate::selection::weighted`].
+    pub const LEAST_CONN: u16 = 2;
     /// None: the proxy listens, packets go to the host's stack.
     pub const PROXY: u16 = 3;
 }

@@ -16,11 +16,13 @@ pub mod contents;
 pub mod extents;
 pub mod plan;
 
+mod active;
 mod apply;
 mod carry;
 pub mod collect;
 pub mod kernel;
 pub mod maps;
+mod reconcile;
 mod shape;
 mod sys;
 mod traffic;

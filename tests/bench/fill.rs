@@ -7,8 +7,10 @@ use alb_common::{
     abi::{ABI_VERSION, map},
     flow::{FlowEntry, FlowKey},
     interface::{HopEntry, InterfaceEntry},
+    limits::MAX_LEAST_CONN_TARGETS,
     net::{Be16, Be32, Mac},
-    service::{ListenerEntry, ListenerKey, ListenerState, local},
+    selection::weighted,
+    service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
     target::TargetEntry,
     tcp::FlowFlags,
@@ -82,6 +84,11 @@ impl Tuple {
         }
     }
 
+    /// As [`Tuple::new_forward`], to the listener with least-connection.
+    pub(crate) fn new_least_conn() -> Self {
+        Self { dport: Field::fixed(LEAST_CONN.into()), ..Self::new_forward() }
+    }
+
     pub(crate) fn new_reverse() -> Self {
         Self {
             src: Field::fixed(u32::from(TARGET) + NEW_TARGET),
@@ -91,6 +98,12 @@ impl Tuple {
         }
     }
 }
+
+/// Port of a listener with least-connection.
+pub(crate) const LEAST_CONN: u16 = 81;
+/// Its targets: as many as it may have.
+pub(crate) const MANY: u32 = 1_000;
+const _: () = assert!(MANY as usize == MAX_LEAST_CONN_TARGETS);
 
 /// Everything but flows.
 pub(crate) fn configure(runner: &mut Runner) {
@@ -121,7 +134,14 @@ pub(crate) fn configure(runner: &mut Runner) {
     path.insert(map::LISTENERS, key, ListenerEntry { len: 1, ..ListenerEntry::default() });
     path.set(map::LISTENER_STATES, 0, ListenerState { turn: 0, idle: IDLE });
     path.set(map::SLOTS, 0, NEW_TARGET);
-    for target in 0..=NEW_TARGET {
+    let key = ListenerKey { port: Be16::new(LEAST_CONN), ..key };
+    let algorithm = algorithm::LEAST_CONN;
+    path.insert(map::LISTENERS, key, ListenerEntry { offset: 1, len: MANY, index: 1, algorithm });
+    path.set(map::LISTENER_STATES, 1, ListenerState { turn: 0, idle: IDLE });
+    for place in 0..MANY {
+        path.set(map::SLOTS, 1 + place, weighted(NEW_TARGET + place, 10));
+    }
+    for target in 0..NEW_TARGET + MANY {
         let mut snat = [Be32(0); 4];
         snat[0] = SNAT.into();
         path.set(

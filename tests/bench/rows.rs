@@ -10,7 +10,7 @@ use alb_ebpf::{
 
 use crate::{
     ROUNDS,
-    fill::{STATION, Tuple, forget},
+    fill::{MANY, STATION, Tuple, forget},
     report::Report,
     runner::{Program, Runner},
 };
@@ -102,10 +102,16 @@ pub(crate) fn not_ours(runner: &mut Runner, report: &mut Report, present: u32) {
 /// New flows when everything they touch is in the caches: each client resets its handshake
 /// before it begins the next, so that the same entries are used again.
 pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
+    hot(runner, report, "SYN, new flow, hot", Tuple::new_forward());
+    let name = format!("SYN, least-connection of {MANY}, hot");
+    hot(runner, report, &name, Tuple::new_least_conn());
+}
+
+fn hot(runner: &mut Runner, report: &mut Report, name: &str, tuple: Tuple) {
     const FLOWS: u32 = 1 << 10;
     const TURNS: u32 = 64;
-    let syn = plan(Tuple::new_forward(), FLOWS, flag::SYN, 5, 0);
-    let rst = plan(Tuple::new_forward(), FLOWS, flag::RST, 6, 0);
+    let syn = plan(tuple, FLOWS, flag::SYN, 5, 0);
+    let rst = plan(tuple, FLOWS, flag::RST, 6, 0);
     // The first round fills the half-open ring: from then on every place had another flow.
     for round in 0..=ROUNDS {
         let mut total = 0.0;
@@ -114,7 +120,7 @@ pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
             runner.raw(&rst, Program::PacketPath, FLOWS);
         }
         if round > 0 {
-            report.add("SYN, new flow, hot", total / f64::from(TURNS));
+            report.add(name, total / f64::from(TURNS));
         }
     }
 }

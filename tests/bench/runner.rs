@@ -77,8 +77,8 @@ impl Runner {
             flows: FLOWS,
             half_open: alb_common::limits::half_open_entries(1 << 16),
             ring: 1 << 16,
-            targets: 128,
-            slots: 64,
+            targets: 2_048,
+            slots: 2_048,
         });
         let bpffs = BpfFs::mount();
         let pin = bpffs.0.path().join(map::FLOWS);

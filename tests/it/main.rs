@@ -5,6 +5,7 @@ mod lab;
 mod setting;
 
 mod claim;
+mod counters;
 mod devices;
 mod doctor;
 mod health;

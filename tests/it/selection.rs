@@ -7,8 +7,9 @@ use std::{
 };
 
 use alb_tests::{
-    client::{tally, who},
+    client::{Conversation, tally, who},
     topology::{Arms, Lab, Shape},
+    wait,
 };
 
 use crate::setting::{Service, servers, vip};
@@ -41,6 +42,42 @@ fn weight_zero_gets_no_connection() {
     let _daemon = service.serve(&lab);
     let answers = tally(&lab.client.namespace, vip(), 200).expect("every connection served");
     assert_eq!(answers, BTreeMap::from([("t1".into(), 100), ("t2".into(), 100)]));
+}
+
+#[test]
+fn least_connections_are_held_by_weight() {
+    let lab = Lab::new(Shape::default());
+    let _servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    service.algorithm = "LeastConn";
+    for (target, weight) in service.targets.iter_mut().zip([30, 20, 10]) {
+        target.1 = weight;
+    }
+    let daemon = service.serve(&lab);
+    let open = || Conversation::open(&lab.client.namespace, vip()).expect("a connection");
+    let mut held: Vec<Conversation> = (0..600).map(|_| open()).collect();
+    let count = |held: &[Conversation]| {
+        ["t1", "t2", "t3"].map(|name| held.iter().filter(|talk| talk.server == name).count())
+    };
+    let expect = |held: &[Conversation]| {
+        let counted = count(held);
+        let near = counted.iter().zip([300, 200, 100]).all(|(has, due)| has.abs_diff(due) <= 1);
+        assert!(near, "{counted:?}");
+    };
+    expect(&held);
+    assert_eq!(daemon.active("tcp"), count(&held).map(|count| count as u64));
+
+    // Whoever has lost connections gets the next ones.
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        held.into_iter().enumerate().partition(|(n, talk)| talk.server == "t1" && n % 2 == 0);
+    let lost = gone.len() as u64;
+    drop(gone);
+    held = kept.into_iter().map(|(_, talk)| talk).collect();
+    wait::until("the ends to be counted", Duration::from_secs(5), || {
+        (daemon.active("tcp").iter().sum::<u64>() == 600 - lost).then_some(())
+    });
+    held.extend((0..lost).map(|_| open()));
+    expect(&held);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(crate) fn servers(lab: &Lab) -> Vec<Server> {
 /// A listener with one backend and one target group.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    /// `RoundRobin` or `IpHash`.
+    /// `RoundRobin`, `IpHash` or `LeastConn`.
     pub(crate) algorithm: &'static str,
     /// Address and weight of each target.
     pub(crate) targets: Vec<(Ipv4Addr, u8)>,
@@ -33,6 +33,8 @@ pub(crate) struct Service {
     pub(crate) checked: bool,
     /// Seconds that flows of removed targets live on.
     pub(crate) draining: u32,
+    /// Seconds after which a silent connection is forgotten.
+    pub(crate) idle: u32,
 }
 
 impl Service {
@@ -43,6 +45,7 @@ impl Service {
             targets: lab.targets.iter().map(|host| (host.address, 10)).collect(),
             checked: false,
             draining: 300,
+            idle: 1_800,
         }
     }
 
@@ -64,10 +67,12 @@ impl Service {
              targetGroups: [{{ name: all, type: ip, targets: [{}] }}]\n  \
              backends: [{{ name: all, protocol: Tcp, port: {PORT}, algorithm: {}, \
              targetGroup: all, connectionDrainingSeconds: {}, {check} }}]\n  \
-             listeners: [{{ name: tcp, protocol: Tcp, port: {PORT}, backend: all }}]\n",
+             listeners: [{{ name: tcp, protocol: Tcp, port: {PORT}, backend: all, \
+             connectionIdleTimeSeconds: {} }}]\n",
             targets.collect::<Vec<_>>().join(", "),
             self.algorithm,
             self.draining,
+            self.idle,
         )
     }
 

@@ -100,6 +100,12 @@ impl Conversation {
         }
     }
 
+    /// Ends it with a RST.
+    pub fn reset(self) -> io::Result<()> {
+        let socket = Socket::from(self.reader.into_inner());
+        socket.set_linger(Some(Duration::ZERO))
+    }
+
     /// Segments this end has sent again since it connected.
     pub fn retransmits(&self) -> io::Result<u32> {
         bulk::retransmits(self.reader.get_ref())

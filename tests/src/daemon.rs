@@ -268,6 +268,19 @@ impl Daemon<'_> {
         });
     }
 
+    /// Connections that a listener's targets have open by the packet path's count, by target address.
+    pub fn active(&self, listener: &str) -> Vec<u64> {
+        let status = self.status();
+        let listeners = status["listeners"].as_array().into_iter().flatten();
+        let of_name = listeners.filter(|entry| entry["name"] == listener);
+        let targets = of_name.filter_map(|entry| entry["targets"].as_array()).flatten();
+        let mut active: Vec<_> = targets
+            .map(|target| (target["address"].to_string(), target["activeFlows"].as_u64()))
+            .collect();
+        active.sort();
+        active.into_iter().map(|(_, active)| active.expect("a count")).collect()
+    }
+
     /// The counter of one reason.
     pub fn reason(&self, name: &str) -> u64 {
         let status = self.status();

@@ -15,6 +15,7 @@ use alb_common::{
     target::{TargetEntry, TargetState},
 };
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -61,9 +62,11 @@ pub(super) static TARGETS: Array<TargetEntry, { MAX_TARGETS }> = Array::new();
 #[btf_map]
 pub(super) static HOPS: Array<HopEntry, { MAX_TARGETS }> = Array::new();
 
-/// Active flows of each target, by index.
+/// Active flows of each target, by index. Mapped by the daemon, which can only so correct a
+/// counter while packets change it.
 #[btf_map]
-pub(super) static TARGET_STATES: Array<TargetState, { MAX_TARGETS }> = Array::new();
+pub(super) static TARGET_STATES: Array<TargetState, { MAX_TARGETS }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 /// Ended flows' counters, by target index.
 #[btf_map]

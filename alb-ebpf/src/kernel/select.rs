@@ -1,30 +1,107 @@
 //! Which target a new flow goes to.
 
+use core::ffi::c_void;
+
 use alb_common::{
     hash,
+    limits::MAX_LEAST_CONN_TARGETS,
     net::Be32,
+    selection::{weighted_target, weighted_weight},
     service::{ListenerEntry, algorithm},
 };
+use aya_ebpf::helpers::generated::bpf_loop;
 
 use super::{atomic, maps};
 
 /// Index of the target for a client, from the listener's extent of the slot array. `None` for
 /// an extent that is empty or cannot be read.
 #[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
 pub(super) fn target(listener: &ListenerEntry, client: Be32) -> Option<u32> {
-    if listener.len == 0 {
+    let ListenerEntry { offset, len, index, algorithm } = *listener;
+    if len == 0 {
         return None;
     }
-    let slot = if listener.algorithm == algorithm::IP_HASH {
-        hash::slot(hash::client(client), listener.len)
-    } else {
-        let state = maps::LISTENER_STATES.get_ptr_mut(listener.index as u32)?;
-        // SAFETY: an array element stays where it is; `turn` is its first field.
-        let turn = unsafe { &raw mut (*state).turn };
-        // SAFETY: `turn` is only changed atomically.
-        let turn = unsafe { atomic::fetch_add(turn, 1) };
-        (turn % listener.len as u64) as u32
-    };
-    maps::SLOTS.get(listener.offset + slot).copied()
+    if algorithm == algorithm::IP_HASH {
+        let slot = hash::slot(hash::client(client), len);
+        return maps::SLOTS.get(offset.wrapping_add(slot)).copied();
+    }
+    let turn = (turn(index)? % len as u64) as u32;
+    if algorithm == algorithm::LEAST_CONN {
+        return least_connections(offset, len, turn);
+    }
+    maps::SLOTS.get(offset.wrapping_add(turn)).copied()
+}
+
+/// Takes the listener's next turn.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn turn(index: u16) -> Option<u64> {
+    let state = maps::LISTENER_STATES.get_ptr_mut(index as u32)?;
+    // SAFETY: an array element stays where it is; `turn` is its first field.
+    let turn = unsafe { &raw mut (*state).turn };
+    // SAFETY: `turn` is only changed atomically.
+    Some(unsafe { atomic::fetch_add(turn, 1) })
+}
+
+/// Slots compared in one turn of the loop, whose call costs as much as some comparisons.
+const STRIDE: u32 = 8;
+
+/// A search under way, and the best so far.
+#[repr(C)]
+struct Search {
+    offset: u32,
+    len: u32,
+    /// Where it began, so that equals take turns.
+    first: u32,
+    target: u32,
+    weight: i64,
+    active: i64,
+}
+
+/// The target with the fewest active flows for its weight. Half-open flows count, so that flows
+/// begun at the same time are seen; a CPU that is just choosing too is not.
+#[inline(always)]
+#[expect(unsafe_code, reason = "a helper that calls back")]
+fn least_connections(offset: u32, len: u32, first: u32) -> Option<u32> {
+    let len = len.min(MAX_LEAST_CONN_TARGETS as u32);
+    // Userspace makes no longer table.
+    let first = if first < len { first } else { 0 };
+    // Any target is better than this: `active * 0 < 1 * weight`.
+    let mut search = Search { offset, len, first, target: 0, weight: 0, active: 1 };
+    let context = (&raw mut search).cast::<c_void>();
+    // SAFETY: the helper calls `compare` with `context`, which outlives it (Linux 5.17).
+    unsafe { bpf_loop(len.div_ceil(STRIDE), compare as *mut c_void, context, 0) };
+    (search.weight != 0).then_some(search.target)
+}
+
+/// Compares [`STRIDE`] slots with the best so far; 1 ends the loop.
+#[expect(unsafe_code, reason = "called back by a helper")]
+unsafe extern "C" fn compare(turn: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `context` is the caller's `Search`, which nothing else uses meanwhile.
+    let search = unsafe { &mut *context.cast::<Search>() };
+    let mut step = 0;
+    while step < STRIDE {
+        let place = turn * STRIDE + step;
+        step += 1;
+        if place >= search.len {
+            return 1;
+        }
+        let place = search.first.wrapping_add(place);
+        let place = if place >= search.len { place - search.len } else { place };
+        let Some(&slot) = maps::SLOTS.get(search.offset.wrapping_add(place)) else { return 1 };
+        let target = weighted_target(slot);
+        let Some(state) = maps::TARGET_STATES.get_ptr(target) else { return 1 };
+        // SAFETY: an array element stays where it is.
+        let active = unsafe { &raw const (*state).active };
+        // Signed: a counter that is one too low must not look like the largest of all.
+        // SAFETY: an aligned word; other CPUs change it atomically.
+        let active = unsafe { core::ptr::read_volatile(active) }.cast_signed();
+        let weight = weighted_weight(slot) as i64;
+        if active.wrapping_mul(search.weight) < search.active.wrapping_mul(weight) {
+            search.target = target;
+            search.weight = weight;
+            search.active = active;
+        }
+    }
+    0
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use alb_common::{
     limits::{
-        MAX_INTERFACES, MAX_LISTENERS, MAX_LOCALS, MAX_SLOTS, MAX_SNAT_ADDRESSES, MAX_TARGETS,
+        MAX_INTERFACES, MAX_LEAST_CONN_TARGETS, MAX_LISTENERS, MAX_LOCALS, MAX_SLOTS,
+        MAX_SNAT_ADDRESSES, MAX_TARGETS,
     },
     selection::{ip_hash_slots, round_robin_slots},
 };
@@ -42,6 +43,11 @@ pub(super) fn check(document: &Field<'_>, model: &Model) {
     let what = "slots in the selection tables of the backends of Tcp listeners (fewer targets, or \
                 weights with a common divisor, need less)";
     within(&balancers, slots, MAX_SLOTS, what);
+    for (balancer, backend) in used().filter(|(_, of)| of.algorithm == Algorithm::LeastConn) {
+        let count = balancer.targets_of(backend).len();
+        let what = format!("targets of backend {} with LeastConn", backend.name);
+        within(&balancers, count, MAX_LEAST_CONN_TARGETS, &what);
+    }
 }
 
 /// The backends that listeners of the packet path lead to, each once: listeners of one share its
@@ -63,9 +69,8 @@ fn slots(balancer: &LoadBalancer, backend: &Backend) -> usize {
     let targets = balancer.targets_of(backend);
     let weights = targets.iter().map(|target| u32::from(target.weight));
     match backend.algorithm {
-        Algorithm::RoundRobin | Algorithm::LeastConn => {
-            usize::try_from(round_robin_slots(weights)).unwrap_or(usize::MAX)
-        }
+        Algorithm::RoundRobin => usize::try_from(round_robin_slots(weights)).unwrap_or(usize::MAX),
+        Algorithm::LeastConn => weights.filter(|weight| *weight > 0).count(),
         Algorithm::IpHash if weights.sum::<u32>() == 0 => 0,
         Algorithm::IpHash => ip_hash_slots(targets.len()) as usize,
     }

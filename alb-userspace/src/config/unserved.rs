@@ -136,7 +136,9 @@ fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
     let mut add = |key: &str, what: &str| {
         found.add(format!("{path}.{key}"), format!("{what} of backend {name} is"));
     };
-    if backend.algorithm == Algorithm::LeastConn {
+    // The packet path has it; the proxy has not.
+    let by_proxy = backend.protocol != BackendProtocol::Tcp || backend.proxy_protocol;
+    if backend.algorithm == Algorithm::LeastConn && by_proxy {
         add("algorithm", "algorithm LeastConn");
     }
     if matches!(backend.source, TargetSource::AvailabilityGroup { .. }) {

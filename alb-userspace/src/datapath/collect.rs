@@ -2,7 +2,7 @@
 //! lives. The packet path collects only when it needs room; this keeps the tables tidy.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
@@ -10,14 +10,16 @@ use alb_common::{
     expiry::{self, TICK_SHIFT},
     flow::{FlowEntry, FlowKey},
     net::Be32,
-    target::TargetState,
     tcp::Direction,
 };
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
+    active::Active,
     maps::{MapError, Maps, Table},
+    reconcile::Observation,
     replies::Replies,
+    traffic::sum,
 };
 
 /// What one sweep found alive.
@@ -37,6 +39,8 @@ pub struct Sweep {
     pub half_open: u64,
     /// Counters of the flows that this sweep removed, by target and listener index.
     pub removed: Vec<(u32, u16, Live)>,
+    /// What was added to active counters that were wrong, by target index.
+    pub corrected: BTreeMap<u32, i64>,
     /// How long it took.
     pub took: Duration,
 }
@@ -76,6 +80,17 @@ impl Live {
     }
 }
 
+impl Live {
+    fn join(&mut self, other: &Self) {
+        let Self { active, packets_in, packets_out, bytes_in, bytes_out } = other;
+        self.active += active;
+        self.packets_in += packets_in;
+        self.packets_out += packets_out;
+        self.bytes_in += bytes_in;
+        self.bytes_out += bytes_out;
+    }
+}
+
 impl Sweep {
     /// Whether a flow, also a closed one, names this target.
     pub fn names_target(&self, index: u32) -> bool {
@@ -87,9 +102,10 @@ impl Sweep {
         self.listeners.contains_key(&index)
     }
 
-    /// How long to wait before the next one, so that sweeps take a twentieth of a CPU at most.
+    /// How long to wait before the next one: sweeps take a twentieth of a CPU, more only so that
+    /// one ends within 10 s of the last, which is how long a counter may be wrong.
     pub fn pause(&self) -> Duration {
-        (self.took * 20).clamp(Duration::from_secs(1), Duration::from_secs(10))
+        (self.took * 20).clamp(Duration::from_secs(1), Duration::from_secs(8))
     }
 }
 
@@ -101,9 +117,10 @@ pub fn now() -> u32 {
     u32::try_from(ticks).unwrap_or_default()
 }
 
-/// Sweeps both tables.
-pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
+/// Sweeps both tables and sets the active counters of these targets right.
+pub fn sweep(maps: &Maps, active: &Active, targets: &[u32]) -> Result<Sweep, MapError> {
     let started = Instant::now();
+    let start = now();
     let idle = idle_timeouts(maps)?;
     let mut found = Sweep::default();
     let established = |entry: &FlowEntry| {
@@ -111,29 +128,19 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
     };
     let half_open = |_: &FlowEntry| expiry::HALF_OPEN;
 
-    let before = active(maps, &BTreeSet::new())?;
-    let expired = walk(&maps.flows, established, |entry| {
-        found.listeners.entry(entry.listener).or_default().add(entry);
-        found.targets.entry(entry.target).or_default().add(entry);
+    let before = Counters::before(maps, active, targets)?;
+    let mut removed: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut take_off = |target: u32| {
+        // At once: a daemon that is killed here leaves one flow too many, and the next puts
+        // it right.
+        active.add(target, -1);
+        *removed.entry(target).or_default() += 1;
+    };
+    // First those under way: one that is promoted meanwhile is in the other table by then.
+    let mut opening = HashSet::new();
+    let expired = walk(&maps.half_open, half_open, |key, entry| {
         if entry.flags.direction() == Direction::Forward {
-            found.established += 1;
-            found.snat.insert(entry.src);
-            found.ports.note(entry.sport.host());
-        }
-    })?;
-    for key in expired {
-        if let Some((forward, reverse)) = remove(&maps.flows, &key, established)? {
-            let mut live = Live::default();
-            live.add(&forward);
-            live.add(&reverse);
-            if let Some(counted) = found.targets.get_mut(&forward.target) {
-                counted.active = counted.active.saturating_sub(live.active);
-            }
-            found.removed.push((forward.target, forward.listener, live));
-        }
-    }
-    let expired = walk(&maps.half_open, half_open, |entry| {
-        if entry.flags.direction() == Direction::Forward {
+            opening.insert(*key);
             found.half_open += 1;
             found.snat.insert(entry.src);
             found.ports.note(entry.sport.host());
@@ -142,15 +149,88 @@ pub fn sweep(maps: &Maps) -> Result<Sweep, MapError> {
         }
     })?;
     for key in expired {
-        if let Some((forward, _)) = remove(&maps.half_open, &key, half_open)?
-            && let Some(counted) = found.targets.get_mut(&forward.target)
-        {
-            counted.active = counted.active.saturating_sub(1);
+        if let Some((forward_key, forward, _)) = remove(&maps.half_open, &key, half_open)? {
+            take_off(forward.target);
+            opening.remove(&forward_key);
+            if let Some(counted) = found.targets.get_mut(&forward.target) {
+                counted.active = counted.active.saturating_sub(1);
+            }
         }
     }
-    heal(maps, &found, &before)?;
+    let expired = walk(&maps.flows, established, |key, entry| {
+        let mut live = Live::default();
+        live.add(entry);
+        // A promotion is a packet, so only flows of this moment can be among those.
+        let is_recent = !expiry::older(start, entry.last, 1);
+        if live.active > 0 && is_recent && opening.contains(key) {
+            live.active = 0;
+        }
+        found.listeners.entry(entry.listener).or_default().join(&live);
+        found.targets.entry(entry.target).or_default().join(&live);
+        if entry.flags.direction() == Direction::Forward {
+            found.established += 1;
+            found.snat.insert(entry.src);
+            found.ports.note(entry.sport.host());
+        }
+    })?;
+    for key in expired {
+        if let Some((_, forward, reverse)) = remove(&maps.flows, &key, established)? {
+            let mut live = Live::default();
+            live.add(&forward);
+            live.add(&reverse);
+            if live.active > 0 {
+                take_off(forward.target);
+            }
+            if let Some(counted) = found.targets.get_mut(&forward.target) {
+                counted.active = counted.active.saturating_sub(live.active);
+            }
+            found.removed.push((forward.target, forward.listener, live));
+        }
+    }
+    found.corrected = before.correct(maps, active, &found, &removed)?;
     found.took = started.elapsed();
     Ok(found)
+}
+
+/// Counters of targets at one moment: flows begun, and flows active.
+struct Counters(BTreeMap<u32, (u64, u64)>);
+
+impl Counters {
+    /// What began is read before what is active, and after it at the end: a flow that begins
+    /// in between makes the bounds wider, never wrong.
+    fn before(maps: &Maps, active: &Active, targets: &[u32]) -> Result<Self, MapError> {
+        let begun = |index: &u32| {
+            let begun = sum(&maps.target_totals.per_cpu(index)?).new_flows;
+            Ok((*index, (begun, active.get(*index))))
+        };
+        Ok(Self(targets.iter().map(begun).collect::<Result<_, _>>()?))
+    }
+
+    /// Corrects what is wrong for sure, and says what.
+    fn correct(
+        self,
+        maps: &Maps,
+        active: &Active,
+        found: &Sweep,
+        removed: &BTreeMap<u32, u64>,
+    ) -> Result<BTreeMap<u32, i64>, MapError> {
+        let mut corrected = BTreeMap::new();
+        for (index, (begun, before)) in self.0 {
+            let after = active.get(index);
+            let seen = found.targets.get(&index).map_or(0, |live| live.active);
+            if (before, after) == (seen, seen) {
+                continue;
+            }
+            let begun = sum(&maps.target_totals.per_cpu(&index)?).new_flows.wrapping_sub(begun);
+            let removed = removed.get(&index).copied().unwrap_or_default();
+            let correction = Observation { before, after, begun, seen, removed }.correction();
+            if correction != 0 {
+                active.add(index, correction);
+                corrected.insert(index, correction);
+            }
+        }
+        Ok(corrected)
+    }
 }
 
 /// Idle timeouts by listener index. A listener that is gone keeps its timeout for the flows
@@ -169,12 +249,12 @@ fn idle_timeouts(maps: &Maps) -> Result<BTreeMap<u16, u32>, MapError> {
 fn walk(
     table: &Table<FlowKey, FlowEntry>,
     lifetime: impl Fn(&FlowEntry) -> u32,
-    mut visit: impl FnMut(&FlowEntry),
+    mut visit: impl FnMut(&FlowKey, &FlowEntry),
 ) -> Result<Vec<FlowKey>, MapError> {
     let now = now();
     let mut expired = Vec::new();
     table.for_each(|key, entry| {
-        visit(entry);
+        visit(key, entry);
         if expiry::older(now, entry.last, lifetime(entry)) {
             expired.push(*key);
         }
@@ -184,12 +264,12 @@ fn walk(
 
 /// Removes the flow of an expired entry, if it still is one and the other direction is too:
 /// a transfer in one direction keeps both. The forward entry goes first. Returns what was
-/// removed, as forward and reverse.
+/// removed: the forward key, both entries.
 fn remove(
     table: &Table<FlowKey, FlowEntry>,
     key: &FlowKey,
     lifetime: impl Fn(&FlowEntry) -> u32,
-) -> Result<Option<(FlowEntry, FlowEntry)>, MapError> {
+) -> Result<Option<(FlowKey, FlowEntry, FlowEntry)>, MapError> {
     let now = now();
     let Some(entry) = table.get(key)? else { return Ok(None) };
     let peer_key = entry.peer_key();
@@ -212,33 +292,7 @@ fn remove(
     }
     let peer = peer.unwrap_or_default();
     Ok((!orphan).then_some(match entry.flags.direction() {
-        Direction::Forward => (entry, peer),
-        Direction::Reverse => (peer, entry),
+        Direction::Forward => (*forward_key, entry, peer),
+        Direction::Reverse => (*forward_key, peer, entry),
     }))
-}
-
-/// Active counters of all targets that have any, and of those named.
-fn active(maps: &Maps, named: &BTreeSet<u32>) -> Result<BTreeMap<u32, u64>, MapError> {
-    let mut active = BTreeMap::new();
-    maps.target_states.for_each(|index, state| {
-        if state.active != 0 || named.contains(index) {
-            active.insert(*index, state.active);
-        }
-    })?;
-    Ok(active)
-}
-
-/// Sets the active counters right that were not in use during the sweep and differ from what
-/// it counted: userspace's own removals, and anything a killed daemon left behind.
-fn heal(maps: &Maps, found: &Sweep, before: &BTreeMap<u32, u64>) -> Result<(), MapError> {
-    let after = active(maps, &BTreeSet::new())?;
-    let named: BTreeSet<u32> = found.targets.keys().chain(before.keys()).copied().collect();
-    for index in named {
-        let counted = found.targets.get(&index).map_or(0, |live| live.active);
-        let (old, new) = (before.get(&index), after.get(&index));
-        if old == new && new.copied().unwrap_or(0) != counted {
-            maps.target_states.set(&index, &TargetState { active: counted })?;
-        }
-    }
-    Ok(())
 }

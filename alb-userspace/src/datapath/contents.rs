@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
     net::Be32,
-    service::{ListenerEntry, ListenerKey},
+    selection::weighted_target,
+    service::{ListenerEntry, ListenerKey, algorithm},
     settings::Settings,
     target::TargetEntry,
 };
@@ -21,8 +22,16 @@ pub struct Selection {
     pub algorithm: u16,
     /// Idle timeout, ticks.
     pub idle: u32,
-    /// Target indices in turn, or by hash.
+    /// Target indices in turn or by hash, or each once with its weight.
     pub slots: std::sync::Arc<[u32]>,
+}
+
+impl Selection {
+    /// Indices of the targets that get new flows; the same one more than once.
+    pub fn targets(&self) -> impl Iterator<Item = u32> {
+        let weighted = self.algorithm == algorithm::LEAST_CONN;
+        self.slots.iter().map(move |slot| if weighted { weighted_target(*slot) } else { *slot })
+    }
 }
 
 /// Desired contents.

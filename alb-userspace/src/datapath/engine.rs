@@ -20,10 +20,11 @@ use alb_common::{
 };
 
 use super::{
+    active::Active,
     apply,
     claim::Claim,
     collect::{self, Sweep},
-    contents::{self, Installed},
+    contents::{self, Installed, Selection},
     extents::{Extents, NoRoom},
     kernel::{self, Attachment, Found, Kernel, KernelError, Place},
     maps::{MapError, Maps},
@@ -66,6 +67,7 @@ pub struct Engine {
     kernel: Kernel,
     _claim: Claim,
     maps: Arc<Maps>,
+    active: Arc<Active>,
     compiler: Compiler,
     installed: Installed,
     extents: Extents,
@@ -99,6 +101,7 @@ impl Engine {
         kernel::refuse_foreign(&pins, &places(&node.interfaces, interfaces))?;
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
+        let active = Arc::new(maps.active()?);
         match kernel.found() {
             Found::Nothing => tracing::info!("packet path loaded"),
             Found::Adopted => tracing::info!("packet path taken over with its flows"),
@@ -117,6 +120,7 @@ impl Engine {
             kernel,
             _claim: claim,
             maps,
+            active,
             compiler,
             installed,
             extents,
@@ -144,13 +148,8 @@ impl Engine {
     /// What the adopted tables tell of the targets: those that got new flows were healthy. So
     /// a restart takes none out, nor puts one in that was found dead.
     pub fn adopted_states(&self, model: &Model) -> TargetStates {
-        let serving: BTreeSet<u32> = self
-            .installed
-            .contents
-            .listeners
-            .values()
-            .flat_map(|selection| selection.slots.iter().copied())
-            .collect();
+        let serving: BTreeSet<u32> =
+            self.installed.contents.listeners.values().flat_map(Selection::targets).collect();
         let mut states = TargetStates::default();
         let backends = model
             .load_balancers
@@ -290,11 +289,11 @@ impl Engine {
 
     /// A sweep over the flow tables, to be run at once, on a thread that may block.
     pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + 'static {
-        let maps = Arc::clone(&self.maps);
+        let (maps, active) = (Arc::clone(&self.maps), Arc::clone(&self.active));
         let (targets, listeners) = self.compiler.in_use();
         let epoch = self.compiler.epoch();
         move || {
-            let sweep = collect::sweep(&maps)?;
+            let sweep = collect::sweep(&maps, &active, &targets)?;
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended, epoch })
         }
@@ -303,6 +302,9 @@ impl Engine {
     /// Takes in what a sweep found. True = something became free, so the tables can shrink.
     pub fn swept(&mut self, swept: &Swept) -> Result<bool, MapError> {
         let Swept { sweep, ended, epoch } = swept;
+        if !sweep.corrected.is_empty() {
+            tracing::debug!(targets = ?sweep.corrected, "active flows corrected");
+        }
         self.ledger.take_in(sweep, ended);
         self.flows.established.used = sweep.established;
         self.flows.half_open.used = sweep.half_open;
@@ -370,7 +372,8 @@ impl Engine {
     }
 
     fn target_traffic(&self, index: u32) -> Result<Traffic, MapError> {
-        let active = self.maps.target_states.get(&index)?.unwrap_or_default().active;
+        // A counter that is too low may have wrapped, until the next sweep.
+        let active = self.active.get(index).cast_signed().max(0).cast_unsigned();
         let new_flows = sum(&self.maps.target_totals.per_cpu(&index)?).new_flows;
         Ok(Traffic { new_flows, active_flows: active, ..self.ledger.target(index) })
     }

@@ -16,7 +16,7 @@ use alb_common::{
     target::{TargetEntry, TargetState},
 };
 
-use super::sys;
+use super::{active::Active, sys};
 
 /// A map of `K` to `V`.
 #[derive(Debug)]
@@ -112,6 +112,13 @@ macro_rules! maps {
             }
         }
     };
+}
+
+impl Maps {
+    /// The active counters as shared memory; `target_states` reads the same.
+    pub fn active(&self) -> Result<Active, MapError> {
+        Active::map(self.target_states.fd.as_fd()).map_err(self.target_states.failed("map"))
+    }
 }
 
 maps! {

@@ -49,11 +49,11 @@ pub(super) fn pinned_shape(pins: &Pins, set: MapSet, flows: u32) -> Result<Shape
             return Ok(Shape::Other(format!("map {name} is unknown to this version")));
         };
         let kind = info.map_type().map_err(|source| KernelError::Open { name, source })?;
-        let found = (kind as u32, info.key_size(), info.value_size());
-        let wanted = (expected.kind, expected.key, expected.value);
+        let found = (kind as u32, info.key_size(), info.value_size(), info.map_flags());
+        let wanted = (expected.kind, expected.key, expected.value, expected.flags);
         if found != wanted {
             return Ok(Shape::Other(format!(
-                "map {name} has type, key and value size {found:?} where {wanted:?} is needed"
+                "map {name} has type, key size, value size and flags {found:?} where {wanted:?} is needed"
             )));
         }
         let entries = sizes(flows)
@@ -78,6 +78,7 @@ struct Definition {
     kind: u32,
     key: u32,
     value: u32,
+    flags: u32,
     entries: u32,
 }
 
@@ -92,6 +93,7 @@ fn aya_obj_maps() -> Vec<Definition> {
             kind: map.map_type(),
             key: map.key_size(),
             value: map.value_size(),
+            flags: map.map_flags(),
             entries: map.max_entries(),
         })
         .collect()
@@ -115,6 +117,11 @@ mod tests {
             (flows.key as usize, flows.value as usize, flows.entries),
             (size_of::<FlowKey>(), size_of::<FlowEntry>(), limits::DEFAULT_FLOWS * 2)
         );
+        // `BPF_F_MMAPABLE` of linux/bpf.h.
+        for map in &maps {
+            let flags = if map.name == map::TARGET_STATES { 1 << 10 } else { 0 };
+            assert_eq!(map.flags, flags, "{}", map.name);
+        }
     }
 
     #[test]

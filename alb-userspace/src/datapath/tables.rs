@@ -13,7 +13,7 @@ use alb_common::{
     interface::{HopEntry, InterfaceEntry},
     limits::{MAX_LISTENERS, MAX_LOCALS, MAX_SNAT_ADDRESSES, MAX_TARGETS, RST_PER_SECOND},
     net::{Be16, Be32, Mac},
-    selection::gcd,
+    selection::{gcd, weighted},
     service::{ListenerKey, algorithm, local},
     settings::{RST_WINDOW_SHIFT, Settings},
     target::TargetEntry,
@@ -409,15 +409,22 @@ fn identity(backend: &Backend, target: &Target) -> TargetIdentity {
 fn select(backend: &Backend, candidates: &[Candidate]) -> Arc<[u32]> {
     let of: Vec<balance::Candidate> = candidates.iter().map(|candidate| candidate.of).collect();
     let weights = balance::weights(backend.panic_mode, &of);
-    // Least-connection is refused before it gets here.
+    if backend.algorithm == Algorithm::LeastConn {
+        let slot = |(candidate, weight): (&Candidate, &u32)| {
+            let weight = u8::try_from(*weight).unwrap_or(u8::MAX);
+            (weight > 0).then(|| weighted(candidate.index, weight))
+        };
+        return candidates.iter().zip(&weights).filter_map(slot).collect();
+    }
     let order = balance::order(backend.algorithm, &of, &weights);
     order.into_iter().map(|position| candidates[position].index).collect()
 }
 
 fn code(algorithm: Algorithm) -> u16 {
     match algorithm {
-        Algorithm::RoundRobin | Algorithm::LeastConn => algorithm::ROUND_ROBIN,
+        Algorithm::RoundRobin => algorithm::ROUND_ROBIN,
         Algorithm::IpHash => algorithm::IP_HASH,
+        Algorithm::LeastConn => algorithm::LEAST_CONN,
     }
 }
 

@@ -6,8 +6,11 @@ use alb_common::{
     Reason,
     abi::map,
     hash,
+    selection::weighted,
     service::{ListenerEntry, ListenerState, algorithm},
+    target::TargetState,
 };
+use alb_tests::packet_path::Sizes;
 
 use super::{
     flow::Flow,
@@ -79,4 +82,95 @@ fn an_extent_beyond_the_slots_has_no_target() {
     world.listen(WEB, ListenerEntry { offset: u32::MAX, len: 1, index: 0, algorithm });
     let syn = Flow::default().syn().0;
     world.check("SYN", &syn, &reset(Reason::NoHealthyTarget, &syn));
+}
+
+const LEAST: u16 = 84;
+const LEAST_INDEX: u16 = 4;
+
+/// A world with a least-connection listener over these slots of target and weight.
+fn least(slots: &[(u32, u8)]) -> World {
+    let size = u32::try_from(slots.len()).expect("few slots");
+    let sizes =
+        Sizes { flows: 512, half_open: 512, ring: 256, slots: 7 + size, ..Sizes::default() };
+    let mut world = World::sized(sizes);
+    for (place, (target, weight)) in (7..).zip(slots) {
+        world.prog.set(map::SLOTS, place, weighted(*target, *weight));
+    }
+    let algorithm = algorithm::LEAST_CONN;
+    world.listen(LEAST, ListenerEntry { offset: 7, len: size, index: LEAST_INDEX, algorithm });
+    world
+}
+
+fn to_least(port: u16, target: u32) -> Flow {
+    Flow { vip: (VIP, LEAST), target, ..Flow::from(port) }
+}
+
+#[test]
+fn least_connections_follow_the_weights() {
+    const WEIGHTS: [u8; 3] = [3, 2, 1];
+    let world = least(&[(0, 3), (1, 2), (2, 1)]);
+    let mut held = [0u64; 3];
+    for turn in 0..60u16 {
+        // The fewest for its weight; among equals the first from this turn's slot on.
+        let order = (0..3).map(|step| usize::from(turn + step) % 3);
+        let share = |index: usize| 6 * held[index] / u64::from(WEIGHTS[index]);
+        let target = order.min_by_key(|index| share(*index)).expect("three targets");
+        held[target] += 1;
+        let flow = to_least(12_000 + turn, u32::try_from(target).expect("few targets"));
+        if turn % 2 == 0 {
+            world.open(&flow);
+        } else {
+            world.pass_on("half-open flows count", flow.syn(), Reason::NewFlow);
+        }
+    }
+    assert_eq!(held, [30, 20, 10]);
+    assert_eq!((0..TARGETS).map(|index| world.prog.active(index)).collect::<Vec<_>>(), held);
+}
+
+#[test]
+fn a_flow_that_ends_makes_room() {
+    let world = least(&[(0, 10), (1, 10)]);
+    let flows: Vec<Flow> = (0..4).map(|n| to_least(12_000 + n, u32::from(n % 2))).collect();
+    for flow in &flows {
+        world.open(flow);
+    }
+    world.close_by_client(&flows[1]);
+    world.close_by_client(&flows[3]);
+    for port in 12_100..12_102 {
+        world.open(&to_least(port, 1));
+    }
+}
+
+#[test]
+fn the_least_of_a_thousand_is_found_wherever_the_search_begins() {
+    for (len, at) in [(1_000, 0), (1_000, 999), (999, 998), (13, 8), (8, 7), (1, 0)] {
+        let mut slots = vec![(1, 10); len];
+        slots[at] = (2, 10);
+        let mut world = least(&slots);
+        world.prog.set(map::TARGET_STATES, 1, TargetState { active: 500 });
+        for (port, turn) in (12_000..).zip([0, 1, 7, 8, 500, 998, 999]) {
+            let state = ListenerState { turn, idle: u64::from(super::world::IDLE) };
+            world.prog.set(map::LISTENER_STATES, LEAST_INDEX.into(), state);
+            world.pass_on("SYN", to_least(port, 2).syn(), Reason::NewFlow);
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_is_too_low_is_not_the_largest() {
+    let mut world = least(&[(0, 1), (1, 1)]);
+    world.prog.set(map::TARGET_STATES, 1, TargetState { active: u64::MAX });
+    world.open(&to_least(12_000, 1));
+    assert_eq!(world.prog.active(1), 0);
+}
+
+#[test]
+fn least_connections_without_a_target() {
+    let mut world = least(&[(0, 1)]);
+    let algorithm = algorithm::LEAST_CONN;
+    let syn = to_least(12_000, 0).syn().0;
+    for (offset, len) in [(7, 0), (u32::MAX, 1)] {
+        world.listen(LEAST, ListenerEntry { offset, len, index: LEAST_INDEX, algorithm });
+        world.check("SYN", &syn, &reset(Reason::NoHealthyTarget, &syn));
+    }
 }

@@ -319,6 +319,12 @@ fn selection_tables_that_the_packet_path_cannot_hold_are_refused() {
     assert_eq!(with_slots(512, "IpHash", &[10; 20]), "fits");
     assert_eq!(with_slots(515, "IpHash", &[10; 20]), refused(515 * 2_039));
     assert_eq!(with_slots(515, "IpHash", &[0; 20]), "fits", "nobody to choose");
+    assert_eq!(with_slots(1, "LeastConn", &[10; 1_000]), "fits");
+    assert_eq!(
+        with_slots(1, "LeastConn", &[10; 1_001]),
+        "alb.yaml:4:3: loadBalancers: 1001 targets of backend b1 with LeastConn, the packet path holds \
+         1000"
+    );
 }
 
 #[test]

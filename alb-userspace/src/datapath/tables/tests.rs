@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::SystemTime};
 
+use alb_common::selection::weighted_weight;
+
 use super::*;
 use crate::{
     config,
@@ -134,6 +136,20 @@ fn source_ip_uses_the_hash_table() {
     let hosts = hosts(&contents);
     let light = hosts.iter().filter(|host| **host == 11).count();
     assert!((light * 4).abs_diff(hosts.len()) <= 4, "{light} of {}", hosts.len());
+}
+
+#[test]
+fn least_connections_name_each_target_once_with_its_weight() {
+    let targets = [(11, 30), (12, 0), (13, 10), (14, 10)];
+    let snapshot = snapshot(model("LeastConn", &targets), &[11, 12, 13]);
+    let contents = compiler().compile(&snapshot, &network()).unwrap();
+    let selection = listener(&contents);
+    assert_eq!(selection.algorithm, algorithm::LEAST_CONN);
+    let host = |index: u32| contents.targets[&index].addr.addr().octets()[3];
+    let hosts: Vec<_> = selection.targets().map(host).collect();
+    assert_eq!(hosts, [11, 13]);
+    let weights: Vec<_> = selection.slots.iter().map(|slot| weighted_weight(*slot)).collect();
+    assert_eq!(weights, [30, 10]);
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! Counters of open connections are right again soon, whatever made them wrong.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use alb_common::{abi::map, target::TargetState};
+use alb_tests::{
+    client::{Conversation, who},
+    daemon::Instance,
+    packet_path::Raw,
+    topology::{Lab, Shape},
+    wait,
+};
+use aya::maps::{Array, Map, MapData};
+
+use crate::setting::{Service, servers, vip};
+
+/// How long a counter may be wrong.
+const HEALED: Duration = Duration::from_secs(10);
+/// Connections at a time that the busy client has.
+const BUSY: u64 = 1;
+
+/// Adds to the active counter of every target that has one.
+fn falsify(instance: &Instance<'_>, add: i64) {
+    let versions = std::fs::read_dir(instance.bpffs()).expect("pins");
+    let version = versions.flatten().next().expect("a version").path();
+    let data = MapData::from_pin(version.join("maps").join(map::TARGET_STATES)).expect("a map");
+    let mut states: Array<_, Raw<TargetState>> =
+        Map::Array(data).try_into().expect("an array of counters");
+    for index in 0..8 {
+        let TargetState { active } = states.get(&index, 0).expect("a counter").0;
+        if active > 0 {
+            let active = active.wrapping_add_signed(add);
+            states.set(index, Raw(TargetState { active }), 0).expect("a counter");
+        }
+    }
+}
+
+#[test]
+fn counters_of_a_busy_target_are_set_right() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let mut service = Service::of(&lab);
+    service.idle = 3;
+    let mut daemon = service.serve(&lab);
+    let client = &lab.client.namespace;
+    let open = |count: usize| -> Vec<Conversation> {
+        let one = |_| Conversation::open(client, vip()).expect("a connection");
+        (0..count).map(one).collect()
+    };
+    let mut held = open(20);
+    let (resetting, silent) = (open(10), open(10));
+    assert_eq!(daemon.active("tcp"), [40]);
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                who(client, None, vip()).expect("every connection served");
+                for talk in &mut held {
+                    talk.exchange(b"still here").expect("it lives on");
+                }
+            }
+        });
+        // Set on the way out of a panic too, or the scope would wait for ever.
+        let _finish = Finish(&done);
+        daemon.kill();
+        for talk in resetting {
+            talk.reset().expect("a socket");
+        }
+        // As if it had died between a removal and its count.
+        falsify(&daemon.instance, 7);
+        daemon.restart();
+        let right = |daemon: &alb_tests::daemon::Daemon<'_>| {
+            let begun = Instant::now();
+            wait::until("the silent ones to expire and the count to be right", HEALED, || {
+                let active = daemon.active("tcp")[0];
+                (20..=20 + BUSY).contains(&active).then_some(())
+            });
+            eprintln!("right after {:?}", begun.elapsed());
+        };
+        right(&daemon);
+        for wrong in [5, -5] {
+            falsify(&daemon.instance, wrong);
+            right(&daemon);
+        }
+        drop(silent);
+    });
+    wait::until("the busy client's last end", Duration::from_secs(2), || {
+        (daemon.active("tcp") == [20]).then_some(())
+    });
+}
+
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
