@@ -6,8 +6,10 @@ mod apt;
 mod compiler;
 mod linker;
 mod peers;
+mod virtual_machine;
 
 pub(crate) use peers::install as peers;
+pub(crate) use virtual_machine::install as virtual_machine;
 
 use anyhow::{Result, bail};
 

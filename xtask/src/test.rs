@@ -5,7 +5,9 @@ use std::{process::Command, time::Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    build_ebpf, lint, setup,
+    build_ebpf,
+    kernel::{self, Kernel},
+    lint, setup,
     shell::{self, step},
     workspace,
 };
@@ -13,9 +15,12 @@ use crate::{
 /// Arguments of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run the long tests too.
+    /// Run the long tests too, and the kernel rings under Debian's stock kernel.
     #[arg(long)]
     all: bool,
+    /// Run only the kernel rings, under this kernel in a virtual machine.
+    #[arg(long, conflicts_with = "all")]
+    kernel: Option<Kernel>,
     /// Run only tests whose name contains this, and neither lint nor check the committed object.
     filter: Option<String>,
 }
@@ -28,6 +33,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     let begun = Instant::now();
+    if let Some(kernel) = args.kernel {
+        kernel::run(kernel, args.filter.as_deref())?;
+        println!("\npassed in {} s", begun.elapsed().as_secs());
+        return Ok(());
+    }
     setup::run()?;
     if args.filter.is_none() {
         step("is the committed object up to date");
@@ -61,6 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .env("ALB_BIN", workspace::root().join("target/debug/alb"))
         .env("ALB_REQUIRE_KERNEL", "1");
     shell::run(&mut kernel).context("rings 2 and 3 failed")?;
+
+    if args.all {
+        kernel::run(Kernel::Debian, filter)?;
+    }
 
     println!("\nall tests passed in {} s", begun.elapsed().as_secs());
     Ok(())
