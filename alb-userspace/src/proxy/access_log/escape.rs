@@ -3,12 +3,22 @@
 /// Appends `bytes` as the inside of a JSON string (RFC 8259 §7). What is not UTF-8 becomes
 /// U+FFFD: JSON has no other bytes.
 pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
+    // Nearly everything is plain, and asking all bytes together is quicker than one by one.
+    if bytes.iter().fold(0, |any, byte| any | special(*byte) | u8::from(*byte < b' ')) == 0 {
+        return out.extend_from_slice(bytes);
+    }
     for chunk in bytes.utf8_chunks() {
         json_text(chunk.valid().as_bytes(), out);
         if !chunk.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
+}
+
+/// 1 for a quote, a backslash, DEL and what is not ASCII. Without branches, so that many bytes are
+/// asked by one instruction.
+fn special(byte: u8) -> u8 {
+    u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte >= 0x7f)
 }
 
 fn json_text(text: &[u8], out: &mut Vec<u8>) {
@@ -41,6 +51,9 @@ pub(super) fn text(bytes: &[u8], out: &mut Vec<u8>) {
         b"" => return out.push(b'-'),
         b"-" => return out.extend_from_slice(b"\\x2D"),
         _ => {}
+    }
+    if bytes.iter().fold(0, |any, byte| any | special(*byte) | u8::from(*byte <= b' ')) == 0 {
+        return out.extend_from_slice(bytes);
     }
     for byte in bytes {
         if byte.is_ascii_graphic() && *byte != b'"' && *byte != b'\\' {
