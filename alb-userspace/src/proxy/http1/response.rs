@@ -117,7 +117,7 @@ pub fn parse<'s, 'b: 's>(
 fn body(status: u16, framing: &Framing<'_>, asked: Asked) -> Result<BodyKind, Bad> {
     let length = framing.length.unwrap_or(0);
     match status {
-        101 if !asked.upgrade => Err(Bad::Upgrade),
+        101 if !(asked.upgrade && framing.upgrade) => Err(Bad::Upgrade),
         100..=199 | 204 if framing.chunked || length > 0 => Err(Bad::Body),
         100..=199 | 204 | 304 => Ok(BodyKind::None),
         _ if asked.head => Ok(BodyKind::None),

@@ -74,7 +74,10 @@ pub async fn serve<S: Stream>(
     loop {
         let next = match head(&mut client, &slot, &mut drained).await {
             Head::Closed => Next::Close,
-            Head::Refused(refusal, keep) => refuse::answer(&mut client, refusal, keep).await,
+            Head::Refused(refusal, keep) => {
+                let (listener, asker) = (slot.get(), dispatch::Asker::default());
+                refuse::answer(&mut client, &listener, &asker, refusal, keep).await
+            }
             Head::Request(job) => exchange::run(&mut client, job, &slot, &worker).await,
         };
         match next {

@@ -1,25 +1,41 @@
 //! Where a request goes and which bytes go there; which bytes of a response go to the client.
-//! Everything that happens to heads between the two parsers.
+//! Brings together what `forward` writes and what the loop knows of its connections.
 
-use std::{io::Write as _, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::SystemTime};
+
+use smallvec::SmallVec;
 
 use crate::proxy::{
+    forward::{self, Outgoing, RequestIds, Returning},
     http1::{request::Request, response::Response},
-    message::{Field, Version},
+    message::{BodyKind, Field, RequestHead, Scheme, Version},
     peer::Peer,
     plan::{Backend, Listener},
+    refusal::{Context, Refusal},
 };
 
-/// Fields that belong to one connection (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [&str; 7] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "upgrade",
-    "proxy-authenticate",
-    "http2-settings",
-];
+thread_local! {
+    static IDS: RefCell<RequestIds> = RefCell::default();
+}
+
+/// `X-Request-Id` of one request.
+pub(super) type Id = SmallVec<[u8; 36]>;
+
+/// What of a request its answer depends on.
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    pub(super) id: Id,
+}
+
+impl Default for Asker {
+    /// Whose head could not be read.
+    fn default() -> Self {
+        let id = IDS.with_borrow_mut(|ids| Id::from_slice(&ids.make()));
+        Self { version: Version::Http11, is_head: false, id }
+    }
+}
 
 /// The backend that a request goes to, with the head for its targets written to `out`.
 pub(super) fn request<'l>(
@@ -27,86 +43,90 @@ pub(super) fn request<'l>(
     listener: &'l Listener,
     peer: &Peer,
     out: &mut Vec<u8>,
-) -> &'l Arc<Backend> {
+) -> (&'l Arc<Backend>, Asker) {
     let head = &request.head;
-    let upgrade = upgrades(request);
-    out.extend_from_slice(head.method);
-    out.push(b' ');
-    out.extend_from_slice(head.target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if !head.fields.iter().any(|field| field.is("host")) {
-        out.extend_from_slice(b"Host: ");
-        out.extend_from_slice(head.authority);
-        out.extend_from_slice(b"\r\n");
-    }
-    let mut forwarded: Option<&[u8]> = None;
-    for field in head.fields {
-        if is_end_to_end(*field, head.fields) && !field.is("x-forwarded-for") {
-            line(*field, out);
-        } else if field.is("x-forwarded-for") {
-            forwarded = Some(field.value);
-        }
-    }
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    if let Some(before) = forwarded {
-        out.extend_from_slice(before);
-        out.extend_from_slice(b", ");
-    }
-    let written = write!(out, "{}\r\n", peer.client.ip());
-    debug_assert!(written.is_ok(), "a vector takes everything");
-    if upgrade {
-        out.extend_from_slice(b"Connection: Upgrade\r\n");
-        for field in head.fields.iter().filter(|field| field.is("upgrade")) {
-            line(*field, out);
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-    &listener.backend
-}
-
-/// Whether another protocol is asked for that targets are asked for too: not h2c, which would
-/// carry requests past everything that is checked here.
-pub(super) fn upgrades(request: &Request<'_>) -> bool {
-    let h2c = |field: &Field<'_>| {
-        field.is("upgrade")
-            && field.value.split(|byte| *byte == b',').any(|protocol| {
-                protocol.trim_ascii().get(..2).is_some_and(|two| two.eq_ignore_ascii_case(b"h2"))
-            })
+    let backend = &listener.backend;
+    let id = IDS.with_borrow_mut(|ids| ids.of(head.fields));
+    let to = Outgoing {
+        peer,
+        forwarded: backend.forwarded,
+        edits: None,
+        request_id: id.as_bytes(),
+        cookie: None,
+        upgrade: upgrade(request),
+        expect: request.expect_continue,
     };
-    request.upgrade && !request.head.fields.iter().any(h2c)
+    forward::write_request(head, &to, out);
+    let id = Id::from_slice(id.as_bytes());
+    (backend, Asker { version: head.version, is_head: head.method == b"HEAD", id })
 }
 
-/// Writes the head of a response for the client. `keep` = its connection goes on; `old` = it
-/// speaks HTTP/1.0; `bare` = the body goes without chunks.
+/// The protocol that targets are asked to switch to: what the client asks for, but not h2c,
+/// which would carry requests past everything that is checked here.
+pub(super) fn upgrade<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    let mut asked =
+        request.head.fields.iter().filter(|field| request.upgrade && field.is("upgrade"));
+    let h2 = |protocol: &[u8]| {
+        protocol.trim_ascii().get(..2).is_some_and(|two| two.eq_ignore_ascii_case(b"h2"))
+    };
+    match (asked.next(), asked.next()) {
+        (Some(one), None) if !one.value.split(|byte| *byte == b',').any(h2) => Some(one.value),
+        _ => None,
+    }
+}
+
+/// Writes the head of a response for the client. `close` = its connection ends after it; `body` =
+/// how the body goes to it.
 pub(super) fn response(
     response: &Response<'_>,
-    keep: bool,
-    old: bool,
-    bare: bool,
+    asker: &Asker,
+    listener: &Listener,
+    peer: &Peer,
+    (close, body): (bool, BodyKind),
     out: &mut Vec<u8>,
 ) {
     let head = &response.head;
-    let written = write!(out, "HTTP/1.1 {:03} ", head.status);
-    debug_assert!(written.is_ok(), "a vector takes everything");
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
-    let upgraded = head.status == 101;
-    for field in head.fields {
-        let kept = is_end_to_end(*field, head.fields) && !(bare && field.is("transfer-encoding"));
-        if kept || (upgraded && field.is("upgrade")) {
-            line(*field, out);
-        }
-    }
-    let connection: &[u8] = match (upgraded, keep, old) {
-        (true, ..) => b"Connection: Upgrade\r\n",
-        (false, false, _) => b"Connection: close\r\n",
-        (false, true, true) => b"Connection: keep-alive\r\n",
-        (false, true, false) => b"",
+    let request = RequestHead {
+        method: if asker.is_head { b"HEAD" } else { b"GET" },
+        scheme: if peer.tls.is_some() { Scheme::Https } else { Scheme::Http },
+        authority: b"",
+        target: b"/",
+        version: asker.version,
+        fields: &[],
+        body: BodyKind::None,
     };
-    if head.status >= 200 || upgraded {
-        out.extend_from_slice(connection);
-    }
-    out.extend_from_slice(b"\r\n");
+    let hsts = hsts(listener);
+    let to = Returning {
+        request: &request,
+        peer,
+        edits: None,
+        set_cookie: None,
+        hsts: hsts.as_deref(),
+        body,
+    };
+    let switched = |field: &&Field<'_>| head.status == 101 && field.is("upgrade");
+    let upgrade = head.fields.iter().find(switched).map(|field| field.value);
+    forward::write_response(head, &to, close, upgrade, out);
+}
+
+/// Writes an answer of our own.
+pub(super) fn refusal(
+    refusal: Refusal,
+    asker: &Asker,
+    listener: &Listener,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
+    let hsts = hsts(listener);
+    let context = Context {
+        request_id: &asker.id,
+        hsts: hsts.as_deref(),
+        now: SystemTime::now(),
+        is_head: asker.is_head,
+        version: asker.version,
+        close,
+    };
+    refusal.answer().write(&context, out);
 }
 
 /// Whether a client of this version gets interim responses.
@@ -114,21 +134,6 @@ pub(super) fn takes_interim(version: Version) -> bool {
     version != Version::Http10
 }
 
-fn line(field: Field<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(field.name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(field.value);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Not hop-by-hop, neither by itself nor because Connection names it.
-fn is_end_to_end(field: Field<'_>, all: &[Field<'_>]) -> bool {
-    let named = |connection: &Field<'_>| {
-        connection.is("connection")
-            && connection
-                .value
-                .split(|byte| *byte == b',')
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(field.name))
-    };
-    !HOP_BY_HOP.iter().any(|name| field.is(name)) && !all.iter().any(named)
+fn hsts(listener: &Listener) -> Option<Vec<u8>> {
+    listener.hsts_max_age.map(|age| format!("max-age={}", age.as_secs()).into_bytes())
 }

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::{
     Next, Stream,
     client::{Client, poll_write_all},
-    dispatch, refuse, relay,
+    dispatch::{self, Asker},
+    refuse, relay,
     upload::Upload,
 };
 use crate::proxy::{
     http1::{body::Body, request::Request, response::Asked},
-    message::{BodyKind, Version},
+    message::BodyKind,
     peer::Peer,
     plan::{Backend, InFlight, Listener, Target},
     refusal::Refusal,
@@ -33,7 +34,7 @@ pub(super) struct Job {
     /// The head for the target, with the body if that is whole; later the head for the client.
     pub(super) out: Vec<u8>,
     pub(super) asked: Asked,
-    pub(super) version: Version,
+    pub(super) asker: Asker,
     /// The client wants its connection to go on.
     pub(super) keep_alive: bool,
     pub(super) upload: Upload,
@@ -82,13 +83,13 @@ impl Job {
             return Err((Refusal::BodyTooLarge, false));
         }
         let mut out = Vec::with_capacity(1024);
-        let backend = dispatch::request(request, listener, peer, &mut out);
+        let (backend, asker) = dispatch::request(request, listener, peer, &mut out);
         Ok(Self {
             listener: Rc::clone(listener),
             backend: Arc::clone(backend),
             out,
-            asked: Asked { head: head.method == b"HEAD", upgrade: dispatch::upgrades(request) },
-            version: head.version,
+            asked: Asked { head: asker.is_head, upgrade: dispatch::upgrade(request).is_some() },
+            asker,
             keep_alive: request.keep_alive,
             upload: Upload::new(Body::new(head.body), body_limit),
             expects: request.expect_continue && !whole,
@@ -116,7 +117,7 @@ pub(super) async fn run<S: Stream>(
         Ok(reply) => relay::run(client, job, reply, slot, worker).await,
         Err(refusal) => {
             let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
-            refuse::answer(client, refusal, keep).await
+            refuse::answer(client, &job.listener, &job.asker, refusal, keep).await
         }
     }
 }

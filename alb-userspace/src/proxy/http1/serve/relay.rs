@@ -20,6 +20,7 @@ use crate::proxy::{
         response,
     },
     message::{BodyKind, Version},
+    peer::Peer,
     refusal::Refusal,
     upstream::Upstream,
     worker::{Slot, Worker},
@@ -58,7 +59,7 @@ pub(super) async fn run<S: Stream>(
         Err(refusal) => {
             reply.upstream.reset();
             let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
-            return refuse::answer(client, refusal, keep).await;
+            return refuse::answer(client, &job.listener, &job.asker, refusal, keep).await;
         }
     };
     let mut body = Body::new(begun.body);
@@ -102,7 +103,7 @@ async fn head<S: Stream>(
     let mut progress = Progress::default();
     loop {
         if progress.is_ready(upstream.input.data())
-            && let Some((len, begun)) = parse(job, &upstream.input, slot)?
+            && let Some((len, begun)) = parse(job, &client.peer, &upstream.input, slot)?
         {
             upstream.input.consume(len);
             if begun.status >= 200 || begun.status == 101 {
@@ -130,7 +131,12 @@ async fn head<S: Stream>(
 
 /// The head at the beginning of the buffer: its bytes, and what it says. The head for the client
 /// is in `Job::out` then.
-fn parse(job: &mut Job, input: &Buffer, slot: &Slot) -> Result<Option<(usize, Begun)>, Refusal> {
+fn parse(
+    job: &mut Job,
+    peer: &Peer,
+    input: &Buffer,
+    slot: &Slot,
+) -> Result<Option<(usize, Begun)>, Refusal> {
     let mut fields = Fields::new();
     let found = match response::parse(input.data(), job.asked, &mut fields) {
         Ok(Some(found)) => found,
@@ -143,15 +149,17 @@ fn parse(job: &mut Job, input: &Buffer, slot: &Slot) -> Result<Option<(usize, Be
     };
     let (status, body) = (found.head.status, found.head.body);
     let upgraded = status == 101;
-    let old = job.version == Version::Http10;
+    let old = job.asker.version == Version::Http10;
     let bare = body == BodyKind::Chunked && old;
     let keep = job.keep_alive
         && job.upload.is_done()
         && body != BodyKind::Close
         && !bare
         && !slot.drain.has_begun();
-    if status >= 200 || upgraded || dispatch::takes_interim(job.version) {
-        dispatch::response(&found, keep, old, bare, &mut job.out);
+    if status >= 200 || upgraded || dispatch::takes_interim(job.asker.version) {
+        let sent = if bare { BodyKind::Close } else { body };
+        let Job { asker, listener, out, .. } = job;
+        dispatch::response(&found, asker, listener, peer, (!keep, sent), out);
     }
     let reusable = found.keep_alive && !upgraded;
     Ok(Some((found.len, Begun { status, body, reusable, keep, bare })))

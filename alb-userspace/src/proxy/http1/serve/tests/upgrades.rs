@@ -20,7 +20,11 @@ async fn tunnel() -> (Client, tokio::net::TcpStream) {
     client.send(UPGRADE).await;
     let mut target = accept(&listener).await;
     let text = read_until(&mut target, "\r\n\r\n").await;
-    assert!(text.contains("Connection: Upgrade\r\nUpgrade: websocket\r\n"), "{text}");
+    let lower = text.to_lowercase();
+    assert!(
+        lower.contains("connection: upgrade\r\n") && lower.contains("upgrade: websocket\r\n"),
+        "{text}"
+    );
     target.write_all(SWITCH).await.unwrap();
     let text = client.until("hello").await;
     assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{text}");
