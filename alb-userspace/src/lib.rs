@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod balance;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod control;

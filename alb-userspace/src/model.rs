@@ -28,8 +28,8 @@ pub use node::{
     Snat,
 };
 pub use security::{
-    Certificate, Cipher, Direction, PrivateKey, RuleAction, RuleProtocol, SecurityGroup,
-    SecurityPolicy, SecurityRule, TlsVersion,
+    Certificate, CertificateFacts, Cipher, Direction, KeyAlgorithm, PrivateKey, RuleAction,
+    RuleProtocol, SecurityGroup, SecurityPolicy, SecurityRule, TlsVersion,
 };
 pub use url_map::{
     DomainPattern, HeaderAction, HeaderValue, PathPattern, Redirect, RedirectProtocol, Rewrite,

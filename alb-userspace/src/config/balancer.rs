@@ -12,8 +12,8 @@ use super::{
     security, target, url_map,
 };
 use crate::model::{
-    AvailabilityGroup, ElasticIp, Instance, InstanceTemplate, LoadBalancer, Model, SecurityGroup,
-    Subnet, Tag,
+    AvailabilityGroup, Certificate, ElasticIp, Instance, InstanceTemplate, LoadBalancer, Model,
+    SecurityGroup, Subnet, Tag,
 };
 
 const AZS: usize = 2;
@@ -49,6 +49,7 @@ pub(super) struct Top<'m> {
     pub(super) security_groups: BTreeMap<&'m str, &'m SecurityGroup>,
     pub(super) availability_groups: BTreeMap<&'m str, &'m AvailabilityGroup>,
     pub(super) instance_templates: BTreeMap<&'m str, &'m InstanceTemplate>,
+    pub(super) certificates: BTreeMap<&'m str, &'m Certificate>,
 }
 
 impl<'m> Top<'m> {
@@ -62,6 +63,7 @@ impl<'m> Top<'m> {
             security_groups: security_groups.iter().map(|group| (&*group.id, group)).collect(),
             availability_groups: availability_groups.iter().map(|ag| (&*ag.id, ag)).collect(),
             instance_templates: instance_templates.iter().map(|t| (&*t.id, t)).collect(),
+            certificates: model.certificates.iter().map(|c| (&*c.id, c)).collect(),
         }
     }
 }
@@ -112,6 +114,7 @@ pub(super) fn read(
         url_maps: &url_maps,
         certificates: scopes.certificates,
         security_policies: scopes.security_policies,
+        known: &top.certificates,
     };
     let listeners_read =
         each(&listener_items, |object| listener::read(object, &listener_scopes, &backends_read));

@@ -1,9 +1,16 @@
-//! Certificates and keys: found, readable, PEM. What is inside is the TLS library's business.
+//! Certificates and keys: found, readable, PEM, fitting each other.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
-use super::{cursor::Object, files, format, scope::Scope};
-use crate::model::{Certificate, PrivateKey};
+use super::{
+    cursor::{Field, Object},
+    files, format,
+    scope::Scope,
+};
+use crate::{
+    certificate::{Identity, warnings},
+    model::{Certificate, PrivateKey},
+};
 
 const KEY_FILE: &str = "keyFile";
 
@@ -11,32 +18,46 @@ pub(super) fn read(object: &Object<'_>, certificates: &Scope) -> Option<Certific
     let name = format::name(object);
     let chain = pem(object, "cert", "certFile", is_chain);
     let key = pem(object, "key", KEY_FILE, is_key);
-    let (name, chain, key) = (name?, chain?, key?);
+    let (chain, key) = (chain?, key?);
+    let facts = match Identity::read(&chain.text, &key.text) {
+        Ok(identity) => identity.facts,
+        Err(error) => {
+            let field = if error.is_of_the_key() { key.field } else { chain.field };
+            field.complain(error.to_string());
+            return None;
+        }
+    };
+    for warning in warnings(&facts, SystemTime::now()) {
+        chain.field.warn(warning);
+    }
+    let name = name?;
     Some(Certificate {
         id: certificates.id(&name),
         name,
         chain: chain.text,
         key: PrivateKey(key.text),
         files: (chain.file, key.file),
+        facts,
     })
 }
 
-struct Pem {
+struct Pem<'a> {
+    field: Field<'a>,
     text: String,
     file: Option<PathBuf>,
 }
 
 /// PEM text, inline or in a file. Neither text is ever quoted: people mix the two up.
-fn pem(
-    object: &Object<'_>,
+fn pem<'a>(
+    object: &Object<'a>,
     inline: &'static str,
     file: &'static str,
     fault: fn(&str) -> Option<&'static str>,
-) -> Option<Pem> {
-    let (field, pem) = match (object.get(inline), object.get(file)) {
+) -> Option<Pem<'a>> {
+    let pem = match (object.get(inline), object.get(file)) {
         (Some(field), None) => {
             let text = field.text()?.to_owned();
-            (field, Pem { text, file: None })
+            Pem { field, text, file: None }
         }
         (None, Some(field)) => {
             let path = field.file()?;
@@ -44,7 +65,7 @@ fn pem(
             if file == KEY_FILE {
                 files::warn_if_readable(&field, &path);
             }
-            (field, Pem { text, file: Some(path) })
+            Pem { field, text, file: Some(path) }
         }
         (Some(_), Some(field)) => {
             field.complain(format!("give either `{inline}` or `{file}`"));
@@ -56,7 +77,7 @@ fn pem(
         }
     };
     if let Some(fault) = fault(&pem.text) {
-        field.complain(fault);
+        pem.field.complain(fault);
         return None;
     }
     Some(pem)

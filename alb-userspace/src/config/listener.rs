@@ -1,6 +1,6 @@
 //! Listeners.
 
-use std::{num::NonZeroU16, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU16, ops::RangeInclusive, time::Duration};
 
 use super::{
     backend::PORT,
@@ -9,8 +9,8 @@ use super::{
     scope::Scope,
 };
 use crate::model::{
-    Backend, BackendProtocol, ExtensionCertificate, Listener, ListenerHttp, ListenerProtocol,
-    ListenerTls, TargetSource,
+    Backend, BackendProtocol, Certificate, ExtensionCertificate, Listener, ListenerHttp,
+    ListenerProtocol, ListenerTls, TargetSource,
 };
 
 const IDLE: RangeInclusive<u32> = 1..=86_400;
@@ -45,6 +45,8 @@ pub(super) struct Scopes<'s> {
     pub(super) url_maps: &'s Scope,
     pub(super) certificates: &'s Scope,
     pub(super) security_policies: &'s Scope,
+    /// The certificates that could be read, by id.
+    pub(super) known: &'s BTreeMap<&'s str, &'s Certificate>,
 }
 
 /// Reads one listener; `backends` are those of its load balancer that could be read.
@@ -200,7 +202,14 @@ fn tls(
         let Some(extension) = item.object(|object| {
             let certificate =
                 object.need("certificate").and_then(|field| scopes.certificates.resolve(&field));
-            let domain = object.need("domain").and_then(|field| format::domain(&field, false));
+            let field = object.need("domain");
+            let domain = field.as_ref().and_then(|field| format::domain(field, false));
+            if let (Some(field), Some(domain), Some(id)) = (&field, &domain, &certificate)
+                && let Some(known) = scopes.known.get(&**id)
+                && !known.facts.covers(domain)
+            {
+                field.warn(not_covered(known));
+            }
             Some(ExtensionCertificate { certificate: certificate?, domain: domain? })
         }) else {
             continue;
@@ -224,6 +233,7 @@ fn tls(
 
 fn certificates(field: &Field<'_>, scopes: &Scopes<'_>) -> Vec<String> {
     let mut ids = Vec::new();
+    let mut algorithms = Vec::new();
     let items = field.items();
     if field.is_list() && !(1..=CERTIFICATES).contains(&items.len()) {
         field.complain(format!("a listener has 1–{CERTIFICATES} default certificates"));
@@ -232,10 +242,32 @@ fn certificates(field: &Field<'_>, scopes: &Scopes<'_>) -> Vec<String> {
         let Some(id) = scopes.certificates.resolve(&item) else { continue };
         if ids.contains(&id) {
             item.reject("is named twice");
+        } else if let Some(known) = scopes.known.get(&*id) {
+            let algorithm = known.facts.algorithm;
+            if algorithms.contains(&algorithm) {
+                item.reject(format!(
+                    "has a key of kind {algorithm} too; two default certificates must differ in it, so that each client gets the one it can use"
+                ));
+            }
+            algorithms.push(algorithm);
         }
         ids.push(id);
     }
     ids
+}
+
+fn not_covered(certificate: &Certificate) -> String {
+    match &certificate.facts.names[..] {
+        [] => format!(
+            "certificate {} names no host at all (no subjectAltName); clients will refuse it",
+            certificate.name
+        ),
+        names => format!(
+            "certificate {} is not for this domain but for {}; clients will refuse it",
+            certificate.name,
+            names.join(", ")
+        ),
+    }
 }
 
 fn http(object: &Object<'_>) -> Option<ListenerHttp> {

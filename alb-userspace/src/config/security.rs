@@ -27,12 +27,10 @@ const PROTOCOLS: &[(&str, RuleProtocol)] = &[
     ("Icmp", RuleProtocol::Icmp),
 ];
 const ACTIONS: &[(&str, RuleAction)] = &[("Allow", RuleAction::Allow), ("Deny", RuleAction::Deny)];
-const VERSIONS: &[(&str, TlsVersion)] = &[
-    ("TLSv1", TlsVersion::V1_0),
-    ("TLSv1.1", TlsVersion::V1_1),
-    ("TLSv1.2", TlsVersion::V1_2),
-    ("TLSv1.3", TlsVersion::V1_3),
-];
+const VERSIONS: &[(&str, TlsVersion)] =
+    &[("TLSv1.2", TlsVersion::V1_2), ("TLSv1.3", TlsVersion::V1_3)];
+/// Versions of the product that are not offered.
+const RETIRED: [&str; 2] = ["TLSv1", "TLSv1.1"];
 
 pub(super) fn read_groups(items: &[Field<'_>], groups: &Scope, vpcs: &Scope) -> Vec<SecurityGroup> {
     let mut list: Vec<SecurityGroup> = items
@@ -112,7 +110,7 @@ fn ports(
 pub(super) fn read_policy(object: &Object<'_>, policies: &Scope) -> Option<SecurityPolicy> {
     let name = format::name(object);
     let description = format::description(object);
-    let protocols = several(object, "protocols", |field| field.choice(VERSIONS));
+    let protocols = several(object, "protocols", version);
     let ciphers = several(object, "ciphers", cipher::read);
     let (protocols, ciphers) = (protocols?, ciphers?);
     for (version, field) in &protocols {
@@ -133,6 +131,15 @@ pub(super) fn read_policy(object: &Object<'_>, policies: &Scope) -> Option<Secur
         protocols: protocols.into_iter().map(|(version, _)| version).collect(),
         ciphers: ciphers.into_iter().map(|(cipher, _)| cipher).collect(),
     })
+}
+
+fn version(field: &Field<'_>) -> Option<TlsVersion> {
+    let text = field.peek().unwrap_or_default();
+    if RETIRED.iter().any(|old| old.eq_ignore_ascii_case(text)) {
+        field.reject("is not offered (retired by RFC 8996), allowed is TLSv1.2 or TLSv1.3");
+        return None;
+    }
+    field.choice(VERSIONS)
 }
 
 /// A list with at least one item and no item twice; `None` after any report.

@@ -1,6 +1,6 @@
 //! Security groups, security policies and certificates.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf, time::SystemTime};
 
 use ipnet::IpNet;
 
@@ -85,20 +85,16 @@ pub struct SecurityPolicy {
     pub ciphers: Vec<Cipher>,
 }
 
-/// A TLS version.
+/// A TLS version that is offered; older ones are retired (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
-    /// `TLSv1`.
-    V1_0,
-    /// `TLSv1.1`.
-    V1_1,
     /// `TLSv1.2`.
     V1_2,
     /// `TLSv1.3`.
     V1_3,
 }
 
-/// A cipher suite by its OpenSSL name.
+/// A cipher suite that is offered, by its OpenSSL name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cipher(pub &'static str);
 
@@ -115,6 +111,64 @@ pub struct Certificate {
     pub key: PrivateKey,
     /// Files the two were read from, absolute; `None` = inline.
     pub files: (Option<PathBuf>, Option<PathBuf>),
+    /// What its leaf says.
+    pub facts: CertificateFacts,
+}
+
+/// What people and rules are told of a certificate; the leaf's (RFC 5280 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Kind of its key.
+    pub algorithm: KeyAlgorithm,
+    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
+    pub serial: String,
+    /// Distinguished name of the owner.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// Names it is for (`subjectAltName`), lower case, wildcards as `*.example.com`.
+    pub names: Vec<String>,
+    /// Addresses it is for (`subjectAltName`).
+    pub addresses: Vec<IpAddr>,
+    /// It is not valid before.
+    pub not_before: SystemTime,
+    /// It is not valid after.
+    pub not_after: SystemTime,
+}
+
+impl CertificateFacts {
+    /// Whether clients accept it for a host (RFC 9525 §6.3: a wildcard stands for one label), or
+    /// for every host of a wildcard if `host` is one itself. `host` is lower case.
+    pub fn covers(&self, host: &str) -> bool {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return self.addresses.contains(&address);
+        }
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| {
+            name == host || name.strip_prefix("*.").is_some_and(|rest| Some(rest) == parent)
+        })
+    }
+}
+
+/// Kind of a key, as far as certificates of different kinds serve different clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyAlgorithm {
+    /// RSA.
+    Rsa,
+    /// ECDSA on a NIST curve.
+    Ecdsa,
+    /// `Ed25519`.
+    Ed25519,
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::Ecdsa => "ECDSA",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
 }
 
 /// PEM text of a private key; never printed.
