@@ -6,6 +6,7 @@ mod facts;
 use std::sync::Arc;
 
 use rustls::{
+    SignatureAlgorithm,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
         CertificateDer, PrivateKeyDer,
@@ -137,11 +138,14 @@ impl Identity {
             }
         }
         order(&certificates)?;
-        let algorithm = match key.algorithm() {
-            rustls::SignatureAlgorithm::RSA => KeyAlgorithm::Rsa,
-            rustls::SignatureAlgorithm::ED25519 => KeyAlgorithm::Ed25519,
-            // Whatever else the library signs with is ECDSA.
-            _ => KeyAlgorithm::Ecdsa,
+        let algorithm = key.algorithm();
+        // Whatever else the library signs with is ECDSA.
+        let algorithm = if algorithm == SignatureAlgorithm::RSA {
+            KeyAlgorithm::Rsa
+        } else if algorithm == SignatureAlgorithm::ED25519 {
+            KeyAlgorithm::Ed25519
+        } else {
+            KeyAlgorithm::Ecdsa
         };
         let facts = facts::of(leaf, algorithm);
         let certified = CertifiedKey::new(ders, key);

@@ -16,5 +16,7 @@ pub mod refusal;
 pub mod route;
 pub mod stats;
 pub mod sticky;
+pub mod tcp;
+pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -9,9 +9,9 @@ use x509_parser::{extensions::GeneralName, prelude::X509Certificate, time::ASN1T
 
 use crate::model::{CertificateFacts, KeyAlgorithm};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// An expiry is warned of from this long before.
-pub const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY.as_secs());
+pub const EXPIRY_NOTICE: Duration = Duration::from_hours(30 * 24);
 
 pub(super) fn of(leaf: &X509Certificate<'_>, algorithm: KeyAlgorithm) -> CertificateFacts {
     let mut names = Vec::new();
@@ -41,7 +41,8 @@ pub(super) fn of(leaf: &X509Certificate<'_>, algorithm: KeyAlgorithm) -> Certifi
 /// Upper-case hexadecimal, whole octets.
 pub(super) fn serial(certificate: &X509Certificate<'_>) -> String {
     let octets = certificate.serial.to_bytes_be();
-    octets.iter().map(|octet| format!("{octet:02X}")).collect()
+    let digits: Vec<String> = octets.iter().map(|octet| format!("{octet:02X}")).collect();
+    digits.concat()
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {

@@ -86,7 +86,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<Cipher> {
     if let Some(name) = offered().find(is) {
         return Some(Cipher(name));
     }
-    let refused = REFUSED.iter().find(|(names, _)| names.iter().any(|name| is(name)));
+    let refused = REFUSED.iter().find(|(names, _)| names.iter().any(&is));
     field.reject(match (refused, nearest(text, offered())) {
         (Some((_, why)), _) => {
             let names: Vec<&str> = offered().collect();

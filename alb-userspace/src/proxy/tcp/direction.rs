@@ -1,0 +1,233 @@
+//! One direction of a connection: read, write, and pass the end on. Bytes are copied through a
+//! buffer; once much has come at a time they are moved through a pipe instead.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::ReadBuf;
+
+use super::{Side, buffer::Buffer, pipe::Pipe};
+
+/// A transfer of at least this much speaks for moving, a smaller one for copying, bytes.
+const LARGE: u64 = 16 * 1024;
+/// Where moving begins and where it ends, in the weight of recent transfers, bytes. A pipe costs
+/// a system call more for each message, and saves a copy both ways.
+const BEGIN: u64 = 48 * 1024;
+const END: u64 = 8 * 1024;
+/// The most that the weight grows to, so that a change is noticed soon.
+const MOST: u64 = 256 * 1024;
+
+/// Which side of the direction failed, and how.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The source reset the connection.
+    Read,
+    /// The destination takes no more.
+    Write,
+}
+
+/// State of one direction.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    buffer: Option<Buffer>,
+    pipe: Option<Pipe>,
+    weight: u64,
+    moving: bool,
+    unflushed: bool,
+    stage: Stage,
+    abandoned: bool,
+    /// What had been read when a write to the source failed. That takes the error off its socket:
+    /// a read then finds an end that is none.
+    failed_at: Option<u64>,
+    /// Bytes that came from the source.
+    pub(super) moved: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// The source ended; the destination is to be told.
+    Ending,
+    /// The destination was told, or is gone.
+    Done,
+}
+
+impl Direction {
+    /// A direction that sends something of ours before anything else.
+    pub(super) fn beginning_with(first: &[u8]) -> Self {
+        let mut direction = Self::default();
+        if !first.is_empty() {
+            let mut buffer = Buffer::take();
+            buffer.room()[..first.len()].copy_from_slice(first);
+            buffer.add(first.len());
+            direction.buffer = Some(buffer);
+        }
+        direction
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Gives up: what is left to write has nobody to go to.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = self.stage != Stage::Done;
+        self.stage = Stage::Done;
+        self.buffer = None;
+        self.pipe = None;
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// The source takes nothing any more.
+    pub(super) fn source_failed(&mut self) {
+        self.failed_at = Some(self.moved);
+    }
+
+    /// Takes what comes along with what is to be sent first, if it is there already: one
+    /// segment instead of two. Never waits for it.
+    pub(super) fn join<S: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+    ) -> Result<(), Fault> {
+        let Some(mut buffer) = self.buffer.take() else { return Ok(()) };
+        let read = read(cx, from, &mut buffer);
+        self.buffer = Some(buffer);
+        if let Poll::Ready(read) = read {
+            self.took(read.map_err(|_error| Fault::Read)?);
+        }
+        Ok(())
+    }
+
+    /// Goes on until it has to wait; `Ready` when the source has ended and the destination was
+    /// told.
+    pub(super) fn poll<S: Side, D: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        to: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            ready!(self.poll_write(cx, to)).map_err(|_error| Fault::Write)?;
+            match self.stage {
+                Stage::Open => {}
+                Stage::Ending => {
+                    ready!(Pin::new(to).poll_shutdown(cx)).map_err(|_error| Fault::Write)?;
+                    self.stage = Stage::Done;
+                    return Poll::Ready(Ok(()));
+                }
+                Stage::Done => return Poll::Ready(Ok(())),
+            }
+            let Poll::Ready(read) = self.poll_read::<S, D>(cx, from) else {
+                if self.unflushed {
+                    ready!(Pin::new(to).poll_flush(cx)).map_err(|_error| Fault::Write)?;
+                    self.unflushed = false;
+                }
+                return Poll::Pending;
+            };
+            let count = read.map_err(|_error| Fault::Read)?;
+            if count == 0 && self.failed_at == Some(self.moved) {
+                return Poll::Ready(Err(Fault::Read));
+            }
+            self.took(count);
+        }
+    }
+
+    /// Writes all that was read.
+    fn poll_write<D: Side>(&mut self, cx: &mut Context<'_>, to: &mut D) -> Poll<io::Result<()>> {
+        while let Some(buffer) = self.buffer.as_mut() {
+            if buffer.filled().is_empty() {
+                self.buffer = None;
+                break;
+            }
+            let count = ready!(Pin::new(&mut *to).poll_write(cx, buffer.filled()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            buffer.consume(count);
+            self.unflushed = !D::PLAIN;
+        }
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+            ready!(to.socket().poll_write_ready(cx))?;
+            match pipe.drain(to.socket()) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once; nothing that was read is unwritten. 0 = the source has ended.
+    fn poll_read<S: Side, D: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        if S::PLAIN && D::PLAIN && self.moving && self.pipe.is_none() {
+            self.pipe = Pipe::take().ok();
+        }
+        if let Some(pipe) = self.pipe.as_mut().filter(|_| self.moving) {
+            loop {
+                let Poll::Ready(ready) = from.socket().poll_read_ready(cx) else {
+                    self.pipe = None;
+                    return Poll::Pending;
+                };
+                ready?;
+                match pipe.fill(from.socket()) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    outcome => return Poll::Ready(outcome),
+                }
+            }
+        }
+        self.pipe = None;
+        let mut buffer = Buffer::take();
+        let read = read(cx, from, &mut buffer);
+        if matches!(read, Poll::Ready(Ok(1..))) {
+            self.buffer = Some(buffer);
+        }
+        read
+    }
+
+    /// Notes a read.
+    fn took(&mut self, count: usize) {
+        if count == 0 {
+            self.stage = Stage::Ending;
+            return;
+        }
+        let count = count as u64;
+        self.moved += count;
+        self.weight = if count < LARGE {
+            self.weight.midpoint(count)
+        } else {
+            (self.weight + count).min(MOST)
+        };
+        self.moving = if self.moving { self.weight > END } else { self.weight > BEGIN };
+    }
+}
+
+/// Reads into the room of a buffer. TLS that ends without `close_notify` is an end as well:
+/// many clients close that way, and what they sent is not to be lost.
+fn read<S: Side>(
+    cx: &mut Context<'_>,
+    from: &mut S,
+    buffer: &mut Buffer,
+) -> Poll<io::Result<usize>> {
+    let mut room = ReadBuf::new(buffer.room());
+    let outcome = ready!(Pin::new(from).poll_read(cx, &mut room));
+    let count = room.filled().len();
+    match outcome {
+        Ok(()) => {}
+        Err(error) if !S::PLAIN && error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) => return Poll::Ready(Err(error)),
+    }
+    buffer.add(count);
+    Poll::Ready(Ok(count))
+}

@@ -1,0 +1,117 @@
+//! Both directions of a connection in one task, with one deadline.
+
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    End, Side,
+    direction::{Direction, Fault},
+};
+
+/// What was relayed.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    pub(super) end: End,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+/// Relays until both sides have ended, one is reset, or nothing was sent for `idle`. `first` goes
+/// to the target before anything else, and without waiting for the client.
+pub(super) async fn relay<C: Side>(
+    client: &mut C,
+    target: &mut TcpStream,
+    first: &[u8],
+    idle: Duration,
+) -> Relayed {
+    let mut pair = Pair { up: Direction::beginning_with(first), down: Direction::default() };
+    let mut joined = first.is_empty();
+    let mut deadline = pin!(sleep_until(Instant::now() + idle));
+    let mut moved = 0;
+    let mut last = Instant::now();
+    let mut armed = false;
+    let end = poll_fn(|cx| {
+        if !joined {
+            joined = true;
+            if pair.up.join(cx, client).is_err() {
+                return Poll::Ready(End::ClientReset);
+            }
+        }
+        if let Poll::Ready(end) = pair.poll(cx, client, target) {
+            return Poll::Ready(end);
+        }
+        let total = pair.up.moved + pair.down.moved;
+        if total != moved {
+            moved = total;
+            last = Instant::now();
+        }
+        // The timer stays where it is while bytes flow; it is set anew only when it fires.
+        while !armed || deadline.is_elapsed() {
+            if armed {
+                if last + idle <= Instant::now() {
+                    return Poll::Ready(End::Idle);
+                }
+                deadline.as_mut().reset(last + idle);
+            }
+            armed = true;
+            if deadline.as_mut().poll(cx).is_pending() {
+                break;
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    Relayed { end, received: pair.up.moved, sent: pair.down.moved }
+}
+
+/// Client to target, and back.
+#[derive(Debug)]
+struct Pair {
+    up: Direction,
+    down: Direction,
+}
+
+impl Pair {
+    fn poll<C: Side>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        target: &mut TcpStream,
+    ) -> Poll<End> {
+        let Self { up, down } = self;
+        // A side that takes no more may still have sent something, such as an early answer: it
+        // is over when nothing more can be read from it.
+        match up.poll(cx, client, target) {
+            Poll::Ready(Err(Fault::Read)) => return Poll::Ready(End::ClientReset),
+            Poll::Ready(Err(Fault::Write)) => {
+                up.abandon();
+                down.source_failed();
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        match down.poll(cx, target, client) {
+            Poll::Ready(Err(Fault::Read)) => return Poll::Ready(End::TargetReset),
+            Poll::Ready(Err(Fault::Write)) => {
+                down.abandon();
+                up.source_failed();
+                // Nobody may be waiting for what comes up: look again.
+                cx.waker().wake_by_ref();
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if !(up.is_done() && down.is_done()) {
+            return Poll::Pending;
+        }
+        // What the target still sent was lost.
+        Poll::Ready(if down.is_abandoned() { End::ClientReset } else { End::Closed })
+    }
+}
