@@ -31,6 +31,7 @@ use crate::{
     http::Limits,
     model::{Model, Node, PortRange},
     net::{Netlink, NextHops, VipKeeper},
+    proxy::Proxy,
     report::{ConfigReport, Sampler},
     state::Store,
 };
@@ -178,6 +179,10 @@ async fn start(
     for name in &node.interfaces {
         interfaces.named(name).map_err(|error| anyhow::anyhow!("node.interfaces: {error}"))?;
     }
+    let (passive, suspects) = health::passive();
+    // Before anything in the kernel is touched: a port that is taken leaves nothing behind.
+    let mut proxy = Proxy::start(node.workers, &node.state_dir, &passive)?;
+    proxy.bind(&model)?;
     let next_hops = NextHops::spawn().await?;
     let mut engine = Engine::open(&model, &interfaces, options.drop_flows)?;
     reached.set(if engine.starts_afresh() { Reached::Opened } else { Reached::Adopted });
@@ -187,8 +192,6 @@ async fn start(
     let store = Store::new(model, &adopted);
     engine.fits(&store.snapshot(), next_hops.table(), &interfaces).context("loadBalancers")?;
     let end = tasks.ending.subscribe();
-    // Only the proxy sees connects fail.
-    let (_passive, suspects) = health::passive();
     tasks.checks = Some(tokio::spawn(health::run(store.clone(), suspects, end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
     let limits = Limits::default();
@@ -215,6 +218,8 @@ async fn start(
     }
     // As they are now: recovery may have switched programs since.
     let interfaces = netlink.interfaces().await?;
+    // It listens before the packet path lets its packets through.
+    proxy.apply(&store.snapshot())?;
     engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
     engine.attach(&interfaces)?;
     reached.set(Reached::Attached);
@@ -228,6 +233,7 @@ async fn start(
     let daemon = serve::Daemon {
         store,
         engine,
+        proxy,
         netlink,
         next_hops,
         vips,
@@ -237,6 +243,7 @@ async fn start(
         sampler,
         ports_settled: false,
         behind: None,
+        ending: None,
     };
     Ok((daemon, requests))
 }

@@ -12,6 +12,7 @@ mod health;
 mod malformed;
 mod neighbour;
 mod net;
+mod proxied;
 mod refusal;
 mod reload;
 mod replacement;

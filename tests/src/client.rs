@@ -43,13 +43,25 @@ pub fn who(namespace: &Namespace, from: Option<Ipv4Addr>, to: SocketAddr) -> io:
     namespace.enter(|| who_here(from, to))
 }
 
+/// Asks the small server whom it sees on a new connection; also the client's own address.
+pub fn seen(namespace: &Namespace, to: SocketAddr) -> io::Result<(String, SocketAddr)> {
+    let (stream, answer) = namespace.enter(|| ask_who(None, to))?;
+    let seen = answer.split_whitespace().nth(1).unwrap_or_default();
+    Ok((seen.to_owned(), stream.local_addr()?))
+}
+
 fn who_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<String> {
+    let (_stream, answer) = ask_who(from, to)?;
+    Ok(answer.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+fn ask_who(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<(TcpStream, String)> {
     let mut stream = connect_here(from, to)?;
     stream.write_all(b"who\n")?;
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer)?;
     match answer.split_whitespace().next() {
-        Some(name) => Ok(name.to_owned()),
+        Some(_) => Ok((stream, answer)),
         None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer")),
     }
 }

@@ -225,6 +225,12 @@ impl Daemon<'_> {
         self.end(Signal::SIGKILL);
     }
 
+    /// SIGTERM, without waiting for the end.
+    pub fn ask_to_end(&self) {
+        let child = self.child.as_ref().expect("a running daemon");
+        kill(pid(child), Signal::SIGTERM).expect("a running daemon takes signals");
+    }
+
     /// SIGTERM; returns how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
         self.end(Signal::SIGTERM)
@@ -319,14 +325,20 @@ impl Daemon<'_> {
     }
 
     fn end(&mut self, signal: Signal) -> ExitStatus {
+        let child = self.child.as_ref().expect("a running daemon");
+        kill(pid(child), signal).expect("a running daemon takes signals");
+        self.ended()
+    }
+
+    /// Waits for its end; returns how it ended.
+    pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running daemon");
-        kill(pid(&child), signal).expect("a running daemon takes signals");
         let ended = wait::within(Duration::from_secs(10), || {
             child.try_wait().expect("a child can be asked")
         });
         ended.unwrap_or_else(|| {
             drop(child.kill());
-            panic!("alb run did not end on {signal}:\n{}", self.log())
+            panic!("alb run did not end:\n{}", self.log())
         })
     }
 }

@@ -2,7 +2,8 @@
 //! nginx.
 //!
 //! The small one reads one line, `who`, `echo`, `take {bytes}` or `give {bytes}`, and answers:
-//! its name and the peer it sees; what it gets; the hash of what it got; that many bytes.
+//! its name and the peer it sees; what it gets; the hash of what it got; that many bytes. A PROXY
+//! protocol line before that names the peer.
 
 use std::{
     fs,
@@ -128,6 +129,14 @@ fn serve(name: &str, stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     let mut writer = stream;
     let mut line = String::new();
     reader.read_line(&mut line)?;
+    let mut peer = peer.to_string();
+    if let Some(proxied) = line.strip_prefix("PROXY TCP4 ") {
+        // Source and destination address, source and destination port.
+        let parts: Vec<&str> = proxied.split_whitespace().collect();
+        peer = format!("{}:{}", parts[0], parts[2]);
+        line.clear();
+        reader.read_line(&mut line)?;
+    }
     let mut words = line.split_whitespace();
     let bytes = |word: Option<&str>| word.and_then(|text| text.parse().ok()).unwrap_or(0);
     match words.next() {

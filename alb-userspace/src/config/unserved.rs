@@ -8,8 +8,8 @@ use super::{
     backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
 };
 use crate::model::{
-    Algorithm, Backend, BackendProtocol, DatapathMode, Listener, ListenerProtocol, LoadBalancer,
-    Model, TargetSource, UnhealthyFlows,
+    Algorithm, Backend, BackendProtocol, DatapathMode, Engine, Forwarded, Listener,
+    ListenerProtocol, LoadBalancer, Model, TargetSource, UnhealthyFlows,
 };
 
 /// Everything in use that is not served yet, in the order of the file. Line and column are 0:
@@ -108,16 +108,21 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
     }
     used_targets(balancer, path, found);
     for (index, listener) in listeners.iter().enumerate() {
-        used_listener(balancer, listener, &format!("{path}.listeners[{index}]"), found);
+        let engine = balancer.engine(listener, model.node.datapath);
+        used_listener(balancer, listener, engine, &format!("{path}.listeners[{index}]"), found);
     }
 }
 
-fn used_listener(balancer: &LoadBalancer, listener: &Listener, path: &str, found: &mut Findings) {
+fn used_listener(
+    balancer: &LoadBalancer,
+    listener: &Listener,
+    engine: Engine,
+    path: &str,
+    found: &mut Findings,
+) {
     let Listener { name, .. } = listener;
     let protocol = match listener.protocol {
-        ListenerProtocol::Tcp => None,
-        ListenerProtocol::Tls => Some("Tls"),
-        ListenerProtocol::Http => Some("Http"),
+        ListenerProtocol::Tcp | ListenerProtocol::Tls | ListenerProtocol::Http => None,
         ListenerProtocol::Https => Some("Https"),
     };
     if let Some(protocol) = protocol {
@@ -126,7 +131,8 @@ fn used_listener(balancer: &LoadBalancer, listener: &Listener, path: &str, found
     if let Some(map) = listener.url_map.as_ref().and_then(|id| balancer.url_map(id)) {
         found.add(format!("{path}.urlMap"), format!("url map {} on listener {name} is", map.name));
     }
-    if listener.max_connections.is_some() || listener.max_qps.is_some() {
+    let limited = listener.max_connections.is_some() || listener.max_qps.is_some();
+    if limited && engine == Engine::Kernel {
         found.add(format!("{path}.limitation"), format!("the limitation of listener {name} is"));
     }
 }
@@ -144,8 +150,20 @@ fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
     if matches!(backend.source, TargetSource::AvailabilityGroup { .. }) {
         add("availabilityGroup", "the availability group");
     }
-    if backend.proxy_protocol {
-        add("proxyProtocol", "proxyProtocol");
+    if backend.stickiness.is_some() {
+        add("sessionStickiness", "sessionStickiness");
+    }
+    let Forwarded { protocol, port, host, vip, client_port } = backend.forwarded;
+    for (is_on, key) in [
+        (protocol, "httpForwardedProtocol"),
+        (port, "httpForwardedPort"),
+        (host, "httpForwardedHost"),
+        (vip, "httpForwardedVip"),
+        (client_port, "httpForwardedClientPort"),
+    ] {
+        if is_on {
+            add(key, key);
+        }
     }
     if backend.protocol == BackendProtocol::Tcp
         && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into())

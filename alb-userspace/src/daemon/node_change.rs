@@ -13,6 +13,7 @@ pub(crate) fn needs_restart(old: &Node, new: &Node) -> Vec<&'static str> {
         ("node.socket", old.socket != new.socket),
         ("node.snat", old.snat != new.snat),
         ("node.flows", old.flows != new.flows),
+        ("node.workers", old.workers != new.workers),
         ("node.api", old.api != new.api),
     ];
     checks.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

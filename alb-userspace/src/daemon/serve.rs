@@ -22,6 +22,7 @@ use crate::{
     control::{Command, Readiness, ReloadError, Reloaded},
     datapath::{Engine, Swept, maps::MapError},
     net::{Interfaces, Netlink, NextHops, VipKeeper, mac_text},
+    proxy::Proxy,
     report::{self, About, ConfigReport, ConflictReport, Sample, Sampler, StatusReport},
     state::{Snapshot, Store},
 };
@@ -34,6 +35,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Daemon {
     pub(super) store: Store,
     pub(super) engine: Engine,
+    pub(super) proxy: Proxy,
     pub(super) netlink: Netlink,
     pub(super) next_hops: NextHops,
     pub(super) vips: VipKeeper,
@@ -45,7 +47,12 @@ pub(super) struct Daemon {
     pub(super) ports_settled: bool,
     /// Why the kernel does not hold the snapshot, if it does not.
     pub(super) behind: Option<String>,
+    /// When the connections that the proxy has left are cut, once the daemon was told to end.
+    pub(super) ending: Option<tokio::time::Instant>,
 }
+
+/// How long connections of the proxy may live on when the daemon is told to end.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What wakes the loop.
 enum Event {
@@ -55,6 +62,7 @@ enum Event {
     Asked(Option<Command>),
     Reload,
     End(&'static str),
+    Drained(bool),
 }
 
 impl Daemon {
@@ -88,6 +96,7 @@ impl Daemon {
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
                 command = requests.recv() => Event::Asked(command),
                 signal = signals.next() => signal.map_or(Event::Reload, Event::End),
+                all = drained(&mut self.proxy, self.ending) => Event::Drained(all),
             };
             match event {
                 Event::Changed => self.apply().await,
@@ -103,11 +112,15 @@ impl Daemon {
                         tracing::error!("{error}");
                     }
                 }
-                Event::End(signal) => {
+                Event::End(signal) if self.ending.is_none() => self.end(signal),
+                Event::End(_) | Event::Drained(_) => {
+                    if !matches!(event, Event::Drained(true)) {
+                        tracing::warn!("{} connections are cut", self.proxy.connections());
+                    }
                     sweep.abort();
                     tracing::info!(
-                        "{signal}: ending; forwarding stays in place in the kernel with the targets as \
-                         they are now. `alb run` takes it over again, `alb detach` takes it off"
+                        "ended; forwarding stays in place in the kernel with the targets as they are \
+                         now. `alb run` takes it over again, `alb detach` takes it off"
                     );
                     return;
                 }
@@ -115,9 +128,26 @@ impl Daemon {
         }
     }
 
+    /// Accepts no more connections in the proxy; those that are open may end when it suits them.
+    fn end(&mut self, signal: &str) {
+        let open = self.proxy.connections();
+        self.proxy.drain(false);
+        self.ending = Some(tokio::time::Instant::now() + GRACE);
+        if open == 0 {
+            tracing::info!("{signal}: ending");
+        } else {
+            let seconds = GRACE.as_secs();
+            tracing::info!(
+                "{signal}: ending; {open} connections of the proxy have {seconds} s, another signal \
+                 cuts them"
+            );
+        }
+    }
+
     /// Brings the kernel in line with the snapshot; what fails is tried again.
     async fn apply(&mut self) {
         let snapshot = self.store.snapshot();
+        let served = self.proxy.apply(&snapshot).map_err(|error| error.to_string());
         self.next_hops.want(self.engine.addresses(&snapshot.model));
         let result = match self.netlink.interfaces().await {
             Ok(interfaces) => self.install(&snapshot, &interfaces),
@@ -128,7 +158,12 @@ impl Daemon {
         {
             tracing::error!(%error, "the kernel does not hold the latest state; trying again");
         }
-        self.behind = result.err();
+        if let Err(error) = &served
+            && self.behind.as_ref() != Some(error)
+        {
+            tracing::error!(%error, "the proxy does not serve everything; trying again");
+        }
+        self.behind = served.and(result).err();
     }
 
     /// Fills the tables and attaches to devices that were made anew.
@@ -202,15 +237,17 @@ impl Daemon {
 
     /// Why traffic is not served as the file says; `None` = it is.
     fn trouble(&self) -> Option<String> {
-        self.behind.clone().or_else(|| self.vips.status().trouble())
+        let ending = self.ending.map(|_| "the daemon is ending".to_owned());
+        ending.or_else(|| self.behind.clone()).or_else(|| self.vips.status().trouble())
     }
 
     fn status(&mut self) -> StatusReport {
         let snapshot = self.store.snapshot();
-        let counters = self.engine.counters(&snapshot).unwrap_or_else(|error| {
+        let mut counters = self.engine.counters(&snapshot).unwrap_or_else(|error| {
             tracing::error!(error = with_causes(&error), "cannot read counters");
             report::Counters::default()
         });
+        counters.add_proxied(self.proxy.plan());
         let sample = Sample { at: Instant::now(), counters };
         let rates = self.sampler.push(&sample);
         let vips = self.vips.status();
@@ -269,6 +306,7 @@ impl Daemon {
             self.engine
                 .fits(&candidate, self.next_hops.table(), &interfaces)
                 .map_err(|error| refused(format!("loadBalancers: {}", with_causes(&error))))?;
+            self.proxy.bind(&model).map_err(|error| refused(error.to_string()))?;
         }
         let snapshot = self.store.apply(model);
         self.apply().await;
@@ -278,6 +316,15 @@ impl Daemon {
         }
         self.vips.want(snapshot.model.node.interfaces.clone(), addresses(&snapshot.model));
         Ok(Reloaded { generation: snapshot.generation, warnings })
+    }
+}
+
+/// Waits until the proxy has ended: true = by itself, false = it is still there at `deadline`.
+/// Never ends without one.
+async fn drained(proxy: &mut Proxy, deadline: Option<tokio::time::Instant>) -> bool {
+    match deadline {
+        None => std::future::pending().await,
+        Some(deadline) => proxy.drained(deadline).await,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     model::{
         Algorithm, BackendProtocol, Forwarded, ListenerHttp, ListenerProtocol, UnhealthyFlows,
     },
+    proxy::tls,
     state::Health,
 };
 
@@ -29,6 +30,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Every backend that one of them leads to, once.
     pub backends: Vec<Arc<Backend>>,
+    /// Listeners that are left out, and why, for people.
+    pub failed: Vec<String>,
 }
 
 /// A port on the addresses of a load balancer.
@@ -58,6 +61,8 @@ pub struct Listener {
     pub max_qps: Option<u32>,
     /// Limits on requests; `Some` exactly for http and https.
     pub http: Option<ListenerHttp>,
+    /// How handshakes are done; `Some` exactly for tls and https.
+    pub tls: Option<Arc<tls::Context>>,
     /// `Strict-Transport-Security` with this age; `None` = not sent.
     pub hsts_max_age: Option<Duration>,
     /// Where connections (tcp, tls) and requests without a matching rule go.
@@ -67,6 +72,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Every address with the port.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.vips.iter().map(|vip| SocketAddr::new(*vip, self.port))
+    }
+
     /// Takes a request within `max_qps`; false = it is one too many.
     pub fn admits_request(&self) -> bool {
         self.max_qps.is_none_or(|limit| self.shared.requests.take(limit))
@@ -108,10 +118,10 @@ pub struct Backend {
     pub panic_mode: bool,
     /// At most this part of the targets is taken out by failing traffic, percent.
     pub passive_max_percent: u8,
+    /// Who is next; names targets by their place in `targets`.
+    pub selector: Selector,
     /// In the order of the model, whatever their weight and health.
     pub targets: Vec<Arc<Target>>,
-    /// Who takes the next request or connection, as a position in `targets`.
-    pub selector: Selector,
     /// What all workers count together.
     pub shared: Arc<BackendShared>,
 }

@@ -169,7 +169,7 @@ fn count(tries: usize) -> u32 {
 }
 
 /// What is closed after this is reset: the other side learns that it was no good end.
-fn reset(socket: &TcpStream) {
+pub(super) fn reset(socket: &TcpStream) {
     // A socket that cannot be told so is closed the other way; nothing more can be done.
     let _set = socket.set_zero_linger().is_ok();
 }

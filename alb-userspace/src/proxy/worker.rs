@@ -1,53 +1,52 @@
 //! What one worker thread has for itself, and its view of the listeners.
 
-use std::{cell::RefCell, ops::Deref, rc::Rc, sync::Arc};
+mod accept;
+mod doors;
+mod open;
+mod slot;
+pub(super) mod thread;
 
-use super::{drain::Drain, plan::Listener, upstream::Pool};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+pub use self::{
+    open::Open,
+    slot::{Current, Slot},
+};
+use super::{plan::Plan, stats::WorkerId, upstream::Pool};
+use crate::health::Passive;
 
 /// A worker's own: pools, buffers, counters. Connections share it by `Rc`.
 #[derive(Debug)]
 pub struct Worker {
-    /// From 0.
-    pub index: usize,
+    /// Whose blocks of counters it writes.
+    pub id: WorkerId,
+    /// Where it says that a target cannot be connected to.
+    pub passive: Passive,
     /// Idle connections to http targets.
     pub pool: Pool,
+    /// Connections it serves now.
+    pub open: Open,
 }
 
-/// A listener as one worker holds it: counted within the thread, so that taking it touches no
-/// word that other workers write.
+/// What a worker is told. It does one after the other.
 #[derive(Debug)]
-pub struct Current(Arc<Listener>);
-
-impl Deref for Current {
-    type Target = Listener;
-
-    fn deref(&self) -> &Listener {
-        &self.0
-    }
-}
-
-/// A worker's view of one listener. Connections ask it once a request, so that a reload is
-/// seen by the next request and touches no open connection.
-#[derive(Debug)]
-pub struct Slot {
-    current: RefCell<Rc<Current>>,
-    /// Begins when the listener is removed or switched off, or the proxy ends.
-    pub drain: Drain,
-}
-
-impl Slot {
-    /// Begins with a listener.
-    pub fn new(listener: Arc<Listener>) -> Self {
-        Self { current: RefCell::new(Rc::new(Current(listener))), drain: Drain::default() }
-    }
-
-    /// The listener as it is now.
-    pub fn get(&self) -> Rc<Current> {
-        Rc::clone(&self.current.borrow())
-    }
-
-    /// Replaces it.
-    pub fn set(&self, listener: Arc<Listener>) {
-        self.current.replace(Rc::new(Current(listener)));
-    }
+pub(super) enum Order {
+    /// Serve this from now on, with these changes to its sockets.
+    Serve {
+        /// The whole plan.
+        plan: Arc<Plan>,
+        /// Sockets to accept on.
+        opened: Vec<(SocketAddr, TcpListener)>,
+        /// Sockets to accept on no more. Each is another handle on one that was opened: what
+        /// waits in its queue is served first.
+        closed: Vec<(SocketAddr, TcpListener)>,
+    },
+    /// Accept no more, tell connections to end, and end with the last of them.
+    Drain {
+        /// Sockets whose queues are to be served first; none if a successor has them too.
+        closed: Vec<(SocketAddr, TcpListener)>,
+    },
 }

@@ -11,6 +11,7 @@ use super::{Backend, Listener, Plan, Target};
 use crate::{
     balance::{self, Selector},
     model::{self, Engine, LoadBalancer},
+    proxy::tls::{self, ContextError, Tickets},
     state::{Health, Snapshot},
 };
 
@@ -23,21 +24,27 @@ struct Before<'a> {
 impl Plan {
     /// What the proxy is to serve of a snapshot. Counters of listeners, backends and targets
     /// that were in `before` are carried over; a target that moved begins with none.
-    pub fn compile(snapshot: &Snapshot, before: &Self) -> Self {
+    pub fn compile(snapshot: &Snapshot, tickets: &Arc<Tickets>, before: &Self) -> Self {
         let before = Before::of(before);
-        let (mut listeners, mut all) = (Vec::new(), Vec::new());
+        let (mut listeners, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for balancer in &snapshot.model.load_balancers {
             let mut backends =
                 Backends { snapshot, balancer, before: &before, made: BTreeMap::new() };
             for listener in &balancer.listeners {
                 match balancer.engine(listener, snapshot.model.node.datapath) {
-                    Engine::Proxy => listeners.extend(compile(listener, &mut backends)),
+                    Engine::Proxy => match context(listener, snapshot, tickets, &before) {
+                        Ok(tls) => listeners.extend(compile(listener, tls, &mut backends)),
+                        Err(error) => failed.push(format!(
+                            "listener {} of load balancer {}: {error}",
+                            listener.name, balancer.name
+                        )),
+                    },
                     Engine::Kernel => {}
                 }
             }
             all.extend(backends.made.into_values());
         }
-        Self { generation: snapshot.generation, listeners, backends: all }
+        Self { generation: snapshot.generation, listeners, backends: all, failed }
     }
 }
 
@@ -132,7 +139,23 @@ fn candidate(target: &Target) -> balance::Candidate {
     }
 }
 
-fn compile(listener: &model::Listener, backends: &mut Backends<'_>) -> Option<Arc<Listener>> {
+/// What a listener does its handshakes with; unchanged if its certificates are.
+fn context(
+    listener: &model::Listener,
+    snapshot: &Snapshot,
+    tickets: &Arc<Tickets>,
+    before: &Before<'_>,
+) -> Result<Option<Arc<tls::Context>>, ContextError> {
+    let Some(settings) = &listener.tls else { return Ok(None) };
+    let before = before.listeners.get(&*listener.id).and_then(|before| before.tls.as_ref());
+    tls::Context::compile(listener.protocol, settings, &snapshot.model, tickets, before).map(Some)
+}
+
+fn compile(
+    listener: &model::Listener,
+    tls: Option<Arc<tls::Context>>,
+    backends: &mut Backends<'_>,
+) -> Option<Arc<Listener>> {
     let balancer = backends.balancer;
     let before = backends.before.listeners.get(&*listener.id).copied();
     Some(Arc::new(Listener {
@@ -148,6 +171,7 @@ fn compile(listener: &model::Listener, backends: &mut Backends<'_>) -> Option<Ar
         max_connections: listener.max_connections,
         max_qps: listener.max_qps,
         http: listener.http,
+        tls,
         hsts_max_age: listener.tls.as_ref().and_then(|tls| tls.hsts_max_age),
         backend: backends.get(&listener.backend)?,
         shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),

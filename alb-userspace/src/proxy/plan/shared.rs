@@ -21,6 +21,8 @@ pub struct ListenerShared {
     pub requests: Bucket,
     /// What each worker counts.
     pub stats: PerWorker<ListenerStats>,
+    /// Connections that ended by a defect of this program.
+    pub panics: AtomicU64,
 }
 
 /// A backend's.

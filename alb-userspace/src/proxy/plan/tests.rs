@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use super::*;
 use crate::{
     model::{self, DatapathMode, Model},
+    proxy::tls::Tickets,
     state::{Store, TargetStates, fixture},
 };
 
@@ -47,7 +48,8 @@ fn ids(plan: &Plan) -> Vec<&str> {
 
 fn compile(model: &Model, before: &Plan) -> Plan {
     let store = Store::new(model.clone(), &TargetStates::default());
-    Plan::compile(&store.snapshot(), before)
+    let tickets = Tickets::random(SystemTime::now()).unwrap();
+    Plan::compile(&store.snapshot(), &Arc::new(tickets), before)
 }
 
 #[test]

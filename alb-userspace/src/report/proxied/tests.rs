@@ -1,11 +1,17 @@
 //! From blocks of workers to the report.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::*;
 use crate::{
     model::{BackendProtocol, Listener, ListenerProtocol, Model},
-    proxy::stats::{StatusClass, UpstreamError, WorkerId},
+    proxy::{
+        stats::{StatusClass, UpstreamError, WorkerId},
+        tls::Tickets,
+    },
     report::{About, ConfigReport, Sample, build},
     state::{Store, TargetStates, fixture},
 };
@@ -41,7 +47,8 @@ fn what_two_workers_count_is_in_the_report_once() {
     let model = model();
     let store = Store::new(model, &TargetStates::default());
     let snapshot = store.snapshot();
-    let plan = Plan::compile(&snapshot, &Plan::default());
+    let tickets = Arc::new(Tickets::random(SystemTime::now()).unwrap());
+    let plan = Plan::compile(&snapshot, &tickets, &Plan::default());
     let listener = &plan.listeners[0];
     let backend = &listener.backend;
     let sample = |at| {

@@ -21,8 +21,10 @@ use crate::{
         http1,
         peer::Peer,
         plan::Plan,
+        stats::WorkerId,
+        tls::Tickets,
         upstream,
-        worker::{Slot, Worker},
+        worker::{Open, Slot, Worker},
     },
     state::{Store, TargetStates, fixture},
 };
@@ -93,9 +95,17 @@ impl Lab {
         change(&mut listener, &mut balancer.backends[0]);
         balancer.listeners = vec![listener];
         let store = Store::new(model, &TargetStates::default());
-        let plan = Plan::compile(&store.snapshot(), &Plan::default());
+        let plan = {
+            let tickets = Tickets::random(std::time::SystemTime::now()).unwrap();
+            Plan::compile(&store.snapshot(), &Arc::new(tickets), &Plan::default())
+        };
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
-        let worker = Rc::new(Worker { index: 0, pool: upstream::Pool::default() });
+        let worker = Rc::new(Worker {
+            id: WorkerId(0),
+            passive: crate::health::passive().0,
+            pool: upstream::Pool::default(),
+            open: Open::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let lab = Self { address: listener.local_addr().unwrap(), slot, worker };
         let (slot, worker, local) = (Rc::clone(&lab.slot), Rc::clone(&lab.worker), lab.address);

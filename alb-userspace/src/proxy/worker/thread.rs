@@ -1,0 +1,73 @@
+//! The thread of a worker: its runtime, and the loop that takes orders.
+
+use std::{io, panic::AssertUnwindSafe, process, rc::Rc, thread};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+    task::LocalSet,
+};
+
+use super::{Open, Order, Worker, doors::Doors};
+use crate::{
+    health::Passive,
+    proxy::{stats::WorkerId, upstream::Pool},
+};
+
+/// Handle on a running worker. It ends when it was told to drain and has no connections left,
+/// or when this is dropped.
+#[derive(Debug)]
+pub(in crate::proxy) struct Handle {
+    pub(in crate::proxy) orders: mpsc::UnboundedSender<Order>,
+}
+
+/// Starts a worker. `alive` is dropped with it.
+pub(in crate::proxy) fn spawn(
+    index: usize,
+    passive: Passive,
+    alive: mpsc::Sender<()>,
+) -> io::Result<Handle> {
+    let (orders, incoming) = mpsc::unbounded_channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+        let work = AssertUnwindSafe(|| {
+            let (id, pool, open) = (WorkerId(index), Pool::default(), Open::default());
+            run(&runtime, Worker { id, passive, pool, open }, incoming);
+        });
+        if std::panic::catch_unwind(work).is_err() {
+            // New connections would go on being queued for it. Better a new start: what the
+            // kernel forwards does not notice.
+            tracing::error!(worker = index, "a worker failed by a defect; giving up");
+            process::abort();
+        }
+        drop(alive);
+    })?;
+    Ok(Handle { orders })
+}
+
+fn run(runtime: &Runtime, worker: Worker, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let tasks = LocalSet::new();
+    tasks.block_on(runtime, async {
+        let worker = Rc::new(worker);
+        let mut doors = Doors::new(Rc::clone(&worker));
+        loop {
+            match orders.recv().await {
+                Some(Order::Serve { plan, opened, closed }) => doors.serve(&plan, opened, closed),
+                Some(Order::Drain { closed }) => {
+                    doors.drain(closed);
+                    break;
+                }
+                None => return,
+            }
+        }
+        let ended = async {
+            doors.closed().await;
+            worker.open.none().await;
+        };
+        tokio::select! {
+            () = ended => {}
+            // Nothing is ordered any more; that nobody can is the end.
+            _ = orders.recv() => {}
+        }
+    });
+}
