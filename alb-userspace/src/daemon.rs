@@ -12,6 +12,7 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -31,7 +32,7 @@ use crate::{
     http::Limits,
     model::{Model, Node, PortRange},
     net::{Netlink, NextHops, VipKeeper},
-    proxy::Proxy,
+    proxy::{Proxy, access_log::AccessLog},
     report::{ConfigReport, Sampler},
     state::Store,
 };
@@ -181,7 +182,11 @@ async fn start(
     }
     let (passive, suspects) = health::passive();
     // Before anything in the kernel is touched: a port that is taken leaves nothing behind.
-    let mut proxy = Proxy::start(node.workers, &node.state_dir, &passive)?;
+    let log = match &node.access_log {
+        Some(settings) => Some(Arc::new(AccessLog::start(settings).context("node.accessLog")?)),
+        None => None,
+    };
+    let mut proxy = Proxy::start(node.workers, &node.state_dir, &passive, log.as_deref())?;
     proxy.bind(&model)?;
     let next_hops = NextHops::spawn().await?;
     let mut engine = Engine::open(&model, &interfaces, options.drop_flows)?;
@@ -234,6 +239,7 @@ async fn start(
         store,
         engine,
         proxy,
+        log,
         netlink,
         next_hops,
         vips,

@@ -8,8 +8,8 @@ use super::{
     backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
 };
 use crate::model::{
-    Algorithm, Backend, BackendProtocol, DatapathMode, Engine, Forwarded, Listener,
-    ListenerProtocol, LoadBalancer, Model, TargetSource, UnhealthyFlows,
+    Backend, DatapathMode, Engine, Forwarded, Listener, ListenerProtocol, LoadBalancer, Model,
+    TargetSource, UnhealthyFlows,
 };
 
 /// Everything in use that is not served yet, in the order of the file. Line and column are 0:
@@ -63,8 +63,9 @@ fn node(model: &Model, found: &mut Findings) {
             );
         }
     }
-    if node.access_log.is_some() {
-        found.add("node.accessLog".into(), "the access log is");
+    if node.access_log.as_ref().is_some_and(|log| log.tcp_flows) {
+        let what = "the log of flows that the kernel forwards is";
+        found.add("node.accessLog.tcpFlows".into(), what);
     }
     if let Some(api) = &node.api {
         if api.tls.is_some() {
@@ -101,9 +102,12 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
     }
     // Only what a listener leads to is in use.
     for (index, backend) in backends.iter().enumerate() {
-        if listeners.iter().any(|listener| listener.backend == backend.id) {
+        let mut leading = listeners.iter().filter(|listener| listener.backend == backend.id);
+        if leading.clone().next().is_some() {
             let path = format!("{path}.backends[{index}]");
-            used_backend(backend, &path, found);
+            let kernel =
+                |listener| balancer.engine(listener, model.node.datapath) == Engine::Kernel;
+            used_backend(backend, leading.any(kernel), &path, found);
         }
     }
     used_targets(balancer, path, found);
@@ -137,16 +141,12 @@ fn used_listener(
     }
 }
 
-fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
+/// `in_kernel` = the packet path serves at least one listener that leads to it.
+fn used_backend(backend: &Backend, in_kernel: bool, path: &str, found: &mut Findings) {
     let Backend { name, .. } = backend;
     let mut add = |key: &str, what: &str| {
         found.add(format!("{path}.{key}"), format!("{what} of backend {name} is"));
     };
-    // The packet path has it; the proxy has not.
-    let by_proxy = backend.protocol != BackendProtocol::Tcp || backend.proxy_protocol;
-    if backend.algorithm == Algorithm::LeastConn && by_proxy {
-        add("algorithm", "algorithm LeastConn");
-    }
     if matches!(backend.source, TargetSource::AvailabilityGroup { .. }) {
         add("availabilityGroup", "the availability group");
     }
@@ -165,21 +165,20 @@ fn used_backend(backend: &Backend, path: &str, found: &mut Findings) {
             add(key, key);
         }
     }
-    if backend.protocol == BackendProtocol::Tcp
-        && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into())
-    {
+    // What only who connects to targets itself can do.
+    if in_kernel && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into()) {
         add("connectTimeoutSeconds", "connectTimeoutSeconds");
     }
-    if backend.retries != RETRIES.default {
+    if in_kernel && backend.retries != RETRIES.default {
         add("retries", "retries");
     }
-    if !backend.slow_start.is_zero() {
+    if in_kernel && !backend.slow_start.is_zero() {
         add("slowStartSeconds", "slowStartSeconds");
     }
     if backend.unhealthy_flows != UnhealthyFlows::Keep {
         add("unhealthyFlows", "unhealthyFlows: Reset");
     }
-    if backend.passive_max_percent != PASSIVE_MAX.default {
+    if in_kernel && backend.passive_max_percent != PASSIVE_MAX.default {
         add("passiveMaxPercent", "passiveMaxPercent");
     }
 }

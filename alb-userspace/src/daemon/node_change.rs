@@ -14,6 +14,7 @@ pub(crate) fn needs_restart(old: &Node, new: &Node) -> Vec<&'static str> {
         ("node.snat", old.snat != new.snat),
         ("node.flows", old.flows != new.flows),
         ("node.workers", old.workers != new.workers),
+        ("node.accessLog", old.access_log != new.access_log),
         ("node.api", old.api != new.api),
     ];
     checks.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

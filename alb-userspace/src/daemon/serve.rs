@@ -22,7 +22,7 @@ use crate::{
     control::{Command, Readiness, ReloadError, Reloaded},
     datapath::{Engine, Swept, maps::MapError},
     net::{Interfaces, Netlink, NextHops, VipKeeper, mac_text},
-    proxy::Proxy,
+    proxy::{Proxy, access_log::AccessLog},
     report::{self, About, ConfigReport, ConflictReport, Sample, Sampler, StatusReport},
     state::{Snapshot, Store},
 };
@@ -36,6 +36,7 @@ pub(super) struct Daemon {
     pub(super) store: Store,
     pub(super) engine: Engine,
     pub(super) proxy: Proxy,
+    pub(super) log: Option<Arc<AccessLog>>,
     pub(super) netlink: Netlink,
     pub(super) next_hops: NextHops,
     pub(super) vips: VipKeeper,
@@ -53,6 +54,9 @@ pub(super) struct Daemon {
 
 /// How long connections of the proxy may live on when the daemon is told to end.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long the last lines of the access log may take.
+const LOG_END: Duration = Duration::from_secs(5);
 
 /// What wakes the loop.
 enum Event {
@@ -72,6 +76,7 @@ impl Daemon {
         mut requests: mpsc::Receiver<Command>,
         mut signals: Signals,
     ) {
+        let reopening = self.log.clone().map(|log| tokio::spawn(reopen(log)));
         let mut snapshots = self.store.subscribe();
         let mut hops = self.next_hops.subscribe();
         let mut sweep = pause(Duration::from_secs(1));
@@ -118,6 +123,15 @@ impl Daemon {
                         tracing::warn!("{} connections are cut", self.proxy.connections());
                     }
                     sweep.abort();
+                    if let Some(reopening) = reopening {
+                        reopening.abort();
+                        // Its hold on the log goes with it.
+                        _ = reopening.await;
+                    }
+                    self.proxy.cut().await;
+                    if let Some(log) = self.log.take() {
+                        log.end(LOG_END).await;
+                    }
                     tracing::info!(
                         "ended; forwarding stays in place in the kernel with the targets as they are \
                          now. `alb run` takes it over again, `alb detach` takes it off"
@@ -248,6 +262,8 @@ impl Daemon {
             report::Counters::default()
         });
         counters.add_proxied(self.proxy.plan());
+        counters.add_certificates(&snapshot.model);
+        counters.proxied.access_log = self.log.as_deref().map(AccessLog::report);
         let sample = Sample { at: Instant::now(), counters };
         let rates = self.sampler.push(&sample);
         let vips = self.vips.status();
@@ -316,6 +332,13 @@ impl Daemon {
         }
         self.vips.want(snapshot.model.node.interfaces.clone(), addresses(&snapshot.model));
         Ok(Reloaded { generation: snapshot.generation, warnings })
+    }
+}
+
+/// Opens the log's file anew whenever it is asked for by signal.
+async fn reopen(log: Arc<AccessLog>) {
+    if let Err(error) = log.reopen_on_signal().await {
+        tracing::error!(%error, "SIGUSR1 does not reopen the access log");
     }
 }
 

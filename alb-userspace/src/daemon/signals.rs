@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGHUP, SIGTERM and SIGINT.
+/// SIGHUP, SIGTERM and SIGINT; SIGUSR1 is for the access log and does nothing without one.
 #[derive(Debug)]
 pub(super) struct Signals {
     hang_up: Signal,
@@ -16,6 +16,8 @@ pub(super) struct Signals {
 impl Signals {
     /// From here on none of them has its default action.
     pub(super) fn new() -> io::Result<Self> {
+        // Whoever else listens for it: its default action, which is to kill, is gone for good.
+        drop(signal(SignalKind::user_defined1())?);
         Ok(Self {
             hang_up: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,

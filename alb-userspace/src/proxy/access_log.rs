@@ -19,6 +19,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -125,6 +126,20 @@ impl AccessLog {
             self.reopen();
         }
         Ok(())
+    }
+
+    /// Ends it: what was handed over is written, unless the file takes longer than `patience`.
+    pub async fn end(self: Arc<Self>, patience: Duration) {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        // A thread of its own, which a file that is stuck may keep for ever.
+        let ending = std::thread::Builder::new().name("access-log-end".into()).spawn(move || {
+            drop(self);
+            // Nobody may be waiting any more.
+            _ = done.send(());
+        });
+        if ending.is_err() || tokio::time::timeout(patience, is_done).await.is_err() {
+            tracing::warn!("the end of the access log could not be written in time");
+        }
     }
 
     /// Counts until now.

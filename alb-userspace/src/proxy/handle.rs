@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use socket2::Socket;
@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    access_log::AccessLog,
     plan::{Listener, Plan},
     socket::{self, BindError},
     tls::{Tickets, TicketsError},
@@ -66,15 +67,22 @@ pub struct Proxy {
 impl Proxy {
     /// Starts `workers` threads; 0 = one for each core. They serve nothing yet. TLS sessions are
     /// resumed with the keys in `state_dir`; targets that cannot be connected to are reported to
-    /// `passive`.
-    pub fn start(workers: usize, state_dir: &Path, passive: &Passive) -> Result<Self, ProxyError> {
+    /// `passive`; what was served is told to `log`.
+    pub fn start(
+        workers: usize,
+        state_dir: &Path,
+        passive: &Passive,
+        log: Option<&AccessLog>,
+    ) -> Result<Self, ProxyError> {
         let tickets = Tickets::open(state_dir, SystemTime::now())?;
         let workers = match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
         let (token, alive) = mpsc::channel(1);
-        let spawn = |index| thread::spawn(index, passive.clone(), token.clone());
+        let spawn = |index| {
+            thread::spawn(index, passive.clone(), log.map(AccessLog::worker), token.clone())
+        };
         let workers = (0..workers).map(spawn).collect::<Result<_, _>>();
         Ok(Self {
             workers: workers.map_err(ProxyError::Worker)?,
@@ -211,6 +219,16 @@ impl Proxy {
     /// Waits until every connection has ended after `drain`; false = some have not, at `deadline`.
     pub async fn drained(&mut self, deadline: Instant) -> bool {
         timeout_at(deadline, self.alive.recv()).await.is_ok()
+    }
+
+    /// Cuts what is left and waits until the workers are gone, so that nothing that they know is
+    /// missing from the log. One that is stuck is left behind.
+    pub async fn cut(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        self.workers.clear();
+        if !self.drained(Instant::now() + PATIENCE).await {
+            tracing::warn!("a worker of the proxy does not end");
+        }
     }
 
     /// Connections open now, of all listeners.

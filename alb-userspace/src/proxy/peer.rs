@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use super::access_log::TlsRecord;
+
 /// One client connection as routing, headers and logs see it.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -28,4 +30,12 @@ pub struct TlsInfo {
     pub alpn: Option<&'static str>,
     /// Resumed from a ticket.
     pub resumed: bool,
+}
+
+impl TlsInfo {
+    /// What the access log is told of it.
+    pub fn record(&self) -> TlsRecord<'_> {
+        let Self { protocol, cipher, certificate, .. } = self;
+        TlsRecord { protocol, cipher, certificate }
+    }
 }

@@ -4,17 +4,18 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
+    access_log::Record,
     http1,
-    peer::Peer,
+    peer::{Peer, TlsInfo},
     plan::{Backend, Listener},
     stats::UpstreamError,
-    tcp::{self, Choose, ConnectError, End, Side},
+    tcp::{self, Choose, ConnectError, End, Ended, Side},
     tls,
     worker::{Slot, Worker},
 };
@@ -50,12 +51,29 @@ pub(super) async fn connection(
 
 /// Connects a client to a target of the listener's backend until both sides have ended.
 async fn forward(stream: impl Side, peer: &Peer, listener: &Listener, worker: &Worker) {
+    let begun = Instant::now();
     let backend = Arc::clone(&listener.backend);
+    let counted = backend.shared.stats.at(worker.id).in_flight.raised();
     let mut choose = Turns { backend: &backend, peer, worker };
     let ended = tcp::forward(stream, peer, &backend, &mut choose, listener.idle_timeout).await;
+    drop(counted);
+    count(&ended, listener, &backend, worker);
+    if let Some(log) = &worker.log {
+        log.record(&record(&ended, peer, listener, &backend, begun.elapsed()));
+    }
+    tracing::trace!(listener = &*listener.name, client = %peer.client, ?ended, "connection ended");
+}
+
+fn count(ended: &Ended, listener: &Listener, backend: &Backend, worker: &Worker) {
     let stats = listener.shared.stats.at(worker.id);
     stats.bytes_in.add(ended.received);
     stats.bytes_out.add(ended.sent);
+    match ended.end {
+        End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {
+            stats.refusals.count(ended.end.word());
+        }
+        End::Closed | End::ClientReset | End::TargetReset | End::Idle => {}
+    }
     let stats = backend.shared.stats.at(worker.id);
     stats.bytes_out.add(ended.received);
     stats.bytes_in.add(ended.sent);
@@ -63,11 +81,44 @@ async fn forward(stream: impl Side, peer: &Peer, listener: &Listener, worker: &W
     if ended.end == End::NoTarget {
         stats.no_target.add(1);
     }
+    if ended.end == End::TargetReset {
+        stats.errors.count(UpstreamError::Closed);
+        if let Some(target) = ended.target.and_then(|at| backend.targets.get(at)) {
+            target.shared.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
     if let Some(time) = ended.connect_time {
         stats.connects.add(1);
         stats.connect_time.observe(time);
     }
-    tracing::trace!(listener = &*listener.name, client = %peer.client, ?ended, "connection ended");
+}
+
+/// What the access log is told of a connection.
+fn record<'r>(
+    ended: &Ended,
+    peer: &'r Peer,
+    listener: &'r Listener,
+    backend: &'r Backend,
+    duration: Duration,
+) -> Record<'r> {
+    Record {
+        time: SystemTime::now(),
+        load_balancer: &listener.balancer,
+        listener: &listener.id,
+        backend: &backend.id,
+        client: peer.client,
+        vip: peer.local,
+        target: ended.target.and_then(|at| backend.targets.get(at)).map(|target| target.address),
+        duration,
+        connect_time: ended.connect_time,
+        target_time: ended.target_time,
+        bytes_received: ended.received,
+        bytes_sent: ended.sent,
+        error: ended.end.word(),
+        retries: ended.retries,
+        http: None,
+        tls: peer.tls.as_ref().map(TlsInfo::record),
+    }
 }
 
 /// Targets as the backend's algorithm has them.

@@ -8,10 +8,10 @@ mod reasons;
 mod totals;
 mod words;
 
-pub use counter::{Counter, Level};
+pub use counter::{Counter, Level, Raised};
 pub use histogram::{BOUNDS, Histogram, HistogramTotals};
 pub use per_worker::{PerWorker, WorkerId};
-pub use reasons::{AcceptError, Handshake, StatusClass, UpstreamError};
+pub use reasons::{AcceptError, StatusClass, UpstreamError};
 pub use totals::{BackendTotals, ListenerTotals};
 pub use words::Words;
 
@@ -32,7 +32,8 @@ pub struct ListenerStats {
     pub in_flight: Level,
     /// Requests answered, by the class of the status the client was sent.
     pub requests: PerReason<StatusClass>,
-    /// Answers of our own, by `Refusal::word`.
+    /// Answers of our own, by `Refusal::word`, and connections that were given no target, by
+    /// `tcp::End::word`.
     pub refusals: Words,
     /// From the first byte of a request to the last of its response.
     pub request_time: Histogram,
@@ -40,16 +41,12 @@ pub struct ListenerStats {
     pub bytes_in: Counter,
     /// Bytes to clients.
     pub bytes_out: Counter,
-    /// Handshakes that succeeded.
-    pub handshakes: PerReason<Handshake>,
-    /// Handshakes that failed, by the word of `proxy::tls`.
-    pub handshake_failures: Words,
 }
 
 /// What one worker counts for one backend.
 #[derive(Debug, Default)]
 pub struct BackendStats {
-    /// Requests sent to a target.
+    /// Requests and connections that have a target, or are about to.
     pub in_flight: Level,
     /// Responses of targets, by the class of their status.
     pub responses: PerReason<StatusClass>,

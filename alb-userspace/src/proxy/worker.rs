@@ -15,7 +15,7 @@ pub use self::{
     open::Open,
     slot::{Current, Slot},
 };
-use super::{plan::Plan, stats::WorkerId, upstream::Pool};
+use super::{access_log::WorkerLog, plan::Plan, stats::WorkerId, upstream::Pool};
 use crate::health::Passive;
 
 /// A worker's own: pools, buffers, counters. Connections share it by `Rc`.
@@ -27,6 +27,8 @@ pub struct Worker {
     pub passive: Passive,
     /// Idle connections to http targets.
     pub pool: Pool,
+    /// Where it tells what became of requests and connections; `None` = nowhere.
+    pub log: Option<WorkerLog>,
     /// Connections it serves now.
     pub open: Open,
 }

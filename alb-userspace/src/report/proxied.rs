@@ -1,15 +1,19 @@
 //! The proxy's part of the report: what its workers counted, by the names of the model.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::UNIX_EPOCH,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Counters, ListenerRef, Rates, Traffic};
 use crate::{
+    model::Model,
     proxy::{
         access_log::LogReport,
         plan::Plan,
         stats::{BackendTotals, ListenerTotals},
+        tls::Tally,
     },
     state::{Snapshot, TargetRef},
 };
@@ -90,12 +94,25 @@ pub struct ProxiedBackend {
 }
 
 impl Counters {
+    /// Adds when the model's certificates end.
+    pub fn add_certificates(&mut self, model: &Model) {
+        for certificate in &model.certificates {
+            let end = certificate.facts.not_after.duration_since(UNIX_EPOCH);
+            // One that ended before 1970 has ended.
+            let end = end.map_or(0, |end| end.as_secs());
+            self.proxied.certificates.insert(certificate.name.clone(), end);
+        }
+    }
+
     /// Adds what the proxy counted: as its own part, and as traffic beside the packet path's. A
     /// proxied listener counts for all its addresses together, under the first; requests count
     /// as flows of their target.
     pub fn add_proxied(&mut self, plan: &Plan) {
         for listener in &plan.listeners {
-            let totals = listener.shared.stats.totals();
+            let mut totals = listener.shared.stats.totals();
+            if let Some(tls) = &listener.tls {
+                add_handshakes(&tls.counts.tally(), &mut totals);
+            }
             if let Some(vip) = listener.vips.first() {
                 let traffic =
                     self.listeners.entry(ListenerRef::new(&listener.id, *vip)).or_default();
@@ -124,6 +141,14 @@ impl Counters {
             self.proxied.backends.insert(backend.id.to_string(), totals);
         }
     }
+}
+
+fn add_handshakes(tally: &Tally, totals: &mut ListenerTotals) {
+    let Tally { full, resumed, failed } = tally;
+    let kinds = [("full", *full), ("resumed", *resumed)];
+    totals.handshakes.extend(kinds.map(|(kind, count)| (kind.to_owned(), count)));
+    let failed = failed.iter().map(|(failure, count)| (failure.word().to_owned(), *count));
+    totals.handshake_failures.extend(failed);
 }
 
 impl ProxyReport {

@@ -114,6 +114,26 @@ pub enum AcceptError {
     Other,
 }
 
+impl AcceptError {
+    /// What an error of `accept` means (accept(2)).
+    pub fn of(error: &std::io::Error) -> Self {
+        use nix::errno::Errno;
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE) => Self::FileLimit,
+            Some(Errno::ENOBUFS | Errno::ENOMEM) => Self::Memory,
+            Some(
+                Errno::ECONNABORTED
+                | Errno::ECONNRESET
+                | Errno::EHOSTUNREACH
+                | Errno::ENETDOWN
+                | Errno::ENETUNREACH
+                | Errno::EPROTO,
+            ) => Self::Aborted,
+            Some(_) | None => Self::Other,
+        }
+    }
+}
+
 impl Reason for AcceptError {
     const ALL: &'static [Self] = &[Self::FileLimit, Self::Memory, Self::Aborted, Self::Other];
 
@@ -127,30 +147,6 @@ impl Reason for AcceptError {
             Self::Memory => "memory",
             Self::Aborted => "aborted",
             Self::Other => "other",
-        }
-    }
-}
-
-/// A TLS handshake that succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// Keys and certificates were exchanged.
-    Full,
-    /// By a ticket.
-    Resumed,
-}
-
-impl Reason for Handshake {
-    const ALL: &'static [Self] = &[Self::Full, Self::Resumed];
-
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Resumed => "resumed",
         }
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackendStats, HistogramTotals, ListenerStats, PerReason, PerWorker, Reason};
 
-/// What all workers together counted for a listener. Fields as in [`ListenerStats`].
+/// What all workers together counted for a listener. Fields as in [`ListenerStats`]; handshakes
+/// are those of `proxy::tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of `ListenerStats`, summed")]
@@ -59,8 +60,6 @@ impl PerWorker<ListenerStats> {
             request_time,
             bytes_in,
             bytes_out,
-            handshakes,
-            handshake_failures,
         } in self.iter()
         {
             totals.connections += connections.get();
@@ -73,8 +72,6 @@ impl PerWorker<ListenerStats> {
             totals.request_time.add(request_time);
             totals.bytes_in += bytes_in.get();
             totals.bytes_out += bytes_out.get();
-            add(&mut totals.handshakes, handshakes);
-            handshake_failures.add_to(&mut totals.handshake_failures);
         }
         (totals.open, totals.in_flight) = (level(totals.open), level(totals.in_flight));
         totals

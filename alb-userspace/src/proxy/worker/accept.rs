@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Slot, Worker};
-use crate::proxy::{limits::Admission, serve};
+use crate::proxy::{limits::Admission, serve, stats::AcceptError};
 
 /// How long accepting pauses when the process or the host is out of files or memory.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -27,8 +27,9 @@ pub(super) async fn run(listener: TcpListener, local: SocketAddr, way: Way, work
                 told = false;
                 admit(stream, client, local, &way, &worker);
             }
-            Err(error) if is_of_the_client(&error) => {}
+            Err(error) if is_of_the_client(&error) => count(&error, &way, &worker),
             Err(error) => {
+                count(&error, &way, &worker);
                 if !told {
                     let seconds = PAUSE.as_secs_f32();
                     tracing::error!(%error, listener = %local, "cannot accept connections; trying again every {seconds} s");
@@ -63,6 +64,11 @@ pub(super) fn drain(
             }
         }
     }
+}
+
+fn count(error: &io::Error, way: &Way, worker: &Worker) {
+    let listener = way.borrow().get();
+    listener.shared.stats.at(worker.id).accept_errors.count(AcceptError::of(error));
 }
 
 /// The connection failed before it was accepted; the socket is as good as before (accept(2)).

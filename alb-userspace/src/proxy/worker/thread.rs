@@ -5,13 +5,13 @@ use std::{io, panic::AssertUnwindSafe, process, rc::Rc, thread};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
-    task::LocalSet,
+    task::{LocalSet, spawn_local},
 };
 
 use super::{Open, Order, Worker, doors::Doors};
 use crate::{
     health::Passive,
-    proxy::{stats::WorkerId, upstream::Pool},
+    proxy::{access_log::WorkerLog, stats::WorkerId, upstream::Pool},
 };
 
 /// Handle on a running worker. It ends when it was told to drain and has no connections left,
@@ -25,6 +25,7 @@ pub(in crate::proxy) struct Handle {
 pub(in crate::proxy) fn spawn(
     index: usize,
     passive: Passive,
+    log: Option<WorkerLog>,
     alive: mpsc::Sender<()>,
 ) -> io::Result<Handle> {
     let (orders, incoming) = mpsc::unbounded_channel();
@@ -32,7 +33,7 @@ pub(in crate::proxy) fn spawn(
     thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
         let work = AssertUnwindSafe(|| {
             let (id, pool, open) = (WorkerId(index), Pool::default(), Open::default());
-            run(&runtime, Worker { id, passive, pool, open }, incoming);
+            run(&runtime, Worker { id, passive, pool, log, open }, incoming);
         });
         if std::panic::catch_unwind(work).is_err() {
             // New connections would go on being queued for it. Better a new start: what the
@@ -49,6 +50,14 @@ fn run(runtime: &Runtime, worker: Worker, mut orders: mpsc::UnboundedReceiver<Or
     let tasks = LocalSet::new();
     tasks.block_on(runtime, async {
         let worker = Rc::new(worker);
+        if worker.log.is_some() {
+            let worker = Rc::clone(&worker);
+            spawn_local(async move {
+                if let Some(log) = &worker.log {
+                    log.flush_regularly().await;
+                }
+            });
+        }
         let mut doors = Doors::new(Rc::clone(&worker));
         loop {
             match orders.recv().await {

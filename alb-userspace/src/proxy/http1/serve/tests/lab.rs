@@ -104,6 +104,7 @@ impl Lab {
             id: WorkerId(0),
             passive: crate::health::passive().0,
             pool: upstream::Pool::default(),
+            log: None,
             open: Open::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
