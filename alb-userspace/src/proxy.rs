@@ -9,6 +9,7 @@ pub mod drain;
 pub mod forward;
 mod handle;
 pub mod http1;
+pub mod http2;
 pub mod limits;
 pub mod message;
 pub mod peer;

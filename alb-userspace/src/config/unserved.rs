@@ -8,8 +8,8 @@ use super::{
     backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
 };
 use crate::model::{
-    Backend, DatapathMode, Engine, Forwarded, Listener, ListenerProtocol, LoadBalancer, Model,
-    TargetSource, UnhealthyFlows,
+    Backend, DatapathMode, Engine, Forwarded, Listener, LoadBalancer, Model, TargetSource,
+    UnhealthyFlows,
 };
 
 /// Everything in use that is not served yet, in the order of the file. Line and column are 0:
@@ -125,13 +125,6 @@ fn used_listener(
     found: &mut Findings,
 ) {
     let Listener { name, .. } = listener;
-    let protocol = match listener.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Tls | ListenerProtocol::Http => None,
-        ListenerProtocol::Https => Some("Https"),
-    };
-    if let Some(protocol) = protocol {
-        found.add(format!("{path}.protocol"), format!("protocol {protocol} of listener {name} is"));
-    }
     if let Some(map) = listener.url_map.as_ref().and_then(|id| balancer.url_map(id)) {
         found.add(format!("{path}.urlMap"), format!("url map {} on listener {name} is", map.name));
     }

@@ -3,12 +3,12 @@
 
 pub mod body;
 pub mod chunked;
-mod framing;
+pub(super) mod framing;
 mod lines;
 pub mod request;
 pub mod response;
 mod serve;
-mod target;
+pub(super) mod target;
 
 pub use lines::{Fields, Progress};
 pub use serve::{Stream, serve};

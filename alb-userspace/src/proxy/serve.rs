@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     access_log::Record,
-    http1,
+    http1, http2,
     peer::{Peer, TlsInfo},
     plan::{Backend, Listener},
     stats::UpstreamError,
@@ -44,8 +44,19 @@ pub(super) async fn connection(
             forward(accepted.stream, &peer, &listener, &worker).await;
         }
         ListenerProtocol::Http => http1::serve(stream, tcp::reset, peer, slot, worker).await,
-        // Refused with the file, until h2 is served too: the handshake offers it.
-        ListenerProtocol::Https => {}
+        ListenerProtocol::Https => {
+            let Some(context) = &listener.tls else { return };
+            let time = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
+            let Ok(accepted) = tls::accept(stream, context, time).await else { return };
+            let is_h2 = accepted.info.alpn == Some("h2");
+            peer.tls = Some(accepted.info);
+            if is_h2 {
+                http2::serve(accepted.stream, peer, slot, worker).await;
+            } else {
+                let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
+                http1::serve(accepted.stream, abort, peer, slot, worker).await;
+            }
+        }
     }
 }
 

@@ -174,7 +174,7 @@ fn trailers(input: &[u8]) -> Result<Option<usize>, Malformed> {
 }
 
 /// Fields that frame, route or authenticate a message may not come after it (RFC 9110 §6.5.1).
-fn is_forbidden(name: &str) -> bool {
+pub(in crate::proxy) fn is_forbidden(name: &str) -> bool {
     const NAMES: [&str; 15] = [
         "authorization",
         "connection",

@@ -130,7 +130,7 @@ fn spacing(field: Field<'_>) -> Option<()> {
 }
 
 /// A plain decimal number below 2^63, without sign, list or leading zeros.
-fn content_length(value: &[u8]) -> Result<u64, Malformed> {
+pub(in crate::proxy) fn content_length(value: &[u8]) -> Result<u64, Malformed> {
     if value.contains(&b',') {
         return Err(Malformed::ContentLength);
     }

@@ -5,15 +5,15 @@ use crate::proxy::{message::Scheme, refusal::Malformed};
 
 /// A request target that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub(in crate::proxy) struct Target<'a> {
     /// `path[?query]`, or `*`.
-    pub(super) origin: &'a [u8],
+    pub(in crate::proxy) origin: &'a [u8],
     /// Authority of an absolute-form.
-    pub(super) authority: Option<&'a [u8]>,
+    pub(in crate::proxy) authority: Option<&'a [u8]>,
 }
 
 /// Splits and checks the target of a request that is neither CONNECT nor TRACE.
-pub(super) fn parse<'a>(
+pub(in crate::proxy) fn parse<'a>(
     target: &'a [u8],
     method: &[u8],
     scheme: Scheme,
@@ -103,7 +103,7 @@ fn segments(origin: &[u8]) -> Result<(), Malformed> {
 
 /// `host[:port]`: a name of letters, digits, `-`, `.`, `_` and `~`, an IPv4 address, or an IPv6
 /// address in brackets.
-pub(super) fn check_authority(authority: &[u8]) -> Result<(), Malformed> {
+pub(in crate::proxy) fn check_authority(authority: &[u8]) -> Result<(), Malformed> {
     let (host_ends, bracketed) = match authority {
         [b'[', ..] => {
             let end = authority.iter().position(|byte| *byte == b']');
@@ -135,7 +135,7 @@ fn port_number(digits: &[u8]) -> Option<u16> {
 }
 
 /// Whether two valid authorities name the same, the scheme's own port being optional.
-pub(super) fn same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
+pub(in crate::proxy) fn same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
     fn without_default(authority: &[u8], scheme: Scheme) -> &[u8] {
         let port: &[u8] = match scheme {
             Scheme::Http => b":80",

@@ -1,0 +1,199 @@
+//! A request and its targets: one is chosen, asked, and asked again or another one in its place
+//! when that is safe. Ends when the first byte of a response is there.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{account::Account, clock::Timer, stream::Job};
+use crate::{
+    proxy::{
+        plan::{InFlight, Target},
+        refusal::Refusal,
+        stats::UpstreamError,
+        upstream::{self, ConnectError, Upstream},
+    },
+    state::TargetRef,
+};
+
+/// A connection on which a response has begun.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) upstream: Upstream,
+    pub(super) target: Arc<Target>,
+    _counted: InFlight,
+}
+
+/// Why a target gave no response.
+enum Failure {
+    /// The request is not to go on.
+    Stop(Refusal),
+    /// The target closed or reset the connection before the first byte.
+    Closed,
+}
+
+/// Asks targets until one answers.
+pub(super) async fn ask(
+    job: &mut Job,
+    respond: &mut SendResponse<Bytes>,
+    timer: &Timer,
+    account: &Account,
+) -> Result<Reply, Refusal> {
+    let shared = &account.shared;
+    let backend = Arc::clone(&job.backend);
+    let stats = backend.shared.stats.at(shared.worker_id());
+    let mut tried = SmallVec::<[usize; 4]>::new();
+    let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
+    while tried.len() <= usize::from(backend.retries) {
+        let load = |at: usize| backend.targets[at].in_flight();
+        let Some(at) = backend.selector.pick(shared.peer.client.ip(), load, &tried) else { break };
+        let target = &backend.targets[at];
+        let counted = target.enter();
+        let repeatable = job.idempotent && job.upload.is_repeatable();
+        let mut pooled = shared.worker.pool.take(target.address, !repeatable);
+        last = loop {
+            account.tries(target.address);
+            let mut upstream = match pooled.take() {
+                Some(upstream) => {
+                    stats.reuses.add(1);
+                    upstream
+                }
+                None => match connect(job, target, respond, account).await {
+                    Ok(upstream) => upstream,
+                    Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
+                    // Nothing was sent: another target may be asked whatever the method.
+                    Err(refusal) => break refusal,
+                },
+            };
+            match send(job, &mut upstream, respond, timer, account).await {
+                Ok(()) => {
+                    let target = Arc::clone(target);
+                    return Ok(Reply { upstream, target, _counted: counted });
+                }
+                Err(Failure::Stop(refusal)) => {
+                    if refusal == Refusal::ResponseTimeout {
+                        stats.errors.count(UpstreamError::ResponseTimeout);
+                    }
+                    upstream.reset();
+                    return Err(refusal);
+                }
+                Err(Failure::Closed) => {
+                    let untouched = job.upload.is_untouched();
+                    stats.errors.count(UpstreamError::Closed);
+                    if !job.upload.is_repeatable() || !(untouched || job.idempotent) {
+                        return Err(Refusal::TargetClosed);
+                    }
+                    job.upload.rewind();
+                    // A pooled connection may just have grown too old for the target: once more,
+                    // on a new one.
+                    if !upstream.reused {
+                        break Refusal::TargetClosed;
+                    }
+                    stats.retries.add(1);
+                }
+            }
+        };
+        tried.push(at);
+        if tried.len() <= usize::from(backend.retries) {
+            stats.retries.add(1);
+        }
+    }
+    if last == Refusal::NoTarget || last == Refusal::NoGroup {
+        stats.no_target.add(1);
+    }
+    Err(last)
+}
+
+/// Connects, unless the client gives up first.
+async fn connect(
+    job: &Job,
+    target: &Target,
+    respond: &mut SendResponse<Bytes>,
+    account: &Account,
+) -> Result<Upstream, Refusal> {
+    let begun = Instant::now();
+    let stats = job.backend.shared.stats.at(account.shared.worker_id());
+    let passive = &account.shared.worker.passive;
+    let named =
+        || TargetRef { backend: Arc::clone(&job.backend.id), target: Arc::clone(&target.id) };
+    let mut connecting = Box::pin(upstream::connect(target.address, job.backend.connect_timeout));
+    let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Ready(connected) => Poll::Ready(Some(connected)),
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    });
+    match connected.await {
+        Some(Ok(upstream)) => {
+            let took = begun.elapsed();
+            stats.connects.add(1);
+            stats.connect_time.observe(took);
+            account.connected(took);
+            Ok(upstream)
+        }
+        Some(Err(ConnectError::Timeout)) => {
+            stats.errors.count(UpstreamError::ConnectTimeout);
+            target.shared.failed.fetch_add(1, Ordering::Relaxed);
+            passive.connect_timed_out(named(), target.address.ip());
+            Err(Refusal::ConnectTimeout)
+        }
+        Some(Err(ConnectError::Failed(error))) => {
+            tracing::debug!(%error, target = %target.address, "cannot connect");
+            stats.errors.count(UpstreamError::ConnectFailed);
+            target.shared.failed.fetch_add(1, Ordering::Relaxed);
+            passive.connect_failed(named(), target.address.ip(), &error);
+            Err(Refusal::ConnectFailed)
+        }
+        None => Err(Refusal::ClientGone),
+    }
+}
+
+/// Sends the request and waits for the first bytes of the response, while the body goes on.
+async fn send(
+    job: &mut Job,
+    upstream: &mut Upstream,
+    respond: &mut SendResponse<Bytes>,
+    timer: &Timer,
+    account: &Account,
+) -> Result<(), Failure> {
+    let Job { upload, backend, http, expects, .. } = job;
+    let Upstream { stream, input, .. } = upstream;
+    let clock = &account.shared.clock;
+    let begun = clock.now();
+    let mut starved = false;
+    timer.set(backend.response_timeout);
+    poll_fn(|cx| {
+        if let Poll::Ready(Err(refusal)) = upload.poll(cx, stream, account) {
+            return Poll::Ready(Err(Failure::Stop(refusal)));
+        }
+        match input.poll_fill(stream, cx) {
+            Poll::Ready(Ok(1..)) => {
+                account.waited(clock.now().saturating_duration_since(begun));
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Closed)),
+            Poll::Pending => {}
+        }
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Stop(Refusal::ClientGone)));
+        }
+        // Who is waited for can change with every byte of the body. Whoever waits for 100 is
+        // not late.
+        let moved = upload.take_moved();
+        let waits_for_client = upload.starved && (!*expects || upload.has_begun());
+        if moved || waits_for_client != starved {
+            starved = waits_for_client;
+            timer.set(if starved { http.body_idle_timeout } else { backend.response_timeout });
+        }
+        timer.poll(cx).map(|()| {
+            let refusal = if starved { Refusal::SlowBody } else { Refusal::ResponseTimeout };
+            Err(Failure::Stop(refusal))
+        })
+    })
+    .await
+}

@@ -1,0 +1,152 @@
+//! The client's stream of bytes as the connection watches it: which frames come, when something
+//! last moved, whether the client takes what it is sent. Changes no byte.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    budget::{Budgets, Flood},
+    frames::Frames,
+};
+
+/// What was seen. Shared by the stream below the `h2` crate and the connection above it.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    frames: RefCell<Frames>,
+    budgets: RefCell<Budgets>,
+    flood: Cell<Option<Flood>>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    blocked: Cell<bool>,
+}
+
+impl Meter {
+    /// Bytes that came.
+    pub(super) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Bytes that the client's socket took.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// Whether there is something to send that the socket does not take.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    /// Whether a header block waits for its rest.
+    pub(super) fn in_header_block(&self) -> bool {
+        self.frames.borrow().in_header_block()
+    }
+
+    /// What the client does too much of. Nothing is read from it any more.
+    pub(super) fn flood(&self) -> Option<Flood> {
+        self.flood.get()
+    }
+
+    /// So much time went by.
+    pub(super) fn refill(&self, passed: Duration) {
+        self.budgets.borrow_mut().refill(passed);
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        self.received.set(self.received.get() + bytes.len() as u64);
+        let mut budgets = self.budgets.borrow_mut();
+        self.frames.borrow_mut().feed(bytes, |kind| {
+            if let Err(flood) = budgets.spend(kind) {
+                self.flood.set(Some(flood));
+            }
+        });
+    }
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(len)) => {
+                self.blocked.set(false);
+                self.sent.set(self.sent.get() + *len as u64);
+                self.budgets.borrow_mut().sent(*len as u64);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.blocked.set(true),
+        }
+    }
+}
+
+/// A stream with its meter.
+#[derive(Debug)]
+pub(super) struct Metered<S> {
+    pub(super) stream: S,
+    pub(super) meter: Rc<Meter>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, meter } = self.get_mut();
+        if meter.flood().is_some() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(stream).poll_read(cx, buf))?;
+        meter.read(&buf.filled()[before..]);
+        if meter.flood().is_some() {
+            // What came is not worked on: the connection is ended first.
+            buf.set_filled(before);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, meter } = self.get_mut();
+        let written = Pin::new(stream).poll_write(cx, buf);
+        meter.wrote(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, meter } = self.get_mut();
+        let written = Pin::new(stream).poll_write_vectored(cx, bufs);
+        meter.wrote(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, meter } = self.get_mut();
+        let flushed = Pin::new(stream).poll_flush(cx);
+        meter.blocked.set(flushed.is_pending());
+        flushed
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

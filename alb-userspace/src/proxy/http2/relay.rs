@@ -1,0 +1,290 @@
+//! A response on its way from the target to the client: interim heads, the head, the body as it
+//! comes and as the client takes it. The request's body may still be going the other way.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, server::SendResponse};
+use http::{Method, Response};
+
+use super::{
+    account::Account, answer, clock::Timer, download::Download, exchange::Reply, stream::Job,
+};
+use crate::proxy::{
+    buffer::Buffer,
+    forward::Returning,
+    http1::{Fields, Progress, response},
+    message::{BodyKind, RequestHead, Version},
+    refusal::Refusal,
+    stats::{StatusClass, UpstreamError},
+    upstream::Upstream,
+};
+
+/// Bytes of one DATA frame's worth of work.
+const PIECE: usize = 32_768;
+
+/// A response head, made for the client.
+struct Begun {
+    response: Response<()>,
+    body: BodyKind,
+    /// The target's connection goes on.
+    reusable: bool,
+}
+
+/// Relays a response of which the first bytes are there. An error is still to be answered;
+/// what fails later ends the stream here.
+pub(super) async fn run(
+    job: &mut Job,
+    mut reply: Reply,
+    respond: &mut SendResponse<Bytes>,
+    timer: &Timer,
+    account: &Account,
+) -> Result<(), Refusal> {
+    let begun = match head(job, &mut reply.upstream, respond, timer, account).await {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            reply.upstream.reset();
+            return Err(refusal);
+        }
+    };
+    let mut body = Download::new(begun.body);
+    let status = begun.response.status().as_u16();
+    account.status(status);
+    account.answered(status);
+    let backend = Arc::clone(&job.backend);
+    let counts = backend.shared.stats.at(account.shared.worker_id());
+    counts.responses.count(StatusClass::of(status));
+    let Ok(mut stream) = respond.send_response(begun.response, body.is_done()) else {
+        reply.upstream.reset();
+        return Err(Refusal::ClientGone);
+    };
+    let sent = if body.is_done() {
+        Ok(())
+    } else {
+        relay(job, &mut reply.upstream, &mut body, &mut stream, timer, account).await
+    };
+    let Reply { upstream, target, .. } = reply;
+    if let Err(refusal) = sent {
+        upstream.reset();
+        let by_client = !refusal.is_target_fault();
+        if !by_client {
+            counts.errors.count(UpstreamError::Truncated);
+        }
+        stream.send_reset(if by_client { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+        account.ends(Some(refusal));
+        return Ok(());
+    }
+    account.ends(None);
+    if !job.upload.is_done() {
+        // It was answered early, and wants no more of the body.
+        upstream.reset();
+    } else if begun.reusable && upstream.input.is_empty() {
+        let now = account.shared.clock.now();
+        account.shared.worker.pool.put(target.address, upstream.stream, now, backend.pool_idle);
+    }
+    Ok(())
+}
+
+/// Reads the head, and passes interim ones on.
+async fn head(
+    job: &mut Job,
+    upstream: &mut Upstream,
+    respond: &mut SendResponse<Bytes>,
+    timer: &Timer,
+    account: &Account,
+) -> Result<Begun, Refusal> {
+    let mut progress = Progress::default();
+    loop {
+        if progress.is_ready(upstream.input.data())
+            && let Some((len, begun)) = parse(&upstream.input, account)?
+        {
+            upstream.input.consume(len);
+            if !begun.response.status().is_informational() {
+                return Ok(begun);
+            }
+            if respond.send_informational(begun.response).is_err() {
+                return Err(Refusal::ClientGone);
+            }
+            progress = Progress::default();
+            if !upstream.input.is_empty() {
+                continue;
+            }
+        }
+        if upstream.input.is_full() && !upstream.input.grow(response::MAX_HEAD) {
+            return Err(Refusal::ResponseTooLarge);
+        }
+        let timeout = job.backend.response_timeout;
+        let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).is_ready();
+        if fill(job, upstream, gone, timer, account, timeout).await? == 0 {
+            return Err(Refusal::TargetClosed);
+        }
+    }
+}
+
+/// The head at the beginning of the buffer: its bytes, and what becomes of it.
+fn parse(input: &Buffer, account: &Account) -> Result<Option<(usize, Begun)>, Refusal> {
+    let mut fields = Fields::new();
+    let is_head = account.parts.method == Method::HEAD;
+    let asked = response::Asked { head: is_head, upgrade: false };
+    let found = match response::parse(input.data(), asked, &mut fields) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(response::Bad::TooLarge) => return Err(Refusal::ResponseTooLarge),
+        Err(bad) => {
+            tracing::debug!(?bad, "a target's response is no good");
+            return Err(Refusal::BadResponse);
+        }
+    };
+    let body = match found.head.body {
+        BodyKind::Chunked | BodyKind::Close | BodyKind::Stream => BodyKind::Stream,
+        kind @ (BodyKind::None | BodyKind::Length(_)) => kind,
+    };
+    let shared = &account.shared;
+    let authority = account.parts.uri.authority().map_or("", |authority| authority.as_str());
+    let request = RequestHead {
+        method: account.parts.method.as_str().as_bytes(),
+        scheme: shared.scheme(),
+        authority: authority.as_bytes(),
+        target: b"/",
+        version: Version::H2,
+        fields: &[],
+        body: BodyKind::None,
+    };
+    let hsts = answer::hsts(&account.listener);
+    let to = Returning {
+        request: &request,
+        peer: &shared.peer,
+        edits: None,
+        set_cookie: None,
+        hsts: hsts.as_deref().map(str::as_bytes),
+        body,
+    };
+    let response = answer::head(&found.head, &to);
+    let begun = Begun { response, body: found.head.body, reusable: found.keep_alive };
+    Ok(Some((found.len, begun)))
+}
+
+/// Sends the body as it comes.
+async fn relay(
+    job: &mut Job,
+    upstream: &mut Upstream,
+    body: &mut Download,
+    stream: &mut SendStream<Bytes>,
+    timer: &Timer,
+    account: &Account,
+) -> Result<(), Refusal> {
+    let bad = |_: crate::proxy::refusal::Malformed| Refusal::BadResponse;
+    loop {
+        let ready = body.find(&mut upstream.input).map_err(bad)?;
+        if body.is_done() {
+            return end(body, stream);
+        }
+        if ready > 0 {
+            // Small chunks that came together go on together.
+            let wanted = upstream.input.len().min(PIECE);
+            let room = room(job, upstream, stream, wanted, timer, account).await?;
+            let data = body.take(&mut upstream.input, room).map_err(bad)?;
+            account.sent(data.len() as u64);
+            body.find(&mut upstream.input).map_err(bad)?;
+            let last = body.is_done() && !body.has_trailers();
+            stream.send_data(data, last).map_err(|error| gone(&error))?;
+            if last {
+                return Ok(());
+            }
+            continue;
+        }
+        let idle = account.listener.idle_timeout;
+        let is_gone = |cx: &mut Context<'_>| stream.poll_reset(cx).is_ready();
+        match fill(job, upstream, is_gone, timer, account, idle).await {
+            Ok(1..) => {}
+            Ok(0) if body.ends_with_connection() => return end(body, stream),
+            Ok(0) => return Err(Refusal::TargetClosed),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+}
+
+fn end(body: &mut Download, stream: &mut SendStream<Bytes>) -> Result<(), Refusal> {
+    let sent = match body.take_trailers() {
+        Some(trailers) => stream.send_trailers(trailers),
+        None => stream.send_data(Bytes::new(), true),
+    };
+    sent.map_err(|error| gone(&error))
+}
+
+fn gone(error: &h2::Error) -> Refusal {
+    tracing::trace!(%error, "a client went during its response");
+    Refusal::ClientGone
+}
+
+/// Waits until the client takes some of `wanted` bytes; how many it takes.
+async fn room(
+    job: &mut Job,
+    upstream: &mut Upstream,
+    stream: &mut SendStream<Bytes>,
+    wanted: usize,
+    timer: &Timer,
+    account: &Account,
+) -> Result<usize, Refusal> {
+    stream.reserve_capacity(wanted);
+    let mut armed = false;
+    poll_fn(|cx| {
+        loop {
+            let room = stream.capacity().min(wanted);
+            if room > 0 {
+                return Poll::Ready(Ok(room));
+            }
+            match stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Refusal::ClientGone)),
+                Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(refusal)) = job.upload.poll(cx, &mut upstream.stream, account) {
+            return Poll::Ready(Err(refusal));
+        }
+        if !std::mem::replace(&mut armed, true) {
+            timer.set(job.http.write_idle_timeout);
+        }
+        timer.poll(cx).map(|()| Err(Refusal::SlowReader))
+    })
+    .await
+}
+
+/// Reads more of the response; 0 = the target closed.
+async fn fill(
+    job: &mut Job,
+    upstream: &mut Upstream,
+    mut is_gone: impl FnMut(&mut Context<'_>) -> bool,
+    timer: &Timer,
+    account: &Account,
+    timeout: Duration,
+) -> Result<usize, Refusal> {
+    let Job { upload, .. } = job;
+    let Upstream { stream, input, .. } = upstream;
+    let mut armed = false;
+    poll_fn(|cx| {
+        match input.poll_fill(stream, cx) {
+            Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(Err(refusal)) = upload.poll(cx, stream, account) {
+            return Poll::Ready(Err(refusal));
+        }
+        if is_gone(cx) {
+            return Poll::Ready(Err(Refusal::ClientGone));
+        }
+        if upload.take_moved() || !armed {
+            armed = true;
+            timer.set(timeout);
+        }
+        timer.poll(cx).map(|()| Err(Refusal::ResponseTimeout))
+    })
+    .await
+}

@@ -1,0 +1,10 @@
+//! HTTP/2 over real sockets: the `h2` crate as client where a client behaves, raw frames where it
+//! does not.
+
+mod floods;
+mod lab;
+mod raw;
+mod requests;
+mod streaming;
+mod strictness;
+mod timeouts;
