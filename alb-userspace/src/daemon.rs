@@ -3,6 +3,7 @@
 
 mod causes;
 mod node_change;
+mod packet_path;
 mod reserved_ports;
 mod serve;
 mod signals;
@@ -22,16 +23,15 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::signals::Signals;
+use self::{packet_path::PacketPath, signals::Signals};
 use crate::{
     api,
     config::{Diagnostic, Loaded},
     control::{self, Command, socket::ControlSocket},
-    datapath::Engine,
     health,
     http::Limits,
     model::{Model, Node, PortRange},
-    net::{Netlink, NextHops, VipKeeper},
+    net::{Interfaces, Netlink, VipKeeper},
     proxy::{Proxy, access_log::AccessLog},
     report::{ConfigReport, Sampler},
     state::Store,
@@ -188,14 +188,16 @@ async fn start(
     };
     let mut proxy = Proxy::start(node.workers, &node.state_dir, &passive, log.as_deref())?;
     proxy.bind(&model)?;
-    let next_hops = NextHops::spawn().await?;
-    let mut engine = Engine::open(&model, &interfaces, options.drop_flows)?;
-    reached.set(if engine.starts_afresh() { Reached::Opened } else { Reached::Adopted });
-    next_hops.want(engine.addresses(&model));
+    let mut packet_path = PacketPath::open(&model, &interfaces, options.drop_flows).await?;
+    if packet_path.is_there() {
+        let afresh = packet_path.starts_afresh();
+        reached.set(if afresh { Reached::Opened } else { Reached::Adopted });
+    }
+    warn_of_absent(&model, &interfaces);
 
-    let adopted = engine.adopted_states(&model);
+    let adopted = packet_path.adopted_states(&model);
     let store = Store::new(model, &adopted);
-    engine.fits(&store.snapshot(), next_hops.table(), &interfaces).context("loadBalancers")?;
+    packet_path.fits(&store.snapshot(), &interfaces).context("loadBalancers")?;
     let end = tasks.ending.subscribe();
     tasks.checks = Some(tokio::spawn(health::run(store.clone(), suspects, end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
@@ -206,7 +208,7 @@ async fn start(
         tasks.servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
     }
 
-    let unresolved = next_hops.resolved(RESOLVE).await;
+    let unresolved = packet_path.unresolved(RESOLVE).await;
     if !unresolved.is_empty() {
         tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
     }
@@ -218,18 +220,18 @@ async fn start(
         );
     }
     health::settled(&store, patience).await;
-    if let Err(error) = reserved_ports::reserve(node.snat.port_range, &node.state_dir) {
-        tracing::warn!(%error, "cannot reserve the SNAT ports; a local socket may bind one");
-    }
+    packet_path.reserve_ports(&node);
     // As they are now: recovery may have switched programs since.
     let interfaces = netlink.interfaces().await?;
     // It listens before the packet path lets its packets through.
     proxy.apply(&store.snapshot())?;
-    engine.apply(&store.snapshot(), next_hops.table(), &interfaces)?;
-    engine.attach(&interfaces)?;
-    reached.set(Reached::Attached);
+    packet_path.fill(&store.snapshot(), &interfaces)?;
+    packet_path.attach(&interfaces)?;
+    if packet_path.is_there() {
+        reached.set(Reached::Attached);
+    }
     let vips = VipKeeper::spawn()?;
-    vips.want(node.interfaces.clone(), addresses(&store.snapshot().model));
+    place_vips(&vips, &store.snapshot().model);
     vips.settled(RESOLVE).await;
 
     let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
@@ -237,17 +239,15 @@ async fn start(
     let sampler = Sampler::default();
     let daemon = serve::Daemon {
         store,
-        engine,
+        packet_path,
         proxy,
         log,
         netlink,
-        next_hops,
         vips,
         options,
         started,
         config,
         sampler,
-        ports_settled: false,
         behind: None,
         ending: None,
     };
@@ -264,6 +264,27 @@ fn control_socket(model: &Model) -> anyhow::Result<ControlSocket> {
         .create(dir)
         .with_context(|| format!("node.stateDir: cannot create {}", dir.display()))?;
     Ok(ControlSocket::bind(&model.node.socket)?)
+}
+
+/// Has the VIPs put on the node's interfaces; where it names none, they are others' to put on.
+fn place_vips(vips: &VipKeeper, model: &Model) {
+    if !model.node.interfaces.is_empty() {
+        vips.want(model.node.interfaces.clone(), addresses(model));
+    }
+}
+
+/// Says which VIPs nobody has put on, where that is for others to do.
+fn warn_of_absent(model: &Model, interfaces: &Interfaces) {
+    if !model.node.interfaces.is_empty() {
+        return;
+    }
+    for vip in addresses(model).into_iter().filter(|vip| !interfaces.have(*vip)) {
+        tracing::warn!(
+            %vip,
+            "no interface of this host has this address: nothing reaches it until something puts it \
+             on, or node.interfaces names the interface it belongs on"
+        );
+    }
 }
 
 /// The addresses that the load balancers are served on.

@@ -11,11 +11,13 @@ mod target;
 
 use serde::Serialize;
 
+use crate::model::DatapathMode;
+
 pub use facts::{
     BpfFs, Facts, InterfaceFacts, Kernel, KernelConfig, PlannedUse, Ports, Process, Reach,
     TargetFacts,
 };
-pub use gather::{gather, process};
+pub use gather::{gather, planned, process};
 pub use host::missing_capabilities;
 
 /// How bad a finding is.
@@ -67,7 +69,9 @@ impl Finding {
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = host::examine(facts);
     findings.extend(interface::examine(facts));
-    findings.extend(ports::examine(&facts.ports, facts.planned.snat));
+    if facts.planned.datapath != DatapathMode::Proxy {
+        findings.extend(ports::examine(&facts.ports, facts.planned.snat));
+    }
     findings.extend(target::examine(&facts.targets, facts.neighbour_limit));
     findings
 }

@@ -27,8 +27,8 @@ pub fn render(report: &StatusReport) -> Result<String, prometheus::Error> {
     node::families(report, &mut families);
     if let Some(datapath) = &report.datapath {
         datapath::families(datapath, &mut families);
+        datapath::outcomes(report, &mut families);
     }
-    datapath::outcomes(report, &mut families);
     listeners::families(&report.listeners, &mut families);
     if let Some(proxy) = &report.proxy {
         proxy::families(proxy, &mut families);

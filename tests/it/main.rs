@@ -13,6 +13,7 @@ mod malformed;
 mod neighbour;
 mod net;
 mod proxied;
+mod proxy_alone;
 mod refusal;
 mod reload;
 mod replacement;

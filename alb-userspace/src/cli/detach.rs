@@ -14,7 +14,7 @@ use crate::{
     control::client::{Client, ClientError},
     daemon,
     datapath::pins::Pins,
-    model::Node,
+    model::{DatapathMode, Node},
     net::Netlink,
 };
 
@@ -43,6 +43,9 @@ pub(super) fn run(args: &DetachArgs) -> ExitCode {
             return code;
         }
     };
+    // Where the file has no packet path, what is pinned in its directory is not this node's.
+    let has_pins =
+        bpffs.is_some() || node.as_ref().is_none_or(|node| node.datapath != DatapathMode::Proxy);
     let named = |of: fn(&Node) -> &PathBuf| node.as_ref().map(|node| of(node).clone());
     let Some(bpffs) = bpffs.clone().or_else(|| named(|node| &node.bpffs)) else {
         // Not reached: clap wants one of the two.
@@ -53,7 +56,7 @@ pub(super) fn run(args: &DetachArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&error, FAILED),
     };
-    match runtime.block_on(detach(node.as_ref(), &bpffs, socket.as_deref())) {
+    match runtime.block_on(detach(node.as_ref(), has_pins.then_some(&*bpffs), socket.as_deref())) {
         Ok(text) => output::print(&text),
         Err(error) => output::fail(&*error, FAILED),
     }
@@ -61,7 +64,7 @@ pub(super) fn run(args: &DetachArgs) -> ExitCode {
 
 async fn detach(
     node: Option<&Node>,
-    bpffs: &Path,
+    bpffs: Option<&Path>,
     socket: Option<&Path>,
 ) -> anyhow::Result<String> {
     if let Some(socket) = socket {
@@ -73,7 +76,7 @@ async fn detach(
             ),
         }
     }
-    let pins = Pins::existing(bpffs);
+    let pins = bpffs.and_then(Pins::existing);
     let _claim = pins.as_ref().map(Pins::claim).transpose()?;
     let links = pins.as_ref().map(Pins::links).transpose()?.unwrap_or_default();
     let attached: BTreeSet<u32> = links.into_iter().map(|link| link.ifindex).collect();
@@ -85,11 +88,10 @@ async fn detach(
     // The VIPs first: without the program the host itself would answer for them, with resets.
     let changes = netlink.sync_vips(&interfaces, &BTreeSet::new()).await?;
     let neighbours = netlink.release_neighbours(&interfaces).await?;
-    let mut said = vec![
-        format!("detached from {}", counted(attached.len(), "interface")),
-        format!("{} taken off", counted(changes.removed.len(), "VIP")),
-        format!("{} released", counted(neighbours, "neighbour")),
-    ];
+    let mut said = vec![format!("{} taken off", counted(changes.removed.len(), "VIP"))];
+    let Some(bpffs) = bpffs else { return Ok(said.join(", ") + "\n") };
+    said.insert(0, format!("detached from {}", counted(attached.len(), "interface")));
+    said.push(format!("{} released", counted(neighbours, "neighbour")));
     match pins {
         Some(pins) => {
             pins.remove()?;

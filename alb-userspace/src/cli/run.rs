@@ -27,19 +27,19 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     if let Err(error) = log::init() {
         return output::fail(&error, FAILED);
     }
-    let missing = doctor::missing_capabilities(doctor::process());
-    if !missing.is_empty() {
-        eprintln!(
-            "alb: alb run needs root or CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON; this \
-             process lacks {}",
-            missing.join(", ")
-        );
-        return ExitCode::from(FAILED);
-    }
     let loaded = match config::load(config) {
         Ok(loaded) => loaded,
         Err(errors) => return output::fail(&errors, FAILED),
     };
+    let planned = doctor::planned(Some(&loaded.model.node));
+    let missing = doctor::missing_capabilities(doctor::process(), &planned);
+    if !missing.is_empty() {
+        eprintln!(
+            "alb: alb run needs root, or the capabilities that this process lacks: {}",
+            missing.join(", ")
+        );
+        return ExitCode::from(FAILED);
+    }
     if let Err(refusal) = daemon::servable(config, &loaded) {
         return output::fail(&refusal, FAILED);
     }

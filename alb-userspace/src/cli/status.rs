@@ -104,7 +104,7 @@ fn header(report: &StatusReport) -> String {
             line("datapath", &attached(datapath));
             line("flows", &flows(datapath));
         }
-        None => line("datapath", "none"),
+        None => line("datapath", "none: the proxy serves everything"),
     }
     line("new flows", &format!("{}/s", rate(report.new_flows_per_second)));
     text

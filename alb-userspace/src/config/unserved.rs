@@ -47,13 +47,10 @@ impl Findings {
 
 fn node(model: &Model, found: &mut Findings) {
     let node = &model.node;
-    let datapath = match node.datapath {
-        DatapathMode::Auto | DatapathMode::Xdp | DatapathMode::XdpGeneric => None,
-        DatapathMode::Tc => Some("tc"),
-        DatapathMode::Proxy => Some("proxy"),
-    };
-    if let Some(datapath) = datapath {
-        found.add("node.datapath".into(), format!("datapath {datapath} is"));
+    match node.datapath {
+        DatapathMode::Auto | DatapathMode::Xdp | DatapathMode::XdpGeneric | DatapathMode::Proxy => {
+        }
+        DatapathMode::Tc => found.add("node.datapath".into(), "datapath tc is"),
     }
     for (index, address) in node.snat.addresses.iter().enumerate() {
         if address.is_ipv6() {

@@ -8,20 +8,20 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinError, JoinHandle},
     time::{Duration, sleep},
 };
 
 use super::{
-    Options, addresses, causes::with_causes, node_change, reserved_ports, servable,
+    Options, causes::with_causes, node_change, packet_path::PacketPath, place_vips, servable,
     signals::Signals,
 };
 use crate::{
     config,
     control::{Command, Readiness, ReloadError, Reloaded},
-    datapath::{Engine, Swept, maps::MapError},
-    net::{Interfaces, Netlink, NextHops, VipKeeper, mac_text},
+    datapath::{Swept, maps::MapError},
+    net::{Interfaces, Netlink, NextHopTable, VipKeeper, mac_text},
     proxy::{Proxy, access_log::AccessLog},
     report::{self, About, ConfigReport, ConflictReport, Sample, Sampler, StatusReport},
     state::{Snapshot, Store},
@@ -34,18 +34,15 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) store: Store,
-    pub(super) engine: Engine,
+    pub(super) packet_path: PacketPath,
     pub(super) proxy: Proxy,
     pub(super) log: Option<Arc<AccessLog>>,
     pub(super) netlink: Netlink,
-    pub(super) next_hops: NextHops,
     pub(super) vips: VipKeeper,
     pub(super) options: Options,
     pub(super) started: SystemTime,
     pub(super) config: ConfigReport,
     pub(super) sampler: Sampler,
-    /// Only the SNAT ports of the file are reserved.
-    pub(super) ports_settled: bool,
     /// Why the kernel does not hold the snapshot, if it does not.
     pub(super) behind: Option<String>,
     /// When the connections that the proxy has left are cut, once the daemon was told to end.
@@ -78,13 +75,14 @@ impl Daemon {
     ) {
         let reopening = self.log.clone().map(|log| tokio::spawn(reopen(log)));
         let mut snapshots = self.store.subscribe();
-        let mut hops = self.next_hops.subscribe();
+        let mut hops = self.packet_path.next_hops();
         let mut sweep = pause(Duration::from_secs(1));
         // What changed between the start's snapshot and these subscriptions.
         self.apply().await;
         let snapshot = self.store.snapshot();
         let serving = snapshot.targets.iter().filter(|(_, state)| state.health.serves()).count();
-        let (all, listeners) = (snapshot.targets.iter().count(), self.engine.listeners());
+        let all = snapshot.targets.iter().count();
+        let listeners = self.packet_path.listeners() + self.proxy.listeners();
         let plural = if listeners == 1 { "" } else { "s" };
         let outcome =
             format!("forwarding {listeners} listener{plural}, {serving} of {all} targets healthy");
@@ -96,7 +94,7 @@ impl Daemon {
         loop {
             let event = tokio::select! {
                 Ok(()) = snapshots.changed() => Event::Changed,
-                Ok(()) = hops.changed() => Event::Changed,
+                () = changed(&mut hops) => Event::Changed,
                 () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
                 command = requests.recv() => Event::Asked(command),
@@ -106,8 +104,10 @@ impl Daemon {
             match event {
                 Event::Changed => self.apply().await,
                 Event::SweepDue => {
-                    let work = self.engine.sweep();
-                    sweep = tokio::task::spawn_blocking(move || Some(work()));
+                    sweep = match self.packet_path.sweep() {
+                        Some(work) => tokio::task::spawn_blocking(move || Some(work())),
+                        None => tokio::spawn(std::future::pending()),
+                    };
                 }
                 Event::Swept(swept) => sweep = pause(self.swept(swept).await),
                 Event::Asked(Some(command)) => self.answer(command).await,
@@ -132,10 +132,7 @@ impl Daemon {
                     if let Some(log) = self.log.take() {
                         log.end(LOG_END).await;
                     }
-                    tracing::info!(
-                        "ended; forwarding stays in place in the kernel with the targets as they are \
-                         now. `alb run` takes it over again, `alb detach` takes it off"
-                    );
+                    tracing::info!("ended; {}", self.packet_path.stays());
                     return;
                 }
             }
@@ -162,7 +159,6 @@ impl Daemon {
     async fn apply(&mut self) {
         let snapshot = self.store.snapshot();
         let served = self.proxy.apply(&snapshot).map_err(|error| error.to_string());
-        self.next_hops.want(self.engine.addresses(&snapshot.model));
         let result = match self.netlink.interfaces().await {
             Ok(interfaces) => self.install(&snapshot, &interfaces),
             Err(error) => Err(with_causes(&error)),
@@ -182,12 +178,11 @@ impl Daemon {
 
     /// Fills the tables and attaches to devices that were made anew.
     fn install(&mut self, snapshot: &Snapshot, interfaces: &Interfaces) -> Result<(), String> {
-        let hops = self.next_hops.table();
-        let applied = self.engine.apply(snapshot, hops, interfaces);
+        let filled = self.packet_path.fill(snapshot, interfaces);
         // Even if the tables are not the latest: those that are there serve.
-        let attached = self.engine.attach(interfaces);
-        applied.and(attached).map_err(|error| with_causes(&error))?;
-        let missing = self.engine.missing(interfaces);
+        let attached = self.packet_path.attach(interfaces);
+        filled.and(attached).map_err(|error| with_causes(&error))?;
+        let missing = interfaces.missing(&snapshot.model.node.interfaces);
         if missing.is_empty() {
             return Ok(());
         }
@@ -198,14 +193,14 @@ impl Daemon {
     async fn swept(&mut self, swept: Result<Swept, MapError>) -> Duration {
         match swept {
             Ok(swept) => {
-                match self.engine.swept(&swept) {
+                match self.packet_path.swept(&swept) {
                     Ok(true) => self.apply().await,
                     Ok(false) => {}
                     Err(error) => {
                         tracing::error!(error = with_causes(&error), "cannot reset counters");
                     }
                 }
-                self.settle_ports();
+                self.packet_path.settle_ports(&self.store.snapshot().model.node);
                 swept.sweep.pause()
             }
             Err(error) => {
@@ -213,21 +208,6 @@ impl Daemon {
                 RETRY
             }
         }
-    }
-
-    /// Gives ports of an earlier `node.snat.portRange` back to the host once no flow uses them.
-    fn settle_ports(&mut self) {
-        if self.ports_settled || self.engine.uses_older_ports() {
-            return;
-        }
-        let snapshot = self.store.snapshot();
-        let node = &snapshot.model.node;
-        match reserved_ports::keep_only(node.snat.port_range, &node.state_dir) {
-            Ok(None) => {}
-            Ok(Some(ports)) => tracing::info!(ports, "SNAT ports of an earlier range given back"),
-            Err(error) => tracing::warn!(%error, "cannot give SNAT ports of an earlier range back"),
-        }
-        self.ports_settled = true;
     }
 
     async fn answer(&mut self, command: Command) {
@@ -257,7 +237,7 @@ impl Daemon {
 
     fn status(&mut self) -> StatusReport {
         let snapshot = self.store.snapshot();
-        let mut counters = self.engine.counters(&snapshot).unwrap_or_else(|error| {
+        let mut counters = self.packet_path.counters(&snapshot).unwrap_or_else(|error| {
             tracing::error!(error = with_causes(&error), "cannot read counters");
             report::Counters::default()
         });
@@ -276,7 +256,7 @@ impl Daemon {
             not_ready_because: self.trouble(),
             conflicts: conflicts.collect(),
             config: self.config.clone(),
-            datapath: Some(self.engine.report()),
+            datapath: self.packet_path.report(),
         };
         report::build(&snapshot, &sample.counters, &rates, &about, SystemTime::now())
     }
@@ -307,9 +287,11 @@ impl Daemon {
         let old = self.store.snapshot();
         let fixed = node_change::needs_restart(&old.model.node, &loaded.model.node);
         if !fixed.is_empty() {
+            let meanwhile =
+                if self.packet_path.is_there() { " (forwarding goes on meanwhile)" } else { "" };
             return Err(refused(format!(
-                "{}: changes at a restart only; stop the daemon and run it again (forwarding goes \
-                 on meanwhile), or take the change back",
+                "{}: changes at a restart only; stop the daemon and run it again{meanwhile}, or take \
+                 the change back",
                 fixed.join(", ")
             )));
         }
@@ -319,8 +301,8 @@ impl Daemon {
             let interfaces = self.netlink.interfaces().await;
             let interfaces = interfaces.map_err(|error| refused(with_causes(&error)))?;
             let candidate = self.store.candidate(model.clone());
-            self.engine
-                .fits(&candidate, self.next_hops.table(), &interfaces)
+            self.packet_path
+                .fits(&candidate, &interfaces)
                 .map_err(|error| refused(format!("loadBalancers: {}", with_causes(&error))))?;
             self.proxy.bind(&model).map_err(|error| refused(error.to_string()))?;
         }
@@ -330,7 +312,7 @@ impl Daemon {
         if let Some(error) = &self.behind {
             return Err(not_applied(error.clone()));
         }
-        self.vips.want(snapshot.model.node.interfaces.clone(), addresses(&snapshot.model));
+        place_vips(&self.vips, &snapshot.model);
         Ok(Reloaded { generation: snapshot.generation, warnings })
     }
 }
@@ -349,6 +331,17 @@ async fn drained(proxy: &mut Proxy, deadline: Option<tokio::time::Instant>) -> b
         None => std::future::pending().await,
         Some(deadline) => proxy.drained(deadline).await,
     }
+}
+
+/// Waits for a change of the next hops; for ever where there are none.
+async fn changed(hops: &mut Option<watch::Receiver<Arc<NextHopTable>>>) {
+    // An error means that nobody resolves them any more.
+    if let Some(hops) = hops
+        && hops.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The pause between two sweeps: a task that ends with nothing.

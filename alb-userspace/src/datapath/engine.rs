@@ -281,14 +281,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Names of `node.interfaces` that are not there.
-    pub fn missing(&self, interfaces: &Interfaces) -> Vec<&str> {
-        let names = self.node.interfaces.iter().map(String::as_str);
-        names.filter(|name| interfaces.named(name).is_err()).collect()
-    }
-
     /// A sweep over the flow tables, to be run at once, on a thread that may block.
-    pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + 'static {
+    pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + use<> {
         let (maps, active) = (Arc::clone(&self.maps), Arc::clone(&self.active));
         let (targets, listeners) = self.compiler.in_use();
         let epoch = self.compiler.epoch();

@@ -24,6 +24,8 @@ pub struct Facts {
     pub bpffs: BpfFs,
     /// Interfaces of this network namespace, loopback excepted.
     pub interfaces: Vec<InterfaceFacts>,
+    /// VIPs that no interface has, where the file names no interface to put them on.
+    pub unplaced: Vec<IpAddr>,
     /// Local ports.
     pub ports: Ports,
     /// Targets named in the file.
@@ -36,7 +38,8 @@ pub struct Facts {
 /// What `alb run` would use: from the file, else the defaults.
 #[derive(Clone, Debug)]
 pub struct PlannedUse {
-    /// Interfaces the file names; empty = no file, look at all of them.
+    /// Interfaces the file names; empty = no file, look at all of them. (A proxy without a packet
+    /// path needs none.)
     pub interfaces: Vec<String>,
     /// Where the packet path is to run.
     pub datapath: DatapathMode,

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::SNAT_PORTS,
-    model::{DatapathMode, Model},
+    model::{DatapathMode, Model, Node},
     net::{Error, Interface, Interfaces, Netlink, arp},
 };
 
@@ -43,7 +43,8 @@ pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
     let targets = targets(&netlink, &interfaces, model).await?;
     let bpffs = model.map_or_else(|| PathBuf::from("/sys/fs/bpf/alb"), |m| m.node.bpffs.clone());
     Ok(Facts {
-        planned: planned(model),
+        planned: planned(model.map(|model| &model.node)),
+        unplaced: model.map(|model| unplaced(model, &interfaces)).unwrap_or_default(),
         kernel: kernel(),
         process: process(),
         bpffs: bpf_fs(bpffs),
@@ -55,13 +56,22 @@ pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
     })
 }
 
-fn planned(model: Option<&Model>) -> PlannedUse {
-    let node = model.map(|model| &model.node);
+/// What a node would use; `None` = the defaults.
+pub fn planned(node: Option<&Node>) -> PlannedUse {
     PlannedUse {
         interfaces: node.map(|node| node.interfaces.clone()).unwrap_or_default(),
         datapath: node.map_or(DatapathMode::Auto, |node| node.datapath),
         snat: node.map_or(SNAT_PORTS, |node| node.snat.port_range),
     }
+}
+
+/// VIPs that nobody has put on, where `alb run` does not.
+fn unplaced(model: &Model, interfaces: &Interfaces) -> Vec<IpAddr> {
+    if !model.node.interfaces.is_empty() {
+        return vec![];
+    }
+    let vips = model.load_balancers.iter().flat_map(|balancer| &balancer.vips).copied();
+    vips.filter(|vip| !interfaces.have(*vip)).collect()
 }
 
 fn kernel() -> Kernel {

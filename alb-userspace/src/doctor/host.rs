@@ -1,14 +1,15 @@
 //! Kernel, capabilities, limits and bpffs: pure.
 
-use super::{BpfFs, Facts, Finding, Kernel, KernelConfig, Process};
+use super::{BpfFs, Facts, Finding, Kernel, KernelConfig, PlannedUse, Process};
+use crate::model::DatapathMode;
 
 /// Oldest kernel the packet path is made for.
 const OLDEST: (u32, u32) = (6, 1);
 /// Fewer open files than this are felt: a quarter of them is for health checks.
 const OPEN_FILES: u64 = 4096;
 
-/// Capabilities `alb run` needs, with what for.
-const CAPABILITIES: [(u8, &str, &str); 4] = [
+/// Capabilities `alb run` needs for a packet path, with what for.
+static CAPABILITIES: [(u8, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "attach to interfaces, put VIPs on them"),
     (13, "CAP_NET_RAW", "announce VIPs by ARP"),
     (38, "CAP_PERFMON", "load programs that follow pointers"),
@@ -18,11 +19,19 @@ const CAPABILITIES: [(u8, &str, &str); 4] = [
 const SYS_ADMIN: u8 = 21;
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
+    if facts.planned.datapath == DatapathMode::Proxy {
+        let kernel = Finding::ok("kernel", format!("Linux {}", facts.kernel.release));
+        return vec![
+            kernel,
+            capabilities(facts.process, &facts.planned),
+            open_files(facts.process),
+        ];
+    }
     let mut findings = vec![version(&facts.kernel)];
     findings.extend(options(&facts.kernel));
     findings.push(btf(&facts.kernel));
     findings.extend(jit(&facts.kernel));
-    findings.push(capabilities(facts.process));
+    findings.push(capabilities(facts.process, &facts.planned));
     findings.push(open_files(facts.process));
     findings.extend(bpffs(&facts.bpffs));
     findings
@@ -122,32 +131,44 @@ fn jit(kernel: &Kernel) -> Option<Finding> {
     }
 }
 
-/// What `alb run` needs of this set (bits as in `/proc/PID/status`) and does not find.
-fn lacking(capabilities: u64) -> impl Iterator<Item = (u8, &'static str, &'static str)> {
+/// What `alb run` needs for this use: nothing for a proxy whose VIPs are others' to put on.
+fn needed(planned: &PlannedUse) -> &'static [(u8, &'static str, &'static str)] {
+    let on_interfaces = CAPABILITIES.split_at(2).0;
+    match (planned.datapath, planned.interfaces.is_empty()) {
+        (DatapathMode::Proxy, true) => &[],
+        (DatapathMode::Proxy, false) => on_interfaces,
+        _ => &CAPABILITIES,
+    }
+}
+
+/// What of that is not in a set (bits as in `/proc/PID/status`).
+fn lacking(
+    capabilities: u64,
+    planned: &PlannedUse,
+) -> impl Iterator<Item = (u8, &'static str, &'static str)> {
     let has = move |bit: u8| capabilities & (1 << bit) != 0;
-    CAPABILITIES
-        .into_iter()
-        .filter(move |(bit, _, _)| !(has(*bit) || (*bit >= 38 && has(SYS_ADMIN))))
+    let lacks = move |bit: u8| !(has(bit) || (bit >= 38 && has(SYS_ADMIN)));
+    needed(planned).iter().copied().filter(move |(bit, _, _)| lacks(*bit))
 }
 
-/// Names of the capabilities that a process lacks for `alb run`.
-pub fn missing_capabilities(process: Process) -> Vec<&'static str> {
-    lacking(process.capabilities).map(|(_, name, _)| name).collect()
+/// Names of the capabilities `alb run` needs for this use and this process does not have.
+pub fn missing_capabilities(process: Process, planned: &PlannedUse) -> Vec<&'static str> {
+    lacking(process.capabilities, planned).map(|(_, name, _)| name).collect()
 }
 
-fn capabilities(process: Process) -> Finding {
-    let lacks: Vec<String> = lacking(process.capabilities)
+fn capabilities(process: Process, planned: &PlannedUse) -> Finding {
+    let lacks: Vec<String> = lacking(process.capabilities, planned)
         .map(|(_, name, what_for)| format!("{name} ({what_for})"))
         .collect();
     if lacks.is_empty() {
         return Finding::ok("process", "all capabilities that are needed");
     }
+    let names: Vec<_> = needed(planned).iter().map(|(_, name, _)| *name).collect();
     Finding::fail(
         "process",
         format!("lacks {}", lacks.join(", ")),
         "`alb run` as the present user cannot do this",
-        "run it as root, or give its unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW \
-         CAP_PERFMON CAP_BPF",
+        &format!("run it as root, or give its unit AmbientCapabilities={}", names.join(" ")),
     )
 }
 
@@ -193,7 +214,10 @@ fn bpffs(bpffs: &BpfFs) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Level::{self, Fail, Ok, Warn};
+    use crate::{
+        doctor::Level::{self, Fail, Ok, Warn},
+        model::PortRange,
+    };
 
     fn kernel(release: &str) -> Kernel {
         let names = ["BPF", "BPF_SYSCALL", "BPF_JIT", "NET", "INET", "NET_CLS_BPF"];
@@ -237,15 +261,28 @@ mod tests {
 
     #[test]
     fn what_a_process_may_do() {
-        let may = |bits: &[u8]| {
-            let held = bits.iter().map(|bit| 1_u64 << bit).sum();
-            capabilities(Process { capabilities: held, open_files: 1024 })
+        let planned = |datapath, interfaces: &[&str]| PlannedUse {
+            interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
+            datapath,
+            snat: PortRange { first: 10_000, last: 29_999 },
         };
+        let with = |bits: &[u8], planned: &PlannedUse| {
+            let held = bits.iter().map(|bit| 1_u64 << bit).sum();
+            capabilities(Process { capabilities: held, open_files: 1024 }, planned)
+        };
+        let may = |bits: &[u8]| with(bits, &planned(DatapathMode::Auto, &[]));
         assert_eq!(may(&[12, 13, 38, 39]).level, Ok);
         assert_eq!(may(&[12, 13, 21]).level, Ok);
         let finding = may(&[13, 38, 39]);
         assert_eq!(finding.level, Fail);
         assert_eq!(finding.found, "lacks CAP_NET_ADMIN (attach to interfaces, put VIPs on them)");
+
+        let alone = |bits: &[u8], interfaces: &[&str]| {
+            with(bits, &planned(DatapathMode::Proxy, interfaces)).level
+        };
+        assert_eq!(alone(&[], &[]), Ok);
+        assert_eq!(alone(&[12], &["eth0"]), Fail);
+        assert_eq!(alone(&[12, 13], &["eth0"]), Ok);
     }
 
     #[test]

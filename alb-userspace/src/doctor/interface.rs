@@ -1,5 +1,7 @@
 //! Interfaces: driver, XDP, offloads, MTU, reverse path filter. Pure.
 
+use std::net::IpAddr;
+
 use super::{Facts, Finding, InterfaceFacts};
 use crate::{model::DatapathMode, net::MacAddr};
 
@@ -46,10 +48,8 @@ const NATIVE: [&str; 36] = [
 const ONE_PAGE: u32 = 3498;
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
-    let Facts { planned, interfaces, .. } = facts;
-    if planned.datapath == DatapathMode::Proxy {
-        return vec![];
-    }
+    let Facts { planned, interfaces, unplaced, .. } = facts;
+    let is_proxy = planned.datapath == DatapathMode::Proxy;
     let known = || {
         let names = interfaces.iter().map(|facts| facts.interface.name.as_str());
         names.collect::<Vec<_>>().join(", ")
@@ -60,10 +60,20 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
             findings.push(Finding::fail(
                 subject(name),
                 "does not exist in this network namespace",
-                "`alb run` attaches its program there",
+                if is_proxy {
+                    "`alb run` puts VIPs on it"
+                } else {
+                    "`alb run` attaches its program there"
+                },
                 &format!("name one of these in node.interfaces: {}", known()),
             ));
         }
+    }
+    if is_proxy {
+        let named = |facts: &&InterfaceFacts| planned.interfaces.contains(&facts.interface.name);
+        findings.extend(interfaces.iter().filter(named).flat_map(link));
+        findings.extend(unplaced.iter().copied().map(absent));
+        return findings;
     }
     let planned_here = |facts: &&InterfaceFacts| {
         let interface = &facts.interface;
@@ -88,6 +98,16 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
 
 fn subject(name: &str) -> String {
     format!("interface {name}")
+}
+
+fn absent(vip: IpAddr) -> Finding {
+    Finding::warn(
+        format!("VIP {vip}"),
+        "no interface of this host has it",
+        "nothing reaches it before something puts it on",
+        "name the interface it belongs on in node.interfaces, or have another program put it on \
+         (keepalived, a routing daemon)",
+    )
 }
 
 fn link(facts: &InterfaceFacts) -> Vec<Finding> {

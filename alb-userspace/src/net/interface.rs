@@ -49,6 +49,18 @@ impl Interfaces {
         })
     }
 
+    /// Which of `names` are not there.
+    pub fn missing<'n>(&self, names: &'n [String]) -> Vec<&'n str> {
+        let absent = |name: &&str| self.named(name).is_err();
+        names.iter().map(String::as_str).filter(absent).collect()
+    }
+
+    /// Whether one of them has this address.
+    pub fn have(&self, address: IpAddr) -> bool {
+        let mut nets = self.0.iter().flat_map(|interface| &interface.addresses);
+        address.is_loopback() || nets.any(|net| net.addr() == address)
+    }
+
     /// Which of `names` an address belongs on: the first with a prefix that holds it, else
     /// the first.
     pub fn for_address(&self, names: &[String], address: IpAddr) -> Option<&Interface> {

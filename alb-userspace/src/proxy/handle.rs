@@ -198,6 +198,11 @@ impl Proxy {
         handles
     }
 
+    /// Listeners that are served, counted once for each address.
+    pub fn listeners(&self) -> usize {
+        self.listening.len()
+    }
+
     /// What is served.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan

@@ -45,6 +45,7 @@ fn facts(interface: InterfaceFacts) -> Facts {
         },
         interfaces: vec![interface],
         ports: Ports { ephemeral: None, reserved: vec![], listening: [].into() },
+        unplaced: vec![],
         targets: vec![],
         neighbour_limit: None,
     }
@@ -112,8 +113,21 @@ fn a_driver_without_native_xdp_matters_as_much_as_the_file_says() {
     check(&facts, &[UP, (Warn, found)]);
     facts.planned.datapath = DatapathMode::Xdp;
     check(&facts, &[UP, (Fail, found)]);
+}
+
+#[test]
+fn a_proxy_alone_needs_interfaces_for_its_vips_only() {
+    let mut facts = facts(interface());
     facts.planned.datapath = DatapathMode::Proxy;
+    check(&facts, &[UP]);
+    facts.interfaces[0].interface.up = false;
+    check(&facts, &[(Fail, "is down")]);
+    facts.planned.interfaces.clear();
     check(&facts, &[]);
+    facts.unplaced = vec![[198, 18, 0, 10].into()];
+    let findings = examine(&facts);
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].level, findings[0].subject.as_str()), (Warn, "VIP 198.18.0.10"));
 }
 
 #[test]
