@@ -12,3 +12,4 @@ pub(super) mod target;
 
 pub use lines::{Fields, Progress};
 pub use serve::{Stream, serve};
+pub(in crate::proxy) use target::check_segments;

@@ -21,7 +21,7 @@ pub(in crate::proxy) fn parse<'a>(
     characters(target)?;
     match target {
         [b'/', ..] => {
-            segments(target)?;
+            check_segments(target)?;
             Ok(Target { origin: target, authority: None })
         }
         b"*" if method == b"OPTIONS" => Ok(Target { origin: target, authority: None }),
@@ -49,7 +49,7 @@ fn absolute<'a>(target: &'a [u8], method: &[u8], scheme: Scheme) -> Result<Targe
         [] if method == b"OPTIONS" => b"*",
         [] => b"/",
         [b'/', ..] => {
-            segments(origin)?;
+            check_segments(origin)?;
             origin
         }
         // A query without a path has no origin-form that is the same bytes.
@@ -68,7 +68,7 @@ fn characters(target: &[u8]) -> Result<(), Malformed> {
 
 /// Refuses `.` and `..` segments however they are spelled. `\`, `%2f` and `%5c` count as
 /// separators and `;` as an end, because servers exist that read them so.
-fn segments(origin: &[u8]) -> Result<(), Malformed> {
+pub(in crate::proxy) fn check_segments(origin: &[u8]) -> Result<(), Malformed> {
     let mut rest = origin;
     loop {
         let Some((&first, after)) = rest.split_first() else { return Ok(()) };

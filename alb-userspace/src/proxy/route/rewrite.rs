@@ -1,6 +1,9 @@
 //! Another host, path or query for the target than the client asked for.
 
-use crate::model::{self, PathPattern};
+use crate::{
+    model::{self, PathPattern},
+    proxy::http1,
+};
 
 /// A rule's rewrite, made ready.
 #[derive(Debug)]
@@ -70,15 +73,15 @@ impl Rewrite {
         }
     }
 
-    /// Would the rewritten path have dot segments? The client's own has none, but `/a*` rewritten
-    /// to `/b/*` would make `/b/../c` of `/a../c`.
+    /// Would the rewritten path have dot segments, in any spelling that a request may not have?
+    /// The client's own has none, but `/a*` rewritten to `/b/*` would make `/b/../c` of `/a../c`.
     pub(super) fn climbs(&self, path: &[u8]) -> bool {
         if !self.glues {
             return false;
         }
         let mut rewritten = Vec::with_capacity(path.len() + 128);
         self.write_path(path, &mut rewritten);
-        rewritten.split(|byte| *byte == b'/').any(is_dots)
+        http1::check_segments(&rewritten).is_err()
     }
 
     fn write_path(&self, path: &[u8], out: &mut Vec<u8>) {
@@ -99,22 +102,6 @@ fn stays_apart(path: &[Part], slashed: bool) -> bool {
         [Part::Text(text), Part::Star] => slashed && text.ends_with(b"/"),
         _ => false,
     }
-}
-
-/// `.` or `..`, also percent-encoded, also with parameters (`..;x`), which some servers strip.
-fn is_dots(segment: &[u8]) -> bool {
-    let mut dots = 0;
-    let mut rest = segment;
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'.', _) => tail,
-            (b'%', [b'2', b'e' | b'E', tail @ ..]) => tail,
-            (b';', _) => break,
-            _ => return false,
-        };
-        dots += 1;
-    }
-    matches!(dots, 1 | 2)
 }
 
 fn parts(text: &str, whole: &str, star: Option<char>) -> Vec<Part> {
