@@ -13,7 +13,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use client::Client;
 use tokio::{
@@ -34,6 +34,9 @@ use crate::{
         worker::{Current, Slot, Worker},
     },
 };
+
+/// How long the first request of a connection may take when no more are wanted.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a client connection has to be.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -71,8 +74,11 @@ pub async fn serve<S: Stream>(
 ) {
     let mut client = Client::new(stream, peer);
     let mut drained: Pin<Box<dyn Future<Output = ()>>> = Box::pin(slot.drain.begun());
+    let mut is_fresh = true;
     loop {
-        let next = match head(&mut client, &slot, &mut drained).await {
+        let head = head(&mut client, &slot, &mut drained, is_fresh).await;
+        is_fresh = false;
+        let next = match head {
             Head::Closed => Next::Close,
             Head::Refused(refusal, keep) => {
                 let (listener, asker) = (slot.get(), dispatch::Asker::default());
@@ -89,22 +95,31 @@ pub async fn serve<S: Stream>(
     }
 }
 
-/// Waits for a request and reads its head.
+/// Waits for a request and reads its head. A client whose connection is fresh has its first
+/// request on the way: it is waited for even when the listener's work has come to its end.
 async fn head<S: Stream>(
     client: &mut Client<S>,
     slot: &Slot,
     drained: &mut Pin<Box<dyn Future<Output = ()>>>,
+    is_fresh: bool,
 ) -> Head {
     if client.input.is_empty() {
+        let mut is_ending = false;
         client.deadline.set(Instant::now(), slot.get().idle_timeout);
         let begun = poll_fn(|cx| {
             if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
                 return Poll::Ready(matches!(read, Ok(1..)));
             }
-            if drained.as_mut().poll(cx).is_ready() || client.deadline.poll(cx).is_ready() {
-                return Poll::Ready(false);
+            // Once it has begun, the future may be over: it is for being woken.
+            let has_begun = slot.drain.has_begun() || drained.as_mut().poll(cx).is_ready();
+            if has_begun && !is_ending {
+                is_ending = true;
+                if !is_fresh {
+                    return Poll::Ready(false);
+                }
+                client.deadline.set(Instant::now(), FIRST_REQUEST.min(slot.get().idle_timeout));
             }
-            Poll::Pending
+            client.deadline.poll(cx).map(|()| false)
         });
         if !begun.await {
             return Head::Closed;

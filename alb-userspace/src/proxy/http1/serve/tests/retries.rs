@@ -105,6 +105,26 @@ fn a_client_that_goes_takes_its_request_along() {
 }
 
 #[test]
+fn a_connection_that_meets_the_end_at_once_still_has_its_first_request() {
+    run(async {
+        let target = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let lab = Lab::new(&[target]).await;
+        let mut before = lab.connect().await;
+        lab.slot.drain.begin();
+        let mut after = lab.connect().await;
+        let mut silent = lab.connect().await;
+        for client in [&mut before, &mut after] {
+            // The end has been seen by then; a request that is refused is answered all the same.
+            tokio::task::yield_now().await;
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let answer = client.rest().await;
+            assert!(answer.ends_with("ok") && answer.contains("close"), "{answer}");
+        }
+        assert_eq!(silent.rest().await, "");
+    });
+}
+
+#[test]
 fn a_draining_listener_answers_and_closes() {
     run(async {
         let (listener, address) = origin().await;
