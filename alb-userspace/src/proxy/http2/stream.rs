@@ -1,13 +1,19 @@
 //! One request of a connection: checked, sent where it belongs, answered, accounted for.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request};
 use smallvec::SmallVec;
 
-use super::{account::Account, answer, clock::Clock, exchange, relay, request, upload::Upload};
+use super::{
+    account::Account,
+    answer,
+    clock::{Clock, Timer},
+    exchange, relay, request,
+    upload::Upload,
+};
 use crate::{
     model::ListenerHttp,
     proxy::{
@@ -21,6 +27,10 @@ use crate::{
         worker::{Slot, Worker},
     },
 };
+
+/// How long the rest of a body is thrown away after the answer, and how many bytes of it.
+const LINGER: Duration = Duration::from_secs(2);
+const THROWN: usize = 4 << 20;
 
 thread_local! {
     static IDS: RefCell<RequestIds> = RefCell::default();
@@ -67,31 +77,68 @@ pub(super) async fn run(
     mut respond: SendResponse<Bytes>,
     shared: Rc<Shared>,
 ) {
-    let (parts, body) = request.into_parts();
-    let listener = shared.slot.get();
-    let Some(http) = listener.http else { return };
-    let account = Account::new(shared, listener, parts);
-    let mut job = match prepare(&account, body, http) {
-        Ok(job) => job,
-        Err((refusal, id)) => {
-            account.is_called(&id);
-            return answer::refuse(&mut respond, refusal, &id, &account);
-        }
-    };
-    account.is_called(&job.id);
-    let timer = account.shared.clock.timer();
-    let reply = exchange::ask(&mut job, &mut respond, &timer, &account).await;
-    let outcome = match reply {
-        Ok(reply) => relay::run(&mut job, reply, &mut respond, &timer, &account).await,
-        Err(refusal) => Err(refusal),
-    };
-    if let Err(refusal) = outcome {
-        answer::refuse(&mut respond, refusal, &job.id, &account);
+    let timer = shared.clock.timer();
+    if let Some(body) = serve(request, &mut respond, shared, &timer).await {
+        linger(body, &timer).await;
     }
 }
 
+/// Throws away for a while what a client that was answered goes on sending, as in HTTP/1: the
+/// reset that ends the stream could make it lose the answer.
+async fn linger(mut body: RecvStream, timer: &Timer) {
+    timer.set(LINGER);
+    let mut thrown = 0;
+    poll_fn(|cx| {
+        while let Poll::Ready(data) = body.poll_data(cx) {
+            let Some(Ok(data)) = data else { return Poll::Ready(()) };
+            thrown += data.len();
+            if thrown > THROWN || body.flow_control().release_capacity(data.len()).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        timer.poll(cx)
+    })
+    .await;
+}
+
+/// Answers a request; what is left of its body is the result.
+async fn serve(
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+    shared: Rc<Shared>,
+    timer: &Timer,
+) -> Option<RecvStream> {
+    let (parts, body) = request.into_parts();
+    let listener = shared.slot.get();
+    let http = listener.http?;
+    let mut body = Some(body);
+    let account = Account::new(shared, listener, parts);
+    let mut job = match prepare(&account, &mut body, http) {
+        Ok(job) => job,
+        Err((refusal, id)) => {
+            account.is_called(&id);
+            answer::refuse(respond, refusal, &id, &account);
+            return body;
+        }
+    };
+    account.is_called(&job.id);
+    let reply = exchange::ask(&mut job, respond, timer, &account).await;
+    let outcome = match reply {
+        Ok(reply) => relay::run(&mut job, reply, respond, timer, &account).await,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = outcome {
+        answer::refuse(respond, refusal, &job.id, &account);
+    }
+    job.upload.into_rest()
+}
+
 /// What becomes of a request.
-fn prepare(account: &Account, body: RecvStream, http: ListenerHttp) -> Result<Job, (Refusal, Id)> {
+fn prepare(
+    account: &Account,
+    body: &mut Option<RecvStream>,
+    http: ListenerHttp,
+) -> Result<Job, (Refusal, Id)> {
     let Account { shared, listener, parts, .. } = account;
     let limits = Limits {
         request_line: http.request_line_bytes as usize,
@@ -100,7 +147,8 @@ fn prepare(account: &Account, body: RecvStream, http: ListenerHttp) -> Result<Jo
     };
     let mut fields = Fields::new();
     let scheme = shared.scheme();
-    let checked = request::check(parts, body.is_end_stream(), &limits, scheme, &mut fields);
+    let ended = body.as_ref().is_none_or(RecvStream::is_end_stream);
+    let checked = request::check(parts, ended, &limits, scheme, &mut fields);
     let checked = checked.map_err(|refusal| (refusal, made_id()))?;
     let head = &checked.head;
     let id = IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(head.fields).as_bytes()));
@@ -118,7 +166,7 @@ fn prepare(account: &Account, body: RecvStream, http: ListenerHttp) -> Result<Jo
     write(head, backend, &id, checked.expects, account, &mut out);
     Ok(Job {
         backend: Arc::clone(backend),
-        upload: Upload::new(out, body, head.body, limit),
+        upload: Upload::new(out, body.take(), head.body, limit),
         http,
         expects: checked.expects,
         idempotent: is_idempotent(&parts.method),

@@ -78,11 +78,11 @@ impl Piece {
 
 impl Upload {
     /// A request with a body of this kind. `limit` in bytes, 0 = none.
-    pub(super) fn new(head: Vec<u8>, body: RecvStream, kind: BodyKind, limit: u64) -> Self {
+    pub(super) fn new(head: Vec<u8>, body: Option<RecvStream>, kind: BodyKind, limit: u64) -> Self {
         let (body, left) = match kind {
             BodyKind::None => (None, Some(0)),
-            BodyKind::Length(length) => (Some(body), Some(length)),
-            BodyKind::Stream | BodyKind::Chunked | BodyKind::Close => (Some(body), None),
+            BodyKind::Length(length) => (body, Some(length)),
+            BodyKind::Stream | BodyKind::Chunked | BodyKind::Close => (body, None),
         };
         Self {
             head,
@@ -101,6 +101,11 @@ impl Upload {
             starved: false,
             moved: false,
         }
+    }
+
+    /// The body, if not all of it came.
+    pub(super) fn into_rest(self) -> Option<RecvStream> {
+        self.body.filter(|_| !self.complete)
     }
 
     /// Whether everything was written.
