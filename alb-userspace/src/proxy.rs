@@ -13,6 +13,7 @@ pub mod http2;
 pub mod limits;
 pub mod message;
 pub mod peer;
+mod pipe;
 pub mod plan;
 pub mod refusal;
 pub mod route;

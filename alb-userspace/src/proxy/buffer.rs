@@ -94,13 +94,24 @@ impl Buffer {
         reader: &mut R,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.poll_fill_some(reader, cx, usize::MAX)
+    }
+
+    /// The same, with at most so many bytes.
+    pub fn poll_fill_some<R: AsyncRead + Unpin>(
+        &mut self,
+        reader: &mut R,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
             self.memory = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(fresh);
         } else if self.end == self.memory.len() && self.start > 0 {
             self.memory.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.len());
         }
-        let mut space = ReadBuf::new(&mut self.memory[self.end..]);
+        let end = self.end.saturating_add(most).min(self.memory.len());
+        let mut space = ReadBuf::new(&mut self.memory[self.end..end]);
         let polled = Pin::new(reader).poll_read(cx, &mut space);
         let len = space.filled().len();
         if polled.is_pending() {

@@ -5,7 +5,6 @@ mod buffer;
 mod connect;
 mod direction;
 mod line;
-mod pipe;
 mod relay;
 mod side;
 

@@ -7,6 +7,7 @@ mod exchange;
 mod linger;
 mod refuse;
 mod relay;
+mod splice;
 mod tunnel;
 mod upload;
 
@@ -16,10 +17,7 @@ mod tests;
 use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use client::Client;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     lines::{Fields, Progress},
@@ -31,6 +29,7 @@ use crate::{
         message::Scheme,
         peer::Peer,
         refusal::Refusal,
+        tcp::Side,
         worker::{Current, Slot, Worker},
     },
 };
@@ -39,8 +38,8 @@ use crate::{
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a client connection has to be.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+pub trait Stream: Side {}
+impl<S: Side> Stream for S {}
 
 /// What becomes of a connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::{Side, buffer::Buffer, pipe::Pipe};
+use super::{Side, buffer::Buffer};
+use crate::proxy::pipe::Pipe;
 
 /// A transfer of at least this much speaks for moving, a smaller one for copying, bytes.
 const LARGE: u64 = 16 * 1024;
@@ -19,6 +20,8 @@ const BEGIN: u64 = 48 * 1024;
 const END: u64 = 8 * 1024;
 /// The most that the weight grows to, so that a change is noticed soon.
 const MOST: u64 = 256 * 1024;
+/// Most that one call moves into a pipe.
+const PIECE: usize = 256 * 1024;
 
 /// Which side of the direction failed, and how.
 #[derive(Debug)]
@@ -181,7 +184,7 @@ impl Direction {
                     return Poll::Pending;
                 };
                 ready?;
-                match pipe.fill(from.socket()) {
+                match pipe.fill(from.socket(), PIECE) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     outcome => return Poll::Ready(outcome),
                 }

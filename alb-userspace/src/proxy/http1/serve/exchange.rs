@@ -10,7 +10,7 @@ use super::{
     Next, Stream,
     client::{Client, poll_write_all},
     dispatch::{self, Asker},
-    refuse, relay,
+    refuse, relay, splice,
     upload::Upload,
 };
 use crate::proxy::{
@@ -216,7 +216,7 @@ async fn send<S: Stream>(
                 Poll::Ready(Err(_)) => broken = true,
             }
         }
-        match input.poll_fill(stream, cx) {
+        match input.poll_fill_some(stream, cx, splice::first::<S>()) {
             Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(0) | Err(_)) => {
                 return Poll::Ready(Err(Failure::Closed { unsent: written == 0 }));

@@ -10,7 +10,7 @@ use super::{
     client::{Client, poll_write_all},
     dispatch,
     exchange::{Job, Reply},
-    refuse, tunnel,
+    refuse, splice, tunnel,
 };
 use crate::proxy::{
     buffer::Buffer,
@@ -39,7 +39,8 @@ struct Begun {
 }
 
 /// What ends a response before its time.
-enum Broken {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
     /// By the client: it went away, or is too slow.
     Client,
     /// By the target: it closed, or sent what is no body.
@@ -174,6 +175,9 @@ async fn relay<S: Stream>(
     bare: bool,
 ) -> Result<(), Broken> {
     let idle = job.listener.idle_timeout;
+    if S::PLAIN {
+        splice::complete(upstream, body).await;
+    }
     loop {
         let bytes = upstream.input.data_mut();
         let span = if bare { body.take_data(bytes) } else { body.take(bytes) };
@@ -186,6 +190,9 @@ async fn relay<S: Stream>(
         upstream.input.consume(span.len);
         if span.ended || body.is_done() {
             return Ok(());
+        }
+        if let Some((pipe, left)) = splice::worth::<S>(body) {
+            return splice::run(client, job, upstream, pipe, left).await;
         }
         match fill(client, job, upstream, idle).await {
             Ok(1..) => {}

@@ -1,5 +1,6 @@
 //! The real loop over loopback: raw bytes in, a recording origin behind.
 
+mod bulk;
 mod framing;
 mod lab;
 mod refusals;

@@ -1,5 +1,5 @@
-//! Pipes for `splice(2)`: bytes go from socket to socket without a copy. Taken while a direction
-//! moves bulk, given back empty.
+//! Pipes for `splice(2)`: bytes go from socket to socket without a copy. Taken while bulk is
+//! moved, given back empty.
 
 use std::{cell::RefCell, io, os::fd::OwnedFd};
 
@@ -12,8 +12,6 @@ use tokio::{io::Interest, net::TcpStream};
 
 /// Bytes a pipe holds.
 const SIZE: i32 = 256 * 1024;
-/// Most that one call moves into it.
-const MOST: usize = 256 * 1024;
 /// Pipes a worker keeps for later.
 const KEPT: usize = 16;
 
@@ -29,14 +27,14 @@ struct Ends {
 
 /// A pipe and how much is in it.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(in crate::proxy) struct Pipe {
     ends: Option<Ends>,
     held: usize,
 }
 
 impl Pipe {
     /// Fails if the process is out of files: copying needs none.
-    pub(super) fn take() -> io::Result<Self> {
+    pub(in crate::proxy) fn take() -> io::Result<Self> {
         if let Some(ends) = FREE.with_borrow_mut(Vec::pop) {
             return Ok(Self { ends: Some(ends), held: 0 });
         }
@@ -46,21 +44,21 @@ impl Pipe {
         Ok(Self { ends: Some(Ends { read, write }), held: 0 })
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::proxy) fn held(&self) -> usize {
         self.held
     }
 
-    /// Takes in what a socket has; 0 = its end. Only called while the pipe is empty, so that
+    /// Takes in what a socket has, at most `most` bytes; 0 = its end. Only called while the pipe is empty, so that
     /// "would block" is the socket's word.
-    pub(super) fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    pub(in crate::proxy) fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let Some(Ends { write, .. }) = &self.ends else { return Ok(0) };
-        let count = from.try_io(Interest::READABLE, || again(|| moved(from, write, MOST)))?;
+        let count = from.try_io(Interest::READABLE, || again(|| moved(from, write, most)))?;
         self.held += count;
         Ok(count)
     }
 
     /// Gives what it holds to a socket.
-    pub(super) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
+    pub(in crate::proxy) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
         let Some(Ends { read, .. }) = &self.ends else { return Ok(0) };
         let held = self.held;
         let count = to.try_io(Interest::WRITABLE, || again(|| moved(read, to, held)))?;
