@@ -1,11 +1,11 @@
 //! The thread of a worker: its runtime, and the loop that takes orders.
 
-use std::{io, panic::AssertUnwindSafe, process, rc::Rc, thread};
+use std::{io, panic::AssertUnwindSafe, process, rc::Rc, sync::mpsc::sync_channel, thread};
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, LocalOptions, LocalRuntime},
     sync::mpsc,
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
 };
 
 use super::{Open, Order, Worker, doors::Doors};
@@ -29,8 +29,22 @@ pub(in crate::proxy) fn spawn(
     alive: mpsc::Sender<()>,
 ) -> io::Result<Handle> {
     let (orders, incoming) = mpsc::unbounded_channel();
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (outcome, started) = sync_channel(1);
     thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
+        // Made here since it cannot change threads; a `LocalSet` would be a second queue.
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => {
+                // Who started it waits; nothing else can receive.
+                let _told = outcome.send(Ok(())).is_ok();
+                runtime
+            }
+            Err(error) => {
+                let _told = outcome.send(Err(error)).is_ok();
+                return;
+            }
+        };
         let work = AssertUnwindSafe(|| {
             let (id, pool, open) = (WorkerId(index), Pool::default(), Open::default());
             run(&runtime, Worker { id, passive, pool, log, open }, incoming);
@@ -43,12 +57,12 @@ pub(in crate::proxy) fn spawn(
         }
         drop(alive);
     })?;
+    started.recv().map_err(io::Error::other)??;
     Ok(Handle { orders })
 }
 
-fn run(runtime: &Runtime, worker: Worker, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let tasks = LocalSet::new();
-    tasks.block_on(runtime, async {
+fn run(runtime: &LocalRuntime, worker: Worker, mut orders: mpsc::UnboundedReceiver<Order>) {
+    runtime.block_on(async {
         let worker = Rc::new(worker);
         if worker.log.is_some() {
             let worker = Rc::clone(&worker);

@@ -111,8 +111,8 @@ fn a_client_that_stops_reading_loses_the_connection() {
         client.send(GET).await;
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
-        let sent = target.write_all(&response(64 << 20));
-        let refused = timeout(LONG, sent).await.expect("an end");
+        let whole = response(64 << 20);
+        let refused = timeout(LONG, target.write_all(&whole)).await.expect("an end");
         assert!(refused.is_err(), "the target is told that nobody reads");
         let mut bytes = Vec::new();
         let read = timeout(LONG, client.0.read_to_end(&mut bytes)).await.expect("an end");
