@@ -9,6 +9,7 @@ mod counters;
 mod devices;
 mod doctor;
 mod health;
+mod http;
 mod malformed;
 mod neighbour;
 mod net;

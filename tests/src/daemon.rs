@@ -220,6 +220,15 @@ impl Daemon<'_> {
         self.child.as_ref().expect("a running daemon").id()
     }
 
+    /// Its resident memory, bytes (`VmRSS`, proc_pid_status(5)).
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("a running daemon has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.and_then(|text| text.parse::<u64>().ok()).expect("a size in KiB") * 1024
+    }
+
     /// `kill -9`; returns when the process is gone.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);

@@ -6,7 +6,9 @@
 
 pub mod client;
 pub mod daemon;
+pub mod http;
 pub mod netns;
+pub mod origin;
 pub mod packet_path;
 pub mod program;
 pub mod server;

@@ -41,6 +41,28 @@ pub fn hash_of(from: &mut impl Read, bytes: u64) -> io::Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
+/// What is written to it is hashed.
+#[derive(Clone, Debug, Default)]
+pub struct Hash(Sha256);
+
+impl Hash {
+    /// The hash of everything, as [`send`] returns it.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Sends to the small server; the hash sent and the hash the server saw.
 pub fn upload(mut stream: &TcpStream, bytes: u64) -> io::Result<(String, String)> {
     writeln!(stream, "take {bytes}")?;

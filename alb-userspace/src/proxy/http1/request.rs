@@ -165,9 +165,7 @@ fn reason(text: &[u8], error: httparse::Error) -> Refusal {
     let in_fields = lines::start_line(text) < text.len();
     let malformed = match &error {
         // Also the preface of HTTP/2 with prior knowledge, `PRI * HTTP/2.0` (RFC 9113 §3.4).
-        httparse::Error::Version if text.windows(5).any(|five| five == b"HTTP/") => {
-            return Refusal::VersionRefused;
-        }
+        httparse::Error::Version if names_a_version(text) => return Refusal::VersionRefused,
         // A byte that no target holds, or a line without a version (HTTP/0.9).
         httparse::Error::Token if in_fields && text.contains(&b' ') => Malformed::Target,
         httparse::Error::Version
@@ -179,6 +177,15 @@ fn reason(text: &[u8], error: httparse::Error) -> Refusal {
         | httparse::Error::TooManyHeaders => lines::reason(text, error),
     };
     Refusal::Malformed(malformed)
+}
+
+/// Whether the request line has three words, the last an HTTP version.
+fn names_a_version(text: &[u8]) -> bool {
+    let line = text[..lines::start_line(text)].trim_ascii_end();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let (Some(version), None) = (words.next(), words.next()) else { return false };
+    let number = version.strip_prefix(b"HTTP/");
+    matches!(number, Some([b'0'..=b'9'] | [b'0'..=b'9', b'.', b'0'..=b'9']))
 }
 
 #[cfg(test)]

@@ -242,6 +242,8 @@ fn other_protocols_and_methods_have_their_own_answers() {
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::VersionRefused),
         ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Refusal::VersionRefused),
         ("GET / HTTP/3\r\nHost: a\r\n\r\n", Refusal::VersionRefused),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::Malformed(Malformed::RequestLine)),
+        ("GET / http/1.1\r\nHost: a\r\n\r\n", Refusal::Malformed(Malformed::RequestLine)),
         ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Refusal::MethodRefused),
         ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::MethodRefused),
         (&get("Expect: something\r\n"), Refusal::ExpectationRefused),
