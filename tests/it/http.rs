@@ -5,7 +5,9 @@ pub(crate) mod setting;
 
 mod identity;
 mod limits;
+mod load;
 mod retries;
 mod smuggling;
 mod streaming;
 mod timeouts;
+mod upgrade;

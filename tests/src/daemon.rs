@@ -220,7 +220,7 @@ impl Daemon<'_> {
         self.child.as_ref().expect("a running daemon").id()
     }
 
-    /// Its resident memory, bytes (`VmRSS`, proc_pid_status(5)).
+    /// Its resident memory, bytes (`VmRSS`, `proc_pid_status(5)`).
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("a running daemon has a status");

@@ -161,7 +161,7 @@ impl Client {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut block = [0; 65_536];
+        let mut block = vec![0; 65_536];
         match self.stream.read(&mut block)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             len => {

@@ -208,7 +208,7 @@ fn serve(shared: &Shared, number: usize, stream: &TcpStream, act: &impl Act) -> 
         shared.requests.fetch_add(1, Ordering::Release);
         match act(&mut exchange)? {
             Then::Next => rest = exchange.into_rest(),
-            end => return Ok(end),
+            end @ (Then::Close | Then::Reset) => return Ok(end),
         }
     }
 }

@@ -68,12 +68,16 @@ fn connections_beyond_the_limit_are_closed_and_those_within_live() {
     site.node = vec!["workers: 2".to_owned()];
     let _daemon = site.serve(&lab);
     let mut open: Vec<Client> = (0..100).map(|_| client(&lab)).collect();
-    open.iter_mut().for_each(|client| assert_eq!(client.ask(GET).status, 200));
+    for client in &mut open {
+        assert_eq!(client.ask(GET).status, 200);
+    }
     for _ in 0..5 {
         let mut over = client(&lab);
         over.closed();
     }
-    open.iter_mut().for_each(|client| assert_eq!(client.ask(GET).status, 200));
+    for client in &mut open {
+        assert_eq!(client.ask(GET).status, 200);
+    }
     drop(open.pop());
     wait::until("room for one more", Duration::from_secs(5), || {
         let mut again = client(&lab);

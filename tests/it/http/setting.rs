@@ -79,7 +79,7 @@ impl Site {
             .iter()
             .map(|address| format!("{{ ipAddress: {address}, port: {ORIGIN} }}"))
             .collect();
-        let more = |keys: &[String]| keys.iter().map(|key| format!(", {key}")).collect::<String>();
+        let more = |keys: &[String]| keys.iter().flat_map(|key| [", ", key]).collect::<String>();
         let checked = self.backend.iter().any(|key| key.starts_with("healthCheck"));
         format!(
             "{}subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\

@@ -47,7 +47,7 @@ impl<'lab> Table<'lab> {
         (statuses, heard.collect())
     }
 
-    fn expect(&mut self, request: &[u8], found: String, wanted: &str) {
+    fn expect(&mut self, request: &[u8], found: &str, wanted: &str) {
         if found != wanted {
             let request = request.escape_ascii().to_string();
             self.wrong.insert(request, format!("\n   wanted {wanted}\n   found  {found}"));

@@ -204,11 +204,11 @@ fn bulk_bodies_arrive_whole_both_ways_with_flat_memory() {
 
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut hasher = bulk::Hash::default();
-    let block = [7; 100_000];
+    let block = vec![7; 100_000];
     for _ in 0..100 {
         hasher.write_all(&block).expect("a hash takes all");
         client.send(format!("{:x}\r\n", block.len()));
-        client.send(block);
+        client.send(&block);
         client.send("\r\n");
     }
     client.send("0\r\n\r\n");

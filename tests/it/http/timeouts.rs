@@ -12,6 +12,7 @@ use super::setting::{ORIGIN, Site, client, lab};
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Reads on until the peer closes.
+#[expect(clippy::unnecessary_wraps, reason = "what an origin does has this shape")]
 fn silent(exchange: &mut Exchange<'_>) -> std::io::Result<Then> {
     while !exchange.is_closed() {}
     Ok(Then::Close)
@@ -55,11 +56,15 @@ fn slow_heads_are_408_however_they_trickle() {
     let mut clients: Vec<_> = (0..50).map(|_| client()).collect();
     let begun = Instant::now();
     let mut text = "GET / HTTP/1.1\r\nHost: a\r\n".to_owned();
-    clients.iter_mut().for_each(|client| client.send(&text));
+    for client in &mut clients {
+        client.send(&text);
+    }
     text = "X: y\r\n".to_owned();
     // Each byte in time, the head not: only the time of the whole counts.
     while begun.elapsed() < Duration::from_millis(800) {
-        clients.iter_mut().for_each(|client| client.send(&text));
+        for client in &mut clients {
+            client.send(&text);
+        }
         thread::park_timeout(Duration::from_millis(50));
     }
     for client in &mut clients {

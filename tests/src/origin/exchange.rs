@@ -153,7 +153,7 @@ impl<'s> Exchange<'s> {
     }
 
     fn fill(&mut self) -> io::Result<bool> {
-        let mut block = [0; 65_536];
+        let mut block = vec![0; 65_536];
         let len = self.stream.read(&mut block)?;
         self.shared.keep(self.connection, &block[..len]);
         self.rest.extend_from_slice(&block[..len]);

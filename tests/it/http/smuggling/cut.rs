@@ -38,7 +38,7 @@ fn bad_chunks_never_end_a_request() {
         let whole = |text: &String| text.ends_with("\r\n\r\n0\r\n\r\n") || text.contains("/second");
         let found = format!("{statuses:?} whole: {} {heard:?}", heard.iter().any(whole));
         let wanted = format!("[400] whole: false {heard:?}");
-        table.expect(&request, found, &wanted);
+        table.expect(&request, &found, &wanted);
     }
     table.done();
 }

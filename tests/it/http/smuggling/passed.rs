@@ -12,7 +12,7 @@ fn check(rows: &[(Vec<u8>, String)]) {
     for (request, arrives) in rows {
         let (statuses, heard) = table.send(request);
         let wanted = format!("[200, 200] {:?}", [format!("{arrives}{second}")]);
-        table.expect(request, format!("{statuses:?} {heard:?}"), &wanted);
+        table.expect(request, &format!("{statuses:?} {heard:?}"), &wanted);
     }
     table.done();
 }

@@ -13,7 +13,7 @@ fn check(rows: &[(u16, Vec<u8>)]) {
     for (status, request) in rows {
         let (statuses, heard) = table.send(request);
         let wanted = format!("[{status}] []");
-        table.expect(request, format!("{statuses:?} {heard:?}"), &wanted);
+        table.expect(request, &format!("{statuses:?} {heard:?}"), &wanted);
     }
     table.done();
 }
