@@ -89,8 +89,8 @@ fn slow_readers(count: usize) {
     let mut readers: Vec<_> = (warm.len()..count).map(|_| ask()).collect();
     origin.wait_requests(count);
     let each = daemon.resident().saturating_sub(before) / readers.len() as u64;
-    // A buffer of 64 KiB, and what belongs to it.
-    assert!(each < 100_000, "{each} bytes a reader");
+    // A copy buffer of 64 KiB, and at most as much for everything else.
+    assert!(each < 131_072, "{each} bytes a reader");
     // They are closed, and the target is not left sending.
     wait::until("the end of all", Duration::from_secs(20), || (origin.open() == 0).then_some(()));
     readers[0].rest().expect_err("cut off, not ended");
@@ -118,8 +118,8 @@ fn pipelined_requests_are_answered_in_order() {
     let _origin = Origin::start(&lab.targets[0], ORIGIN, act);
     let _daemon = Site::of(&lab).serve(&lab);
     let mut client = client(&lab);
-    let all: String = (0..200).map(|at| format!("GET /{at} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
-    client.send(all);
+    let all: Vec<_> = (0..200).map(|at| format!("GET /{at} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(all.concat());
     for at in 0..200 {
         assert_eq!(client.response(false).expect("each is answered").text(), format!("/{at}"));
     }
