@@ -186,7 +186,7 @@ async fn start(
         Some(settings) => Some(Arc::new(AccessLog::start(settings).context("node.accessLog")?)),
         None => None,
     };
-    let mut proxy = Proxy::start(node.workers, &node.state_dir, &passive, log.as_deref())?;
+    let mut proxy = Proxy::start(&node, &passive, log.as_deref())?;
     proxy.bind(&model)?;
     let mut packet_path = PacketPath::open(&model, &interfaces, options.drop_flows).await?;
     if packet_path.is_there() {

@@ -24,6 +24,7 @@ pub mod sticky;
 pub mod tcp;
 pub mod tls;
 pub mod upstream;
+pub mod way;
 pub mod worker;
 
 pub use handle::{Proxy, ProxyError};

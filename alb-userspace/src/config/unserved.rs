@@ -1,14 +1,14 @@
 //! What the grammar knows and this program does not serve yet. `alb check` warns of each,
 //! `alb run` refuses; nothing is silently ignored. What is served is said here only.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Diagnostic,
     backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
 };
 use crate::model::{
-    Backend, DatapathMode, Engine, Forwarded, Listener, LoadBalancer, Model, TargetSource,
+    Backend, DatapathMode, Engine, Listener, LoadBalancer, Model, RouteAction, TargetSource,
     UnhealthyFlows,
 };
 
@@ -97,21 +97,35 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
             );
         }
     }
-    // Only what a listener leads to is in use.
+    let uses = uses(balancer, model.node.datapath);
     for (index, backend) in backends.iter().enumerate() {
-        let mut leading = listeners.iter().filter(|listener| listener.backend == backend.id);
-        if leading.clone().next().is_some() {
-            let path = format!("{path}.backends[{index}]");
-            let kernel =
-                |listener| balancer.engine(listener, model.node.datapath) == Engine::Kernel;
-            used_backend(backend, leading.any(kernel), &path, found);
+        if let Some(engines) = uses.get(backend.id.as_str()) {
+            used_backend(backend, engines, &format!("{path}.backends[{index}]"), found);
         }
     }
-    used_targets(balancer, path, found);
+    used_targets(balancer, &uses, path, found);
     for (index, listener) in listeners.iter().enumerate() {
         let engine = balancer.engine(listener, model.node.datapath);
         used_listener(balancer, listener, engine, &format!("{path}.listeners[{index}]"), found);
     }
+}
+
+/// The backends that a listener leads to, by itself or by its url map, with the engines that
+/// send to them. Only these are in use.
+fn uses(balancer: &LoadBalancer, datapath: DatapathMode) -> BTreeMap<&str, Vec<Engine>> {
+    let mut uses = BTreeMap::<_, Vec<_>>::new();
+    for listener in &balancer.listeners {
+        let map = listener.url_map.as_ref().and_then(|id| balancer.url_map(id));
+        let rules = map.map_or(&[][..], |map| &map.rules);
+        let led_to = rules.iter().flat_map(|rule| match &rule.action {
+            RouteAction::Forward { backend, mirror, .. } => [Some(backend), mirror.as_ref()],
+            RouteAction::Redirect(_) => [None, None],
+        });
+        for backend in led_to.flatten().chain([&listener.backend]) {
+            uses.entry(backend.as_str()).or_default().push(balancer.engine(listener, datapath));
+        }
+    }
+    uses
 }
 
 fn used_listener(
@@ -122,8 +136,13 @@ fn used_listener(
     found: &mut Findings,
 ) {
     let Listener { name, .. } = listener;
-    if let Some(map) = listener.url_map.as_ref().and_then(|id| balancer.url_map(id)) {
-        found.add(format!("{path}.urlMap"), format!("url map {} on listener {name} is", map.name));
+    let map = listener.url_map.as_ref().and_then(|id| balancer.url_map(id));
+    for rule in map.map_or(&[][..], |map| &map.rules) {
+        if matches!(rule.action, RouteAction::Forward { mirror: Some(_), .. }) {
+            let what = format!("a mirror in the url map on listener {name} is");
+            found.add(format!("{path}.urlMap"), what);
+            break;
+        }
     }
     let limited = listener.max_connections.is_some() || listener.max_qps.is_some();
     if limited && engine == Engine::Kernel {
@@ -131,8 +150,7 @@ fn used_listener(
     }
 }
 
-/// `in_kernel` = the packet path serves at least one listener that leads to it.
-fn used_backend(backend: &Backend, in_kernel: bool, path: &str, found: &mut Findings) {
+fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut Findings) {
     let Backend { name, .. } = backend;
     let mut add = |key: &str, what: &str| {
         found.add(format!("{path}.{key}"), format!("{what} of backend {name} is"));
@@ -140,52 +158,44 @@ fn used_backend(backend: &Backend, in_kernel: bool, path: &str, found: &mut Find
     if matches!(backend.source, TargetSource::AvailabilityGroup { .. }) {
         add("availabilityGroup", "the availability group");
     }
-    if backend.stickiness.is_some() {
-        add("sessionStickiness", "sessionStickiness");
-    }
-    let Forwarded { protocol, port, host, vip, client_port } = backend.forwarded;
-    for (is_on, key) in [
-        (protocol, "httpForwardedProtocol"),
-        (port, "httpForwardedPort"),
-        (host, "httpForwardedHost"),
-        (vip, "httpForwardedVip"),
-        (client_port, "httpForwardedClientPort"),
-    ] {
-        if is_on {
-            add(key, key);
+    // The proxy has these; the packet path has not.
+    if engines.contains(&Engine::Kernel) {
+        if backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into()) {
+            add("connectTimeoutSeconds", "connectTimeoutSeconds");
         }
-    }
-    // What only who connects to targets itself can do.
-    if in_kernel && backend.connect_timeout != Duration::from_secs(CONNECT_TIMEOUT.default.into()) {
-        add("connectTimeoutSeconds", "connectTimeoutSeconds");
-    }
-    if in_kernel && backend.retries != RETRIES.default {
-        add("retries", "retries");
-    }
-    if in_kernel && !backend.slow_start.is_zero() {
-        add("slowStartSeconds", "slowStartSeconds");
+        if backend.retries != RETRIES.default {
+            add("retries", "retries");
+        }
+        if !backend.slow_start.is_zero() {
+            add("slowStartSeconds", "slowStartSeconds");
+        }
+        if backend.passive_max_percent != PASSIVE_MAX.default {
+            add("passiveMaxPercent", "passiveMaxPercent");
+        }
     }
     if backend.unhealthy_flows != UnhealthyFlows::Keep {
         add("unhealthyFlows", "unhealthyFlows: Reset");
     }
-    if in_kernel && backend.passive_max_percent != PASSIVE_MAX.default {
-        add("passiveMaxPercent", "passiveMaxPercent");
-    }
 }
 
 /// IPv6 targets of groups that a listener leads to, each group once.
-fn used_targets(balancer: &LoadBalancer, path: &str, found: &mut Findings) {
-    let used: BTreeSet<&str> = balancer
-        .listeners
+fn used_targets(
+    balancer: &LoadBalancer,
+    uses: &BTreeMap<&str, Vec<Engine>>,
+    path: &str,
+    found: &mut Findings,
+) {
+    let groups: Vec<&str> = balancer
+        .backends
         .iter()
-        .filter_map(|listener| balancer.backend(&listener.backend))
+        .filter(|backend| uses.contains_key(backend.id.as_str()))
         .filter_map(|backend| match &backend.source {
             TargetSource::Group(id) => Some(id.as_str()),
             TargetSource::None | TargetSource::AvailabilityGroup { .. } => None,
         })
         .collect();
     for (group_index, group) in balancer.target_groups.iter().enumerate() {
-        if !used.contains(group.id.as_str()) {
+        if !groups.contains(&group.id.as_str()) {
             continue;
         }
         for (index, target) in group.targets.iter().enumerate() {

@@ -15,6 +15,7 @@ pub(crate) fn needs_restart(old: &Node, new: &Node) -> Vec<&'static str> {
         ("node.flows", old.flows != new.flows),
         ("node.workers", old.workers != new.workers),
         ("node.accessLog", old.access_log != new.access_log),
+        ("node.cookieKey", old.cookie_key != new.cookie_key),
         ("node.api", old.api != new.api),
     ];
     checks.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, TcpListener},
-    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -17,14 +16,15 @@ use tokio::{
 
 use super::{
     access_log::AccessLog,
-    plan::{Listener, Plan},
+    plan::{Listener, Plan, Secrets},
     socket::{self, BindError},
+    sticky::{Secret, SecretError},
     tls::{Tickets, TicketsError},
     worker::{Order, thread},
 };
 use crate::{
     health::Passive,
-    model::{Engine, Model},
+    model::{Engine, Model, Node},
     state::Snapshot,
 };
 
@@ -37,6 +37,9 @@ pub enum ProxyError {
     /// There are no keys for session tickets.
     #[error("node.stateDir: {0}")]
     Tickets(#[from] TicketsError),
+    /// There is no key for persistence cookies.
+    #[error("node.cookieKey: {0}")]
+    Cookies(#[from] SecretError),
     /// Some listeners cannot have their addresses. The others are served.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Bind(Vec<BindError>),
@@ -59,23 +62,23 @@ pub struct Proxy {
     /// still be on its way to be closed by us.
     known: BTreeSet<SocketAddr>,
     plan: Arc<Plan>,
-    tickets: Arc<Tickets>,
+    secrets: Secrets,
     /// It is ending: nothing is served anew.
     draining: bool,
 }
 
 impl Proxy {
-    /// Starts `workers` threads; 0 = one for each core. They serve nothing yet. TLS sessions are
-    /// resumed with the keys in `state_dir`; targets that cannot be connected to are reported to
-    /// `passive`; what was served is told to `log`.
+    /// Starts the workers of a node. They serve nothing yet. TLS sessions are resumed and cookies
+    /// signed with what its state directory keeps; targets that cannot be connected to are
+    /// reported to `passive`; what was served is told to `log`.
     pub fn start(
-        workers: usize,
-        state_dir: &Path,
+        node: &Node,
         passive: &Passive,
         log: Option<&AccessLog>,
     ) -> Result<Self, ProxyError> {
-        let tickets = Tickets::open(state_dir, SystemTime::now())?;
-        let workers = match workers {
+        let tickets = Arc::new(Tickets::open(&node.state_dir, SystemTime::now())?);
+        let cookies = Secret::of(node)?;
+        let workers = match node.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
@@ -91,7 +94,7 @@ impl Proxy {
             listening: BTreeMap::new(),
             known: BTreeSet::new(),
             plan: Arc::default(),
-            tickets: Arc::new(tickets),
+            secrets: Secrets { tickets, cookies },
             draining: false,
         })
     }
@@ -146,7 +149,7 @@ impl Proxy {
             bound?;
             return self.served();
         }
-        let plan = Arc::new(Plan::compile(snapshot, &self.tickets, &self.plan));
+        let plan = Arc::new(Plan::compile(snapshot, &self.secrets, &self.plan));
         let wanted: BTreeSet<SocketAddr> = plan
             .listeners
             .iter()

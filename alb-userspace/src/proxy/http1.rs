@@ -11,5 +11,5 @@ mod serve;
 pub(super) mod target;
 
 pub use lines::{Fields, Progress};
-pub use serve::{Stream, serve};
+pub use serve::{Stream, refuse, serve};
 pub(in crate::proxy) use target::check_segments;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::access_log::TlsRecord;
+use super::{access_log::TlsRecord, tls::Presented};
 
 /// One client connection as routing, headers and logs see it.
 #[derive(Clone, Debug)]
@@ -30,9 +30,17 @@ pub struct TlsInfo {
     pub alpn: Option<&'static str>,
     /// Resumed from a ticket.
     pub resumed: bool,
+    /// The certificate that was served, to judge authorities by.
+    pub presented: Presented,
 }
 
 impl TlsInfo {
+    /// Whether a request for this authority (`host[:port]`) belongs on the connection.
+    pub fn is_for(&self, authority: &[u8]) -> bool {
+        let asked = self.sni.as_ref().is_some_and(|name| name.as_bytes() == authority);
+        asked || self.presented.is_for(authority)
+    }
+
     /// What the access log is told of it.
     pub fn record(&self) -> TlsRecord<'_> {
         let Self { protocol, cipher, certificate, .. } = self;

@@ -7,7 +7,7 @@ mod shared;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use shared::{BackendShared, InFlight, ListenerShared, TargetShared};
@@ -17,7 +17,7 @@ use crate::{
     model::{
         Algorithm, BackendProtocol, Forwarded, ListenerHttp, ListenerProtocol, UnhealthyFlows,
     },
-    proxy::tls,
+    proxy::{message::Field, route::Routes, sticky, tls},
     state::Health,
 };
 
@@ -32,6 +32,24 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     /// Listeners that are left out, and why, for people.
     pub failed: Vec<String>,
+}
+
+/// What plans are compiled with beside the snapshot: what the node keeps to itself.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Session tickets, of all listeners.
+    pub tickets: Arc<tls::Tickets>,
+    /// What persistence cookies are signed with.
+    pub cookies: sticky::Secret,
+}
+
+#[cfg(test)]
+impl Secrets {
+    /// Tickets that end with the process, and always the same cookies.
+    pub(crate) fn of_a_test() -> Self {
+        let tickets = tls::Tickets::random(SystemTime::now()).unwrap();
+        Self { tickets: Arc::new(tickets), cookies: sticky::Secret::from_text("of a test") }
+    }
 }
 
 /// A port on the addresses of a load balancer.
@@ -63,10 +81,12 @@ pub struct Listener {
     pub http: Option<ListenerHttp>,
     /// How handshakes are done; `Some` exactly for tls and https.
     pub tls: Option<Arc<tls::Context>>,
-    /// `Strict-Transport-Security` with this age; `None` = not sent.
-    pub hsts_max_age: Option<Duration>,
+    /// Value of `Strict-Transport-Security`; `None` = not sent.
+    pub hsts: Option<Box<[u8]>>,
     /// Where connections (tcp, tls) and requests without a matching rule go.
     pub backend: Arc<Backend>,
+    /// Where requests go.
+    pub routes: Routes<Arc<Backend>>,
     /// What all workers count together.
     pub shared: Arc<ListenerShared>,
 }
@@ -102,8 +122,8 @@ pub struct Backend {
     pub pool_idle: Duration,
     /// Further targets that are tried after the first failed.
     pub retries: u8,
-    /// Cookie persistence: expiry, zero = browser session; `None` = off.
-    pub stickiness: Option<Duration>,
+    /// Cookie persistence; `None` = off.
+    pub sticky: Option<sticky::Keys>,
     /// Which `X-Forwarded-*` fields targets get.
     pub forwarded: Forwarded,
     /// Targets get a PROXY protocol v1 line first (tcp).
@@ -127,9 +147,23 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The target that a client is bound to by the cookie in its request's fields, if it may
+    /// stay with it.
+    pub fn bound(&self, fields: &[Field<'_>], now: SystemTime) -> Option<usize> {
+        let at = self.sticky.as_ref()?.find(fields, now)?;
+        let target = self.targets.get(at)?;
+        let in_service = self.selector.serves(at) || target.health.serves();
+        let zero_for = target.zero_since.map(|since| since.elapsed());
+        sticky::holds(in_service, zero_for, self.connection_draining).then_some(at)
+    }
+
     /// Who takes the next request or connection of this client: a position in `targets` that is
-    /// not in `exclude` (what was tried before). `None` = nobody is in service.
-    pub fn pick(&self, client: IpAddr, exclude: &[usize]) -> Option<usize> {
+    /// not in `exclude` (what was tried before), `bound` before all others. `None` = nobody is in
+    /// service.
+    pub fn pick(&self, client: IpAddr, bound: Option<usize>, exclude: &[usize]) -> Option<usize> {
+        if let Some(at) = bound.filter(|at| !exclude.contains(at)) {
+            return Some(at);
+        }
         let load = |at: usize| self.targets.get(at).map_or(0, |target| target.in_flight());
         self.selector.pick(client, load, exclude)
     }
@@ -144,6 +178,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// Share, 0–100; 0 = nothing new.
     pub weight: u8,
+    /// The first plan since when `weight` has been 0; `None` = it is not 0.
+    pub zero_since: Option<Instant>,
     /// What its check found.
     pub health: Health,
     /// When `health` became what it is.

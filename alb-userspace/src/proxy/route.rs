@@ -40,6 +40,8 @@ pub struct Routes<B> {
 pub struct Rule<B> {
     /// Id, for logs.
     pub id: Arc<str>,
+    /// What `Routes::rule` finds it by.
+    pub position: usize,
     /// What happens to requests.
     pub action: Action<B>,
     /// Changes to requests and answers.
@@ -111,7 +113,7 @@ impl<B> Routes<B> {
         let mut rules = Vec::with_capacity(given.len());
         for (index, rule) in given.iter().enumerate() {
             groups[hosts.group(rule.host.as_ref())].push(index);
-            rules.push(compile(rule, &mut backend)?);
+            rules.push(compile(rule, index, &mut backend)?);
         }
         let paths = groups.iter().map(|group| paths(given, group)).collect();
         Some(Self { default, rules, hosts: hosts.build(), paths })
@@ -131,6 +133,11 @@ impl<B> Routes<B> {
             Some(Taken::Slash) => Choice::Redirect(Redirection::slash()),
             Some(Taken::Rule(index)) => self.rules[*index].choose(path),
         }
+    }
+
+    /// The rule with this position.
+    pub fn rule(&self, position: usize) -> Option<&Rule<B>> {
+        self.rules.get(position)
     }
 
     /// Where requests go that no rule takes.
@@ -170,6 +177,7 @@ impl<B> Rule<B> {
 
 fn compile<B>(
     rule: &model::Rule,
+    position: usize,
     backend_of: &mut impl FnMut(&str) -> Option<B>,
 ) -> Option<Rule<B>> {
     let mut edits =
@@ -186,7 +194,7 @@ fn compile<B>(
             Action::Forward { backend: backend_of(backend)?, mirror }
         }
     };
-    Some(Rule { id: rule.id.as_str().into(), action, edits })
+    Some(Rule { id: rule.id.as_str().into(), position, action, edits })
 }
 
 /// The paths of the rules of one host. A rule for `/a/` or `/a/*` also takes `/a`, unless that

@@ -14,6 +14,7 @@ use super::{
     http1, http2,
     peer::{Peer, TlsInfo},
     plan::{Backend, Listener},
+    refusal::Refusal,
     stats::UpstreamError,
     tcp::{self, Choose, ConnectError, End, Ended, Side},
     tls,
@@ -46,15 +47,23 @@ pub(super) async fn connection(
         ListenerProtocol::Http => http1::serve(stream, tcp::reset, peer, slot, worker).await,
         ListenerProtocol::Https => {
             let Some(context) = &listener.tls else { return };
-            let time = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
-            let Ok(accepted) = tls::accept(stream, context, time).await else { return };
-            let is_h2 = accepted.info.alpn == Some("h2");
-            peer.tls = Some(accepted.info);
-            if is_h2 {
-                http2::serve(accepted.stream, peer, slot, worker).await;
-            } else {
-                let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
-                http1::serve(accepted.stream, abort, peer, slot, worker).await;
+            let patience = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
+            // Boxed: the connection lives much longer than its handshake.
+            match Box::pin(tls::accept(stream, context, patience)).await {
+                Ok(accepted) => {
+                    let is_h2 = accepted.info.alpn == Some("h2");
+                    peer.tls = Some(accepted.info);
+                    if is_h2 {
+                        http2::serve(accepted.stream, peer, slot, worker).await;
+                    } else {
+                        let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
+                        http1::serve(accepted.stream, abort, peer, slot, worker).await;
+                    }
+                }
+                Err(tls::Refused::PlainHttp(stream)) => {
+                    http1::refuse(stream, peer, &listener, Refusal::PlainOnTls).await;
+                }
+                Err(tls::Refused::Failed(_)) => {}
             }
         }
     }

@@ -6,6 +6,7 @@
 //! and the backend's id, so that every node with the same secret reads the same cookies.
 
 mod cookie;
+mod recent;
 mod secret;
 
 use std::{
@@ -20,6 +21,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use cookie::strip;
 pub use secret::{Secret, SecretError};
 
+use self::recent::Recent;
 use super::message::{Field, Scheme};
 
 const EXPIRY: usize = 4;
@@ -43,6 +45,8 @@ pub struct Keys {
     /// In the order of the backend's targets.
     identities: Vec<Identity>,
     targets: HashMap<Identity, usize>,
+    /// What was written last for each target.
+    recent: Recent,
 }
 
 impl Keys {
@@ -57,7 +61,14 @@ impl Keys {
         let key = secret.derive(&[b"cookie persistence", backend.as_bytes()]);
         let identities: Vec<_> = targets.map(|address| identity(&key, address)).collect();
         let targets = identities.iter().enumerate().map(|(index, id)| (*id, index)).collect();
-        Self { name: cookie::name(backend), key, expire, identities, targets }
+        Self {
+            name: cookie::name(backend),
+            key,
+            expire,
+            identities,
+            targets,
+            recent: Recent::new(),
+        }
     }
 
     /// Name of the cookie, which is kept from the targets.
@@ -76,10 +87,16 @@ impl Keys {
     }
 
     /// Appends the value of the `Set-Cookie` that binds a client to a target. It goes with
-    /// every answer, so that the expiry counts from the last one.
+    /// every answer, so that the expiry counts from the last one. It is signed once a second for
+    /// each target and thread at most.
     pub fn write(&self, target: usize, scheme: Scheme, now: SystemTime, out: &mut Vec<u8>) {
-        let Some(identity) = self.identities.get(target) else { return };
         let expires = (!self.expire.is_zero()).then(|| now + self.expire);
+        let of = recent::Of { target, scheme, expires: expires.map_or(0, seconds) };
+        self.recent.write(of, out, |out| self.sign(target, scheme, expires, out));
+    }
+
+    fn sign(&self, target: usize, scheme: Scheme, expires: Option<SystemTime>, out: &mut Vec<u8>) {
+        let Some(identity) = self.identities.get(target) else { return };
         let mut token = [0_u8; TOKEN];
         token[..EXPIRY].copy_from_slice(&expires.map_or(0, seconds).to_be_bytes());
         token[EXPIRY..EXPIRY + IDENTITY].copy_from_slice(identity);
@@ -115,7 +132,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, key: _, expire, identities: _, targets: _ } = self;
+        let Self { name, key: _, expire, identities: _, targets: _, recent: _ } = self;
         f.debug_struct("Keys")
             .field("name", &String::from_utf8_lossy(name))
             .field("expire", expire)

@@ -28,6 +28,7 @@ use crate::{
     proxy::{
         message::Scheme,
         peer::Peer,
+        plan::Listener,
         refusal::Refusal,
         tcp::Side,
         worker::{Current, Slot, Worker},
@@ -57,8 +58,10 @@ enum Next {
 /// How reading a head ended.
 enum Head {
     Request(exchange::Job),
-    /// What it is answered with, and whether the connection can go on.
-    Refused(Refusal, bool),
+    /// Its head cannot be read: what it is answered with before the connection ends.
+    Refused(Refusal),
+    /// It is answered here.
+    Own(dispatch::Own),
     /// The client closed, or nothing came for too long.
     Closed,
 }
@@ -79,10 +82,11 @@ pub async fn serve<S: Stream>(
         is_fresh = false;
         let next = match head {
             Head::Closed => Next::Close,
-            Head::Refused(refusal, keep) => {
+            Head::Refused(refusal) => {
                 let (listener, asker) = (slot.get(), dispatch::Asker::default());
-                refuse::answer(&mut client, &listener, &asker, refusal, keep).await
+                refuse::answer(&mut client, &listener, &asker, refusal, false).await
             }
+            Head::Own(own) => refuse::send(&mut client, &own).await,
             Head::Request(job) => exchange::run(&mut client, job, &slot, &worker).await,
         };
         match next {
@@ -91,6 +95,16 @@ pub async fn serve<S: Stream>(
             Next::Close => return linger::shut(client).await,
             Next::Abort => return abort(&client.stream),
         }
+    }
+}
+
+/// Answers a client that does not speak what its listener does, and closes.
+pub async fn refuse<S: Stream>(stream: S, peer: Peer, listener: &Listener, refusal: Refusal) {
+    let mut client = Client::new(stream, peer);
+    let asker = dispatch::Asker::default();
+    match refuse::answer(&mut client, listener, &asker, refusal, false).await {
+        Next::Linger => linger::close(client).await,
+        Next::Request | Next::Close | Next::Abort => {}
     }
 }
 
@@ -142,18 +156,18 @@ async fn head<S: Stream>(
                     client.input.consume(len);
                     return match job {
                         Ok(job) => Head::Request(job),
-                        Err((refusal, keep)) => Head::Refused(refusal, keep),
+                        Err(own) => Head::Own(own),
                     };
                 }
-                Err(refusal) => return Head::Refused(refusal, false),
+                Err(refusal) => return Head::Refused(refusal),
             }
         } else if let Err(refusal) = request::within(client.input.data(), &limits) {
-            return Head::Refused(refusal, false);
+            return Head::Refused(refusal);
         }
         if client.input.is_full()
             && !client.input.grow(limits.request_line + limits.header_bytes + 8)
         {
-            return Head::Refused(Refusal::HeadersTooLarge, false);
+            return Head::Refused(Refusal::HeadersTooLarge);
         }
         let read = poll_fn(|cx| {
             if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
@@ -164,13 +178,13 @@ async fn head<S: Stream>(
         match read.await {
             Some(true) => {}
             Some(false) => return Head::Closed,
-            None => return Head::Refused(Refusal::SlowRequest, false),
+            None => return Head::Refused(Refusal::SlowRequest),
         }
     }
 }
 
-/// What a request becomes, or what it is answered with and whether the connection can go on.
-type Made = Result<exchange::Job, (Refusal, bool)>;
+/// What a request becomes, or what it is answered with.
+type Made = Result<exchange::Job, dispatch::Own>;
 
 /// The request at the beginning of the buffer, with the bytes of its head.
 fn parse<S>(

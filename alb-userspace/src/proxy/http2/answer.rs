@@ -9,17 +9,46 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::account::Account;
 use crate::proxy::{
     forward::{Returning, response_fields},
-    message::{ResponseHead, Version},
-    plan::Listener,
+    message::{BodyKind, RequestHead, ResponseHead, Version},
     refusal::{Answer, Context, Malformed, Refusal},
+    route::Redirection,
 };
 
 /// gRPC's code for what a server does not do at all.
 const UNIMPLEMENTED: &str = "12";
 
-/// Value of `Strict-Transport-Security`.
-pub(super) fn hsts(listener: &Listener) -> Option<String> {
-    listener.hsts_max_age.map(|age| format!("max-age={}", age.as_secs()))
+/// A request, as far as its answer is concerned.
+pub(super) fn request(account: &Account) -> RequestHead<'_> {
+    let parts = &account.parts;
+    RequestHead {
+        method: parts.method.as_str().as_bytes(),
+        scheme: account.shared.scheme(),
+        authority: parts.uri.authority().map_or("", |authority| authority.as_str()).as_bytes(),
+        target: b"/",
+        version: Version::H2,
+        fields: &[],
+        body: BodyKind::None,
+    }
+}
+
+/// Sends the client elsewhere.
+pub(super) fn redirect(
+    respond: &mut SendResponse<Bytes>,
+    to: &Redirection<'_>,
+    location: &[u8],
+    id: &[u8],
+    account: &Account,
+) {
+    let request = request(account);
+    let returning = Returning {
+        request: &request,
+        peer: &account.shared.peer,
+        edits: to.edits(),
+        set_cookie: None,
+        hsts: None,
+        body: BodyKind::None,
+    };
+    own(respond, &Answer::redirect(to, location, &returning), id, account);
 }
 
 /// Says why a request is not served.
@@ -51,10 +80,9 @@ pub(super) fn own(
     account: &Account,
 ) {
     let is_head = account.parts.method == http::Method::HEAD;
-    let hsts = hsts(&account.listener);
     let context = Context {
         request_id: id,
-        hsts: hsts.as_deref().map(str::as_bytes),
+        hsts: account.listener.hsts.as_deref().filter(|_| account.shared.peer.tls.is_some()),
         now: SystemTime::now(),
         is_head,
         version: Version::H2,

@@ -52,9 +52,10 @@ pub(super) async fn ask(
     let mut tried = SmallVec::<[usize; 4]>::new();
     let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
     while tried.len() <= usize::from(backend.retries) {
-        let load = |at: usize| backend.targets[at].in_flight();
-        let Some(at) = backend.selector.pick(shared.peer.client.ip(), load, &tried) else { break };
+        let client = shared.peer.client.ip();
+        let Some(at) = backend.pick(client, job.target, &tried) else { break };
         let target = &backend.targets[at];
+        job.target = Some(at);
         let counted = target.enter();
         let repeatable = job.idempotent && job.upload.is_repeatable();
         let mut pooled = shared.worker.pool.take(target.address, !repeatable);

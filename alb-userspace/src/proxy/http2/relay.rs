@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use crate::proxy::{
     buffer::Buffer,
     forward::Returning,
     http1::{Fields, Progress, response},
-    message::{BodyKind, RequestHead, Version},
+    message::BodyKind,
     refusal::Refusal,
     stats::{StatusClass, UpstreamError},
     upstream::Upstream,
@@ -101,7 +101,7 @@ async fn head(
     let mut progress = Progress::default();
     loop {
         if progress.is_ready(upstream.input.data())
-            && let Some((len, begun)) = parse(&upstream.input, account)?
+            && let Some((len, begun)) = parse(job, &upstream.input, account)?
         {
             upstream.input.consume(len);
             if !begun.response.status().is_informational() {
@@ -127,7 +127,7 @@ async fn head(
 }
 
 /// The head at the beginning of the buffer: its bytes, and what becomes of it.
-fn parse(input: &Buffer, account: &Account) -> Result<Option<(usize, Begun)>, Refusal> {
+fn parse(job: &Job, input: &Buffer, account: &Account) -> Result<Option<(usize, Begun)>, Refusal> {
     let mut fields = Fields::new();
     let is_head = account.parts.method == Method::HEAD;
     let asked = response::Asked { head: is_head, upgrade: false };
@@ -145,23 +145,20 @@ fn parse(input: &Buffer, account: &Account) -> Result<Option<(usize, Begun)>, Re
         kind @ (BodyKind::None | BodyKind::Length(_)) => kind,
     };
     let shared = &account.shared;
-    let authority = account.parts.uri.authority().map_or("", |authority| authority.as_str());
-    let request = RequestHead {
-        method: account.parts.method.as_str().as_bytes(),
-        scheme: shared.scheme(),
-        authority: authority.as_bytes(),
-        target: b"/",
-        version: Version::H2,
-        fields: &[],
-        body: BodyKind::None,
-    };
-    let hsts = answer::hsts(&account.listener);
+    let request = answer::request(account);
+    let listener = &account.listener;
+    let mut cookie = Vec::new();
+    if let (Some(keys), Some(target), 200..) = (&job.backend.sticky, job.target, found.head.status)
+    {
+        keys.write(target, request.scheme, SystemTime::now(), &mut cookie);
+    }
+    let rule = job.rule.and_then(|at| listener.routes.rule(at));
     let to = Returning {
         request: &request,
         peer: &shared.peer,
-        edits: None,
-        set_cookie: None,
-        hsts: hsts.as_deref().map(str::as_bytes),
+        edits: rule.map(|rule| &rule.edits.response),
+        set_cookie: (!cookie.is_empty()).then_some(&cookie[..]),
+        hsts: listener.hsts.as_deref(),
         body,
     };
     let response = answer::head(&found.head, &to);

@@ -23,7 +23,10 @@ use crate::{
         peer::Peer,
         plan::Backend,
         refusal::Refusal,
+        route::Redirection,
         stats::WorkerId,
+        sticky::Keys,
+        way::{self, Verdict, Way},
         worker::{Slot, Worker},
     },
 };
@@ -62,6 +65,10 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) backend: Arc<Backend>,
+    /// Position of the rule that matched.
+    pub(super) rule: Option<usize>,
+    /// The target that the client is bound to, then the one that was asked last.
+    pub(super) target: Option<usize>,
     pub(super) id: Id,
     pub(super) upload: Upload,
     pub(super) http: ListenerHttp,
@@ -115,9 +122,14 @@ async fn serve(
     let account = Account::new(shared, listener, parts);
     let mut job = match prepare(&account, &mut body, http) {
         Ok(job) => job,
-        Err((refusal, id)) => {
+        Err((declined, id)) => {
             account.is_called(&id);
-            answer::refuse(respond, refusal, &id, &account);
+            match declined {
+                Declined::Refused(refusal) => answer::refuse(respond, refusal, &id, &account),
+                Declined::Redirected(to, location) => {
+                    answer::redirect(respond, &to, &location, &id, &account);
+                }
+            }
             return body;
         }
     };
@@ -133,12 +145,19 @@ async fn serve(
     job.upload.into_rest()
 }
 
+/// Why a request goes to no backend.
+enum Declined<'l> {
+    Refused(Refusal),
+    /// With the value of `Location`.
+    Redirected(Redirection<'l>, Vec<u8>),
+}
+
 /// What becomes of a request.
-fn prepare(
-    account: &Account,
+fn prepare<'l>(
+    account: &'l Account,
     body: &mut Option<RecvStream>,
     http: ListenerHttp,
-) -> Result<Job, (Refusal, Id)> {
+) -> Result<Job, (Declined<'l>, Id)> {
     let Account { shared, listener, parts, .. } = account;
     let limits = Limits {
         request_line: http.request_line_bytes as usize,
@@ -149,10 +168,10 @@ fn prepare(
     let scheme = shared.scheme();
     let ended = body.as_ref().is_none_or(RecvStream::is_end_stream);
     let checked = request::check(parts, ended, &limits, scheme, &mut fields);
-    let checked = checked.map_err(|refusal| (refusal, made_id()))?;
+    let checked = checked.map_err(|refusal| (Declined::Refused(refusal), made_id()))?;
     let head = &checked.head;
     let id = IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(head.fields).as_bytes()));
-    let refused = |refusal| (refusal, id.clone());
+    let refused = |refusal| (Declined::Refused(refusal), id.clone());
     if !listener.admits_request() {
         return Err(refused(Refusal::RateLimited));
     }
@@ -160,12 +179,22 @@ fn prepare(
     if matches!(head.body, BodyKind::Length(length) if limit > 0 && length > limit) {
         return Err(refused(Refusal::BodyTooLarge));
     }
-    let backend = &listener.backend;
-    account.chose(backend);
+    let way = match way::find(head, listener, &shared.peer) {
+        Verdict::Forward(way) => way,
+        Verdict::Refuse(refusal) => return Err(refused(refusal)),
+        Verdict::Redirect(to) => {
+            let mut location = Vec::with_capacity(128);
+            to.location(head, shared.peer.local, &mut location);
+            return Err((Declined::Redirected(to, location), id));
+        }
+    };
+    account.chose(way.backend);
     let mut out = Vec::with_capacity(1024);
-    write(head, backend, &id, checked.expects, account, &mut out);
+    write(head, &way, &id, checked.expects, account, &mut out);
     Ok(Job {
-        backend: Arc::clone(backend),
+        backend: Arc::clone(way.backend),
+        rule: way.rule.map(|rule| rule.position),
+        target: way.bound,
         upload: Upload::new(out, body.take(), head.body, limit),
         http,
         expects: checked.expects,
@@ -176,7 +205,7 @@ fn prepare(
 
 fn write(
     head: &RequestHead<'_>,
-    backend: &Backend,
+    way: &Way<'_>,
     id: &[u8],
     expect: bool,
     account: &Account,
@@ -184,10 +213,10 @@ fn write(
 ) {
     let to = Outgoing {
         peer: &account.shared.peer,
-        forwarded: backend.forwarded,
-        edits: None,
+        forwarded: way.backend.forwarded,
+        edits: way.rule.map(|rule| &rule.edits),
         request_id: id,
-        cookie: None,
+        cookie: way.backend.sticky.as_ref().map(Keys::name),
         upgrade: None,
         expect,
     };

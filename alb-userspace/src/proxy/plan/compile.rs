@@ -7,11 +7,15 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Backend, Listener, Plan, Target};
+use super::{Backend, Listener, Plan, Secrets, Target};
 use crate::{
     balance::{self, Selector},
     model::{self, Engine, LoadBalancer},
-    proxy::tls::{self, ContextError, Tickets},
+    proxy::{
+        route::Routes,
+        sticky::Keys,
+        tls::{self, ContextError, Tickets},
+    },
     state::{Health, Snapshot},
 };
 
@@ -24,15 +28,15 @@ struct Before<'a> {
 impl Plan {
     /// What the proxy is to serve of a snapshot. Counters of listeners, backends and targets
     /// that were in `before` are carried over; a target that moved begins with none.
-    pub fn compile(snapshot: &Snapshot, tickets: &Arc<Tickets>, before: &Self) -> Self {
+    pub fn compile(snapshot: &Snapshot, secrets: &Secrets, before: &Self) -> Self {
         let before = Before::of(before);
         let (mut listeners, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for balancer in &snapshot.model.load_balancers {
             let mut backends =
-                Backends { snapshot, balancer, before: &before, made: BTreeMap::new() };
+                Backends { snapshot, secrets, balancer, before: &before, made: BTreeMap::new() };
             for listener in &balancer.listeners {
                 match balancer.engine(listener, snapshot.model.node.datapath) {
-                    Engine::Proxy => match context(listener, snapshot, tickets, &before) {
+                    Engine::Proxy => match context(listener, snapshot, &secrets.tickets, &before) {
                         Ok(tls) => listeners.extend(compile(listener, tls, &mut backends)),
                         Err(error) => failed.push(format!(
                             "listener {} of load balancer {}: {error}",
@@ -60,6 +64,7 @@ impl<'a> Before<'a> {
 /// Backends of one load balancer, made when they are first asked for.
 struct Backends<'a> {
     snapshot: &'a Snapshot,
+    secrets: &'a Secrets,
     balancer: &'a LoadBalancer,
     before: &'a Before<'a>,
     made: BTreeMap<&'a str, Arc<Backend>>,
@@ -91,6 +96,8 @@ impl<'a> Backends<'a> {
                     id: target.id.as_str().into(),
                     address,
                     weight: target.weight,
+                    zero_since: (target.weight == 0)
+                        .then(|| was.and_then(|was| was.zero_since).unwrap_or_else(Instant::now)),
                     health: state.map_or(Health::Initial, |state| state.health),
                     since: state.map_or(std::time::SystemTime::UNIX_EPOCH, |state| state.since),
                     shared: was.map(|was| Arc::clone(&was.shared)).unwrap_or_default(),
@@ -103,6 +110,10 @@ impl<'a> Backends<'a> {
             slow_start: backend.slow_start,
         };
         let candidates: Vec<_> = targets.iter().map(|target| candidate(target)).collect();
+        let sticky = backend.stickiness.map(|expire| {
+            let addresses = targets.iter().map(|target| target.address);
+            Keys::new(&self.secrets.cookies, &backend.id, expire, addresses)
+        });
         let selector = Selector::new(settings, &candidates, before.map(|before| &before.selector));
         Backend {
             id: backend.id.as_str().into(),
@@ -113,7 +124,7 @@ impl<'a> Backends<'a> {
             response_timeout: backend.response_timeout,
             pool_idle: backend.pool_idle,
             retries: backend.retries,
-            stickiness: backend.stickiness,
+            sticky,
             forwarded: backend.forwarded,
             proxy_protocol: backend.proxy_protocol,
             slow_start: backend.slow_start,
@@ -158,6 +169,10 @@ fn compile(
 ) -> Option<Arc<Listener>> {
     let balancer = backends.balancer;
     let before = backends.before.listeners.get(&*listener.id).copied();
+    let backend = backends.get(&listener.backend)?;
+    let map = listener.url_map.as_ref().and_then(|id| balancer.url_map(id));
+    let routes = Routes::compile(map, Arc::clone(&backend), |id| backends.get(id))?;
+    let hsts = listener.tls.as_ref().and_then(|tls| tls.hsts_max_age);
     Some(Arc::new(Listener {
         id: listener.id.as_str().into(),
         balancer: balancer.id.as_str().into(),
@@ -172,8 +187,9 @@ fn compile(
         max_qps: listener.max_qps,
         http: listener.http,
         tls,
-        hsts_max_age: listener.tls.as_ref().and_then(|tls| tls.hsts_max_age),
-        backend: backends.get(&listener.backend)?,
+        hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into_bytes().into()),
+        backend,
+        routes,
         shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),
     }))
 }

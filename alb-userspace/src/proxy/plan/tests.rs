@@ -5,7 +5,6 @@ use std::num::NonZeroU16;
 use super::*;
 use crate::{
     model::{self, DatapathMode, Model},
-    proxy::tls::Tickets,
     state::{Store, TargetStates, fixture},
 };
 
@@ -48,8 +47,7 @@ fn ids(plan: &Plan) -> Vec<&str> {
 
 fn compile(model: &Model, before: &Plan) -> Plan {
     let store = Store::new(model.clone(), &TargetStates::default());
-    let tickets = Tickets::random(SystemTime::now()).unwrap();
-    Plan::compile(&store.snapshot(), &Arc::new(tickets), before)
+    Plan::compile(&store.snapshot(), &Secrets::of_a_test(), before)
 }
 
 #[test]

@@ -33,8 +33,6 @@ pub struct Accepted {
     pub stream: Stream,
     /// What was agreed on.
     pub info: TlsInfo,
-    /// The certificate, to judge authorities by.
-    pub presented: Presented,
 }
 
 /// A handshake that failed; it is counted already.
@@ -116,9 +114,9 @@ async fn handshake(socket: TcpStream, context: &Arc<Context>) -> Result<Accepted
             Some(_) | None => None,
         },
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        presented: Presented { context: Arc::clone(context), position },
     };
-    let presented = Presented { context: Arc::clone(context), position };
-    Ok(Accepted { stream, info, presented })
+    Ok(Accepted { stream, info })
 }
 
 /// Reads the client's hello. The library's own buffer takes it in, so that a waiting connection

@@ -198,7 +198,7 @@ async fn versions_ciphers_and_protocols_are_told() {
     ];
     for (versions, alpn, protocol, cipher, chosen) in rows {
         let config = Arc::new(client(versions, alpn));
-        let Accepted { info, presented, .. } = shake(&context, &config, "WWW.shop.test").await;
+        let Accepted { info, .. } = shake(&context, &config, "WWW.shop.test").await;
         assert_eq!((info.protocol, info.cipher, info.alpn), (protocol, cipher, chosen));
         assert_eq!(info.sni.as_deref(), Some("www.shop.test"));
         for (authority, fits) in [
@@ -209,7 +209,7 @@ async fn versions_ciphers_and_protocols_are_told() {
             ("other.test", true),
             ("[2001:db8::1]:443", true),
         ] {
-            assert_eq!(presented.is_for(authority.as_bytes()), fits, "{authority}");
+            assert_eq!(info.is_for(authority.as_bytes()), fits, "{authority}");
         }
     }
     let tls = "protocol: Tls, backend: t, certificates: [rsa]";
@@ -226,8 +226,8 @@ async fn an_authority_of_another_certificate_is_misdirected() {
     );
     let context = context(&keys, &tickets(), None);
     let config = Arc::new(client(&BOTH, &[]));
-    let api = shake(&context, &config, "a.api.test").await.presented;
-    let shop = shake(&context, &config, "shop.test").await.presented;
+    let api = shake(&context, &config, "a.api.test").await.info.presented;
+    let shop = shake(&context, &config, "shop.test").await.info.presented;
     let rows = [
         (&api, "a.api.test", true),
         (&api, "z.api.test:443", true),

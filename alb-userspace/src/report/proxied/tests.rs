@@ -1,16 +1,13 @@
 //! From blocks of workers to the report.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::{
     model::{BackendProtocol, Listener, ListenerProtocol, Model},
     proxy::{
+        plan::Secrets,
         stats::{StatusClass, UpstreamError, WorkerId},
-        tls::Tickets,
     },
     report::{About, ConfigReport, Sample, build},
     state::{Store, TargetStates, fixture},
@@ -47,8 +44,7 @@ fn what_two_workers_count_is_in_the_report_once() {
     let model = model();
     let store = Store::new(model, &TargetStates::default());
     let snapshot = store.snapshot();
-    let tickets = Arc::new(Tickets::random(SystemTime::now()).unwrap());
-    let plan = Plan::compile(&snapshot, &tickets, &Plan::default());
+    let plan = Plan::compile(&snapshot, &Secrets::of_a_test(), &Plan::default());
     let listener = &plan.listeners[0];
     let backend = &listener.backend;
     let sample = |at| {
@@ -75,7 +71,7 @@ fn what_two_workers_count_is_in_the_report_once() {
     // Opened by one worker, closed by another.
     listener.shared.stats.at(WorkerId(1)).open.fall();
     backend.shared.stats.at(WorkerId(3)).pool_idle.fall();
-    let picked = backend.pick([198, 18, 0, 1].into(), &[]).expect("a target");
+    let picked = backend.pick([198, 18, 0, 1].into(), None, &[]).expect("a target");
     let _request = backend.targets[picked].enter();
 
     let after = sample(now + Duration::from_secs(2));

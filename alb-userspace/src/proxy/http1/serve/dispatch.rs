@@ -11,7 +11,10 @@ use crate::proxy::{
     message::{BodyKind, Field, RequestHead, Scheme, Version},
     peer::Peer,
     plan::{Backend, Listener},
-    refusal::{Context, Refusal},
+    refusal::{Answer, Context, Refusal},
+    route::Redirection,
+    sticky::Keys,
+    way::{self, Verdict, Way},
 };
 
 thread_local! {
@@ -27,38 +30,82 @@ pub(super) struct Asker {
     pub(super) version: Version,
     pub(super) is_head: bool,
     pub(super) id: Id,
+    /// Only kept if a rule's changes to the answer may name it.
+    authority: Vec<u8>,
 }
 
 impl Default for Asker {
     /// Whose head could not be read.
     fn default() -> Self {
         let id = IDS.with_borrow_mut(|ids| Id::from_slice(&ids.make()));
-        Self { version: Version::Http11, is_head: false, id }
+        Self { version: Version::Http11, is_head: false, id, authority: Vec::new() }
     }
 }
 
-/// The backend that a request goes to, with the head for its targets written to `out`.
-pub(super) fn request<'l>(
+impl Asker {
+    pub(super) fn new(head: &RequestHead<'_>) -> Self {
+        let id = IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(head.fields).as_bytes()));
+        let is_head = head.method == b"HEAD";
+        Self { version: head.version, is_head, id, authority: Vec::new() }
+    }
+
+    /// The request, as far as its answer is concerned.
+    fn request(&self, peer: &Peer) -> RequestHead<'_> {
+        RequestHead {
+            method: if self.is_head { b"HEAD" } else { b"GET" },
+            scheme: if peer.tls.is_some() { Scheme::Https } else { Scheme::Http },
+            authority: &self.authority,
+            target: b"/",
+            version: self.version,
+            fields: &[],
+            body: BodyKind::None,
+        }
+    }
+}
+
+/// Where a request goes, beside the bytes.
+#[derive(Debug)]
+pub(super) struct Going {
+    pub(super) backend: Arc<Backend>,
+    /// Position of the rule that matched.
+    pub(super) rule: Option<usize>,
+    /// The target that the client is bound to.
+    pub(super) bound: Option<usize>,
+}
+
+/// What becomes of a request. The head for the targets is appended to `out`; an answer of our
+/// own, made for a connection that ends after it or not (`close`), is the error.
+pub(super) fn request(
     request: &Request<'_>,
-    listener: &'l Listener,
+    listener: &Listener,
     peer: &Peer,
+    asker: &mut Asker,
+    close: bool,
     out: &mut Vec<u8>,
-) -> (&'l Arc<Backend>, Asker) {
+) -> Result<Going, Own> {
     let head = &request.head;
-    let backend = &listener.backend;
-    let id = IDS.with_borrow_mut(|ids| ids.of(head.fields));
+    let Way { backend, rule, mirror: _, bound } = match way::find(head, listener, peer) {
+        Verdict::Forward(way) => way,
+        Verdict::Redirect(to) => return Err(redirect(&to, head, asker, listener, peer, close)),
+        Verdict::Refuse(refusal) => {
+            return Err(self::refusal(refusal, asker, listener, peer, close));
+        }
+    };
+    if rule.is_some_and(|rule| !rule.edits.response.inserts().is_empty()) {
+        asker.authority = head.authority.to_vec();
+    }
     let to = Outgoing {
         peer,
         forwarded: backend.forwarded,
-        edits: None,
-        request_id: id.as_bytes(),
-        cookie: None,
+        edits: rule.map(|rule| &rule.edits),
+        request_id: &asker.id,
+        cookie: backend.sticky.as_ref().map(Keys::name),
         upgrade: upgrade(request),
         expect: request.expect_continue,
     };
     forward::write_request(head, &to, out);
-    let id = Id::from_slice(id.as_bytes());
-    (backend, Asker { version: head.version, is_head: head.method == b"HEAD", id })
+    let rule = rule.map(|rule| rule.position);
+    Ok(Going { backend: Arc::clone(backend), rule, bound })
 }
 
 /// The protocol that targets are asked to switch to: what the client asks for, but not h2c,
@@ -75,33 +122,38 @@ pub(super) fn upgrade<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// Writes the head of a response for the client. `close` = its connection ends after it; `body` =
-/// how the body goes to it.
-pub(super) fn response(
-    response: &Response<'_>,
-    asker: &Asker,
-    listener: &Listener,
-    peer: &Peer,
-    (close, body): (bool, BodyKind),
-    out: &mut Vec<u8>,
-) {
+/// How a response is given to a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Giving<'a> {
+    pub(super) asker: &'a Asker,
+    pub(super) listener: &'a Listener,
+    pub(super) peer: &'a Peer,
+    /// Position of the rule that matched.
+    pub(super) rule: Option<usize>,
+    /// Where it comes from: the backend and the position of the target.
+    pub(super) from: (&'a Backend, usize),
+    /// The client's connection ends after it.
+    pub(super) close: bool,
+    /// How the body goes to the client.
+    pub(super) body: BodyKind,
+}
+
+/// Writes the head of a response for the client.
+pub(super) fn response(response: &Response<'_>, giving: &Giving<'_>, out: &mut Vec<u8>) {
+    let Giving { asker, listener, peer, rule, from: (backend, target), close, body } = *giving;
     let head = &response.head;
-    let request = RequestHead {
-        method: if asker.is_head { b"HEAD" } else { b"GET" },
-        scheme: if peer.tls.is_some() { Scheme::Https } else { Scheme::Http },
-        authority: b"",
-        target: b"/",
-        version: asker.version,
-        fields: &[],
-        body: BodyKind::None,
-    };
-    let hsts = hsts(listener);
+    let request = asker.request(peer);
+    let mut cookie = Vec::new();
+    let is_final = head.status >= 200 || head.status == 101;
+    if let Some(keys) = backend.sticky.as_ref().filter(|_| is_final) {
+        keys.write(target, request.scheme, SystemTime::now(), &mut cookie);
+    }
     let to = Returning {
         request: &request,
         peer,
-        edits: None,
-        set_cookie: None,
-        hsts: hsts.as_deref(),
+        edits: rule.and_then(|at| listener.routes.rule(at)).map(|rule| &rule.edits.response),
+        set_cookie: (!cookie.is_empty()).then_some(&cookie[..]),
+        hsts: listener.hsts.as_deref(),
         body,
     };
     let switched = |field: &&Field<'_>| head.status == 101 && field.is("upgrade");
@@ -109,31 +161,76 @@ pub(super) fn response(
     forward::write_response(head, &to, close, upgrade, out);
 }
 
-/// Writes an answer of our own.
+/// An answer of our own.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// Head and body.
+    pub(super) bytes: Vec<u8>,
+    /// The connection ends after it.
+    pub(super) close: bool,
+}
+
+/// The answer to a request that is not served. `close` = the connection could not go on anyway.
 pub(super) fn refusal(
     refusal: Refusal,
     asker: &Asker,
     listener: &Listener,
+    peer: &Peer,
     close: bool,
-    out: &mut Vec<u8>,
-) {
-    let hsts = hsts(listener);
+) -> Own {
+    let close = close || refusal.closes();
+    let bytes = if refusal.is_sent() {
+        own(&refusal.answer(), asker, listener, peer, close)
+    } else {
+        Vec::new()
+    };
+    Own { bytes, close }
+}
+
+fn redirect(
+    to: &Redirection<'_>,
+    head: &RequestHead<'_>,
+    asker: &Asker,
+    listener: &Listener,
+    peer: &Peer,
+    close: bool,
+) -> Own {
+    let mut location = Vec::with_capacity(128);
+    to.location(head, peer.local, &mut location);
+    let returning = Returning {
+        request: head,
+        peer,
+        edits: to.edits(),
+        set_cookie: None,
+        hsts: None,
+        body: BodyKind::None,
+    };
+    let answer = Answer::redirect(to, &location, &returning);
+    Own { bytes: own(&answer, asker, listener, peer, close), close }
+}
+
+fn own(
+    answer: &Answer<'_>,
+    asker: &Asker,
+    listener: &Listener,
+    peer: &Peer,
+    close: bool,
+) -> Vec<u8> {
     let context = Context {
         request_id: &asker.id,
-        hsts: hsts.as_deref(),
+        // Never over plain HTTP (RFC 6797 §7.2).
+        hsts: listener.hsts.as_deref().filter(|_| peer.tls.is_some()),
         now: SystemTime::now(),
         is_head: asker.is_head,
         version: asker.version,
         close,
     };
-    refusal.answer().write(&context, out);
+    let mut bytes = Vec::with_capacity(512);
+    answer.write(&context, &mut bytes);
+    bytes
 }
 
 /// Whether a client of this version gets interim responses.
 pub(super) fn takes_interim(version: Version) -> bool {
     version != Version::Http10
-}
-
-fn hsts(listener: &Listener) -> Option<Vec<u8>> {
-    listener.hsts_max_age.map(|age| format!("max-age={}", age.as_secs()).into_bytes())
 }

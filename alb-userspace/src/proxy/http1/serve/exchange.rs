@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Next, Stream,
     client::{Client, poll_write_all},
-    dispatch::{self, Asker},
+    dispatch::{self, Asker, Going, Own},
     refuse, relay, splice,
     upload::Upload,
 };
@@ -17,7 +17,7 @@ use crate::proxy::{
     http1::{body::Body, request::Request, response::Asked},
     message::BodyKind,
     peer::Peer,
-    plan::{Backend, InFlight, Listener, Target},
+    plan::{Backend, InFlight, Target},
     refusal::Refusal,
     upstream::{self, ConnectError, Upstream},
     worker::{Current, Slot, Worker},
@@ -31,6 +31,10 @@ const WHOLE: usize = 16_384;
 pub(super) struct Job {
     pub(super) listener: Rc<Current>,
     pub(super) backend: Arc<Backend>,
+    /// Position of the rule that matched.
+    pub(super) rule: Option<usize>,
+    /// The target that the client is bound to, then the one that was asked last.
+    pub(super) target: Option<usize>,
     /// The head for the target, with the body if that is whole; later the head for the client.
     pub(super) out: Vec<u8>,
     pub(super) asked: Asked,
@@ -64,29 +68,33 @@ enum Failure {
 }
 
 impl Job {
-    /// What becomes of a request; an error is what it is answered with, and whether the
-    /// connection can go on.
+    /// What becomes of a request; an error is what it is answered with.
     pub(super) fn new(
         request: &Request<'_>,
         listener: &Rc<Current>,
         peer: &Peer,
         body_limit: u64,
-    ) -> Result<Self, (Refusal, bool)> {
+    ) -> Result<Self, Own> {
         let head = &request.head;
         let whole = matches!(head.body, BodyKind::None | BodyKind::Length(0));
         let keep = request.keep_alive && whole;
-        let limited: &Listener = listener;
-        if !limited.admits_request() {
-            return Err((Refusal::RateLimited, keep));
+        let mut asker = Asker::new(head);
+        let refuse =
+            |refusal, keep: bool| Err(dispatch::refusal(refusal, &asker, listener, peer, !keep));
+        if !listener.admits_request() {
+            return refuse(Refusal::RateLimited, keep);
         }
         if matches!(head.body, BodyKind::Length(length) if body_limit > 0 && length > body_limit) {
-            return Err((Refusal::BodyTooLarge, false));
+            return refuse(Refusal::BodyTooLarge, false);
         }
         let mut out = Vec::with_capacity(1024);
-        let (backend, asker) = dispatch::request(request, listener, peer, &mut out);
+        let going = dispatch::request(request, listener, peer, &mut asker, !keep, &mut out)?;
+        let Going { backend, rule, bound } = going;
         Ok(Self {
             listener: Rc::clone(listener),
-            backend: Arc::clone(backend),
+            backend,
+            rule,
+            target: bound,
             out,
             asked: Asked { head: asker.is_head, upgrade: dispatch::upgrade(request).is_some() },
             asker,
@@ -132,8 +140,10 @@ async fn reply<S: Stream>(
     let mut tried = SmallVec::<[usize; 4]>::new();
     let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
     while tried.len() <= usize::from(backend.retries) {
-        let Some(at) = backend.pick(client.peer.client.ip(), &tried) else { break };
+        let client_ip = client.peer.client.ip();
+        let Some(at) = backend.pick(client_ip, job.target, &tried) else { break };
         let target = &backend.targets[at];
+        job.target = Some(at);
         let counted = target.enter();
         let repeatable = job.idempotent && !job.upload.begun;
         let mut pooled = worker.pool.take(target.address, !repeatable);

@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use super::{
     Next, Stream,
     client::{Client, poll_write_all},
-    dispatch::{self, Asker},
+    dispatch::{self, Asker, Own},
 };
 use crate::proxy::{plan::Listener, refusal::Refusal};
 
 /// How long a client may take to read an answer of ours.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Sends the answer. `keep` = the connection could go on as far as the request is concerned.
+/// Refuses a request. `keep` = the connection could go on as far as the request is concerned.
 pub(super) async fn answer<S: Stream>(
     client: &mut Client<S>,
     listener: &Listener,
@@ -22,22 +22,26 @@ pub(super) async fn answer<S: Stream>(
     refusal: Refusal,
     keep: bool,
 ) -> Next {
-    if !refusal.is_sent() {
+    let own = dispatch::refusal(refusal, asker, listener, &client.peer, !keep);
+    send(client, &own).await
+}
+
+/// Sends an answer.
+pub(super) async fn send<S: Stream>(client: &mut Client<S>, own: &Own) -> Next {
+    if own.bytes.is_empty() {
         return Next::Abort;
     }
-    let keep = keep && !refusal.closes();
-    let mut out = Vec::with_capacity(512);
-    dispatch::refusal(refusal, asker, listener, !keep, &mut out);
     client.deadline.set(Instant::now(), TIME);
     let mut written = 0;
-    let sent =
-        poll_fn(|cx| match poll_write_all(&mut client.stream, cx, [&out, &[]], &mut written) {
+    let sent = poll_fn(|cx| {
+        match poll_write_all(&mut client.stream, cx, [&own.bytes, &[]], &mut written) {
             Poll::Ready(done) => Poll::Ready(done.is_ok()),
             Poll::Pending => client.deadline.poll(cx).map(|()| false),
-        });
-    match (sent.await, keep) {
-        (true, true) => Next::Request,
-        (true, false) => Next::Linger,
+        }
+    });
+    match (sent.await, own.close) {
+        (true, false) => Next::Request,
+        (true, true) => Next::Linger,
         (false, _) => Next::Close,
     }
 }

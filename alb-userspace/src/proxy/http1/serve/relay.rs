@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Next, Stream,
     client::{Client, poll_write_all},
-    dispatch,
+    dispatch::{self, Giving},
     exchange::{Job, Reply},
     refuse, splice, tunnel,
 };
@@ -159,8 +159,11 @@ fn parse(
         && !slot.drain.has_begun();
     if status >= 200 || upgraded || dispatch::takes_interim(job.asker.version) {
         let sent = if bare { BodyKind::Close } else { body };
-        let Job { asker, listener, out, .. } = job;
-        dispatch::response(&found, asker, listener, peer, (!keep, sent), out);
+        let Job { asker, listener, backend, rule, target, out, .. } = job;
+        let from = (&**backend, target.unwrap_or_default());
+        let (rule, close) = (*rule, !keep);
+        let giving = Giving { asker, listener, peer, rule, from, close, body: sent };
+        dispatch::response(&found, &giving, out);
     }
     let reusable = found.keep_alive && !upgraded;
     Ok(Some((found.len, Begun { status, body, reusable, keep, bare })))

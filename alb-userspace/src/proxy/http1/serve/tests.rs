@@ -3,7 +3,9 @@
 mod bulk;
 mod framing;
 mod lab;
+mod persistence;
 mod refusals;
 mod retries;
+mod routes;
 mod timeouts;
 mod upgrades;

@@ -17,9 +17,8 @@ use crate::{
     proxy::{
         http2,
         peer::Peer,
-        plan::Plan,
+        plan::{Plan, Secrets},
         stats::{ListenerTotals, WorkerId},
-        tls::Tickets,
         upstream,
         worker::{Open, Slot, Worker},
     },
@@ -88,10 +87,7 @@ impl Lab {
         change(&mut listener, &mut balancer.backends[0]);
         balancer.listeners = vec![listener];
         let store = Store::new(model, &TargetStates::default());
-        let plan = {
-            let tickets = Tickets::random(std::time::SystemTime::now()).unwrap();
-            Plan::compile(&store.snapshot(), &Arc::new(tickets), &Plan::default())
-        };
+        let plan = { Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &Plan::default()) };
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
         let worker = Rc::new(Worker {
             id: WorkerId(0),

@@ -1,6 +1,7 @@
 //! A listener served by the real loop, origins that do as they are told, and raw clients.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     rc::Rc,
@@ -16,17 +17,16 @@ use tokio::{
 };
 
 use crate::{
-    model::{self, BackendProtocol, ListenerHttp, ListenerProtocol},
+    model::{self, BackendProtocol, ListenerHttp, ListenerProtocol, Model, UrlMap},
     proxy::{
         http1,
         peer::Peer,
-        plan::Plan,
+        plan::{Plan, Secrets},
         stats::WorkerId,
-        tls::Tickets,
         upstream,
         worker::{Open, Slot, Worker},
     },
-    state::{Store, TargetStates, fixture},
+    state::{Health, Store, TargetRef, TargetStates, fixture},
 };
 
 /// Longer than anything here takes.
@@ -34,6 +34,8 @@ pub(super) const LONG: Duration = Duration::from_secs(10);
 
 /// A served listener.
 pub(super) struct Lab {
+    pub(super) model: Model,
+    plan: RefCell<Arc<Plan>>,
     pub(super) address: SocketAddr,
     pub(super) slot: Rc<Slot>,
     pub(super) worker: Rc<Worker>,
@@ -61,23 +63,53 @@ impl Lab {
         Self::with(targets, |_, _| {}).await
     }
 
-    /// The same, after a change to listener and backend.
+    /// A listener whose url map has these rules; the backend `other` has targets of its own.
+    pub(super) async fn routed(
+        targets: &[SocketAddr],
+        others: &[SocketAddr],
+        rules: Vec<model::Rule>,
+        change: impl FnOnce(&mut model::LoadBalancer),
+    ) -> Self {
+        let change = |balancer: &mut model::LoadBalancer| {
+            let mut group = balancer.target_groups[0].clone();
+            let mut backend = balancer.backends[0].clone();
+            group.targets = named("o", others);
+            group.id = "tg-2".into();
+            (backend.id, backend.name) = ("other".into(), "other".into());
+            backend.source = model::TargetSource::Group("tg-2".into());
+            balancer.target_groups.push(group);
+            balancer.backends.push(backend);
+            let (id, name, description) = ("routes".into(), "routes".into(), String::new());
+            balancer.url_maps = vec![UrlMap { id, name, description, rules }];
+            balancer.listeners[0].url_map = Some("routes".into());
+            change(balancer);
+        };
+        Self::changed(targets, change).await
+    }
+
+    /// The same as `new`, after a change to listener and backend.
     pub(super) async fn with(
         targets: &[SocketAddr],
         change: impl FnOnce(&mut model::Listener, &mut model::Backend),
     ) -> Self {
-        let named: Vec<_> = targets
-            .iter()
-            .enumerate()
-            .map(|(at, address)| fixture::target(&format!("t{at}"), *address))
-            .collect();
+        let change = |balancer: &mut model::LoadBalancer| {
+            change(&mut balancer.listeners[0], &mut balancer.backends[0]);
+        };
+        Self::changed(targets, change).await
+    }
+
+    async fn changed(
+        targets: &[SocketAddr],
+        change: impl FnOnce(&mut model::LoadBalancer),
+    ) -> Self {
+        let named = named("t", targets);
         let mut model = fixture::model(&[("web", None)], &named);
         let balancer = &mut model.load_balancers[0];
         balancer.backends[0].protocol = BackendProtocol::Http;
         balancer.backends[0].response_timeout = LONG;
         balancer.backends[0].connect_timeout = LONG;
         balancer.backends[0].retries = 1;
-        let mut listener = model::Listener {
+        let listener = model::Listener {
             id: "http".into(),
             name: "http".into(),
             description: String::new(),
@@ -92,13 +124,11 @@ impl Lab {
             tls: None,
             http: Some(HTTP),
         };
-        change(&mut listener, &mut balancer.backends[0]);
         balancer.listeners = vec![listener];
-        let store = Store::new(model, &TargetStates::default());
-        let plan = {
-            let tickets = Tickets::random(std::time::SystemTime::now()).unwrap();
-            Plan::compile(&store.snapshot(), &Arc::new(tickets), &Plan::default())
-        };
+        change(balancer);
+        let store = Store::new(model.clone(), &TargetStates::default());
+        let plan = { Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &Plan::default()) };
+        let plan = Arc::new(plan);
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
         let worker = Rc::new(Worker {
             id: WorkerId(0),
@@ -108,7 +138,8 @@ impl Lab {
             open: Open::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let lab = Self { address: listener.local_addr().unwrap(), slot, worker };
+        let address = listener.local_addr().unwrap();
+        let lab = Self { model, plan: RefCell::new(plan), address, slot, worker };
         let (slot, worker, local) = (Rc::clone(&lab.slot), Rc::clone(&lab.worker), lab.address);
         spawn_local(async move {
             loop {
@@ -122,6 +153,28 @@ impl Lab {
         lab
     }
 
+    /// Serves a changed model from now on, with targets (by position) of the first backend in
+    /// another state.
+    pub(super) fn replace(&self, model: &Model, states: &[(usize, Health)]) -> Arc<Plan> {
+        let store = Store::new(model.clone(), &TargetStates::default());
+        let mut snapshot = (*store.snapshot()).clone();
+        let balancer = &model.load_balancers[0];
+        let backend = &balancer.backends[0];
+        let mut known = TargetStates::clone(&snapshot.targets);
+        for (at, health) in states {
+            let target = TargetRef::new(&backend.id, &balancer.targets_of(backend)[*at].id);
+            let mut state = known.get(&target.backend, &target.target).unwrap().clone();
+            state.health = *health;
+            known.insert(target, state);
+        }
+        snapshot.targets = Arc::new(known);
+        let plan = Plan::compile(&snapshot, &Secrets::of_a_test(), &self.plan.borrow());
+        let plan = Arc::new(plan);
+        self.slot.set(Arc::clone(&plan.listeners[0]));
+        self.plan.replace(Arc::clone(&plan));
+        plan
+    }
+
     pub(super) async fn connect(&self) -> Client {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
@@ -132,6 +185,12 @@ impl Lab {
         client.send(request).await;
         client.rest().await
     }
+}
+
+fn named(prefix: &str, targets: &[SocketAddr]) -> Vec<model::Target> {
+    let target =
+        |(at, address): (usize, &SocketAddr)| fixture::target(&format!("{prefix}{at}"), *address);
+    targets.iter().enumerate().map(target).collect()
 }
 
 /// A raw client.
