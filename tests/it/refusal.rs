@@ -113,11 +113,12 @@ fn touched(lab: &Lab) -> (String, usize) {
 }
 
 #[test]
-fn a_listener_that_cannot_be_served_yet_is_named() {
+fn what_cannot_be_served_yet_is_named() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
-    let body = Service::of(&lab).body().replace("protocol: Tcp", "protocol: Http");
+    let reset = "targetGroup: all, unhealthyFlows: Reset";
+    let body = Service::of(&lab).body().replace("targetGroup: all", reset);
     let instance = Instance::new(&lab.balancer.namespace, Node::xdp(lab.interfaces()), &body);
-    ends_with(&instance, &["tcp", "http"]);
+    ends_with(&instance, &["unhealthyFlows", "not served yet"]);
 }
 
 /// `alb run` ends with 1, says all of `words`, and leaves nothing.
