@@ -20,6 +20,7 @@ mod reload;
 mod replacement;
 mod restart;
 mod rows;
+mod seeing;
 mod selection;
 mod snat;
 mod transfer;

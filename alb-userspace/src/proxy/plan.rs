@@ -17,8 +17,13 @@ use crate::{
     model::{
         Algorithm, BackendProtocol, Forwarded, ListenerHttp, ListenerProtocol, UnhealthyFlows,
     },
-    proxy::{message::Field, route::Routes, sticky, tls},
-    state::Health,
+    proxy::{
+        message::Field,
+        route::Routes,
+        stats::{UpstreamError, WorkerId},
+        sticky, tls,
+    },
+    state::{Health, TargetRef},
 };
 
 /// Everything the proxy serves.
@@ -166,6 +171,19 @@ impl Backend {
         }
         let load = |at: usize| self.targets.get(at).map_or(0, |target| target.in_flight());
         self.selector.pick(client, load, exclude)
+    }
+}
+
+impl Backend {
+    /// Counts a failure of one of its targets.
+    pub fn fails(&self, target: &Target, worker: WorkerId, error: UpstreamError) {
+        self.shared.stats.at(worker).errors.count(error);
+        target.shared.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of its targets as health checks name it.
+    pub fn named(&self, target: &Target) -> TargetRef {
+        TargetRef { backend: Arc::clone(&self.id), target: Arc::clone(&target.id) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -20,7 +20,7 @@ use super::{
     tls,
     worker::{Slot, Worker},
 };
-use crate::{model::ListenerProtocol, state::TargetRef};
+use crate::model::ListenerProtocol;
 
 /// Time for a TLS handshake on listeners that have no time of their own for it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -73,10 +73,8 @@ pub(super) async fn connection(
 async fn forward(stream: impl Side, peer: &Peer, listener: &Listener, worker: &Worker) {
     let begun = Instant::now();
     let backend = Arc::clone(&listener.backend);
-    let counted = backend.shared.stats.at(worker.id).in_flight.raised();
     let mut choose = Turns { backend: &backend, peer, worker };
     let ended = tcp::forward(stream, peer, &backend, &mut choose, listener.idle_timeout).await;
-    drop(counted);
     count(&ended, listener, &backend, worker);
     if let Some(log) = &worker.log {
         log.record(&record(&ended, peer, listener, &backend, begun.elapsed()));
@@ -101,11 +99,9 @@ fn count(ended: &Ended, listener: &Listener, backend: &Backend, worker: &Worker)
     if ended.end == End::NoTarget {
         stats.no_target.add(1);
     }
-    if ended.end == End::TargetReset {
-        stats.errors.count(UpstreamError::Closed);
-        if let Some(target) = ended.target.and_then(|at| backend.targets.get(at)) {
-            target.shared.failed.fetch_add(1, Ordering::Relaxed);
-        }
+    let target = ended.target.and_then(|at| backend.targets.get(at));
+    if let (End::TargetReset, Some(target)) = (ended.end, target) {
+        backend.fails(target, worker.id, UpstreamError::Closed);
     }
     if let Some(time) = ended.connect_time {
         stats.connects.add(1);
@@ -158,16 +154,14 @@ impl Choose for Turns<'_> {
     fn failed(&mut self, position: usize, error: &ConnectError) {
         let Self { backend, worker, .. } = self;
         let target = &backend.targets[position];
-        target.shared.failed.fetch_add(1, Ordering::Relaxed);
-        let named = TargetRef { backend: Arc::clone(&backend.id), target: Arc::clone(&target.id) };
-        let stats = backend.shared.stats.at(worker.id);
+        let named = backend.named(target);
         match error {
             ConnectError::Timeout(_) => {
-                stats.errors.count(UpstreamError::ConnectTimeout);
+                backend.fails(target, worker.id, UpstreamError::ConnectTimeout);
                 worker.passive.connect_timed_out(named, target.address.ip());
             }
             ConnectError::Failed(error) => {
-                stats.errors.count(UpstreamError::ConnectFailed);
+                backend.fails(target, worker.id, UpstreamError::ConnectFailed);
                 worker.passive.connect_failed(named, target.address.ip(), error);
             }
         }

@@ -8,7 +8,7 @@ mod reasons;
 mod totals;
 mod words;
 
-pub use counter::{Counter, Level, Raised};
+pub use counter::{Counter, Level};
 pub use histogram::{BOUNDS, Histogram, HistogramTotals};
 pub use per_worker::{PerWorker, WorkerId};
 pub use reasons::{AcceptError, StatusClass, UpstreamError};
@@ -46,8 +46,6 @@ pub struct ListenerStats {
 /// What one worker counts for one backend.
 #[derive(Debug, Default)]
 pub struct BackendStats {
-    /// Requests and connections that have a target, or are about to.
-    pub in_flight: Level,
     /// Responses of targets, by the class of their status.
     pub responses: PerReason<StatusClass>,
     /// Why a target could not be used.

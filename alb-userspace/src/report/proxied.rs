@@ -124,6 +124,7 @@ impl Counters {
             self.proxied.listeners.insert(listener.id.to_string(), totals);
         }
         for backend in &plan.backends {
+            let mut all = backend.shared.stats.totals();
             for target in &backend.targets {
                 let key = TargetRef { backend: backend.id.clone(), target: target.id.clone() };
                 let totals = TargetTotals {
@@ -133,12 +134,12 @@ impl Counters {
                     failed: target.shared.failed.load(Relaxed),
                 };
                 let traffic: &mut Traffic = self.targets.entry(key.clone()).or_default();
+                all.in_flight += totals.in_flight;
                 traffic.new_flows += totals.given;
                 traffic.active_flows += totals.in_flight;
                 self.proxied.targets.insert(key, totals);
             }
-            let totals = backend.shared.stats.totals();
-            self.proxied.backends.insert(backend.id.to_string(), totals);
+            self.proxied.backends.insert(backend.id.to_string(), all);
         }
     }
 }

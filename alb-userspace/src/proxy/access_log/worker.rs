@@ -1,6 +1,9 @@
 //! A worker's part: lines into a buffer, full buffers into the queue.
 
-use std::{cell::RefCell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant, SystemTime},
+};
 
 use tokio::sync::Notify;
 
@@ -12,6 +15,9 @@ pub(super) const FULL: usize = 32 * 1024;
 /// A line waits this long at most before it is handed over.
 const DELAY: Duration = Duration::from_millis(100);
 
+/// How long two clocks are taken to run alike.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The log as one worker uses it; stays on its thread.
 #[derive(Debug)]
 pub struct WorkerLog {
@@ -20,6 +26,8 @@ pub struct WorkerLog {
     lines: RefCell<Lines>,
     /// A line came into an empty buffer.
     begun: Notify,
+    /// One moment by both clocks.
+    moment: Cell<(Instant, SystemTime)>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +38,13 @@ struct Lines {
 
 impl WorkerLog {
     pub(super) fn new(format: LogFormat, sender: Option<Sender>) -> Self {
-        Self { format, sender, lines: RefCell::default(), begun: Notify::new() }
+        Self {
+            format,
+            sender,
+            lines: RefCell::default(),
+            begun: Notify::new(),
+            moment: Cell::new((Instant::now(), SystemTime::now())),
+        }
     }
 
     /// Takes in one line. Never waits and never fails.
@@ -50,6 +64,19 @@ impl WorkerLog {
         if batch.bytes.len() >= FULL {
             self.hand_over(std::mem::take(batch));
         }
+    }
+
+    /// The time of day at a moment just gone. The clock is read once a second: in between, the
+    /// two run alike.
+    pub fn time(&self, at: Instant) -> SystemTime {
+        let (then, time) = self.moment.get();
+        let since = at.saturating_duration_since(then);
+        if since < FRESH {
+            return time + since;
+        }
+        let time = SystemTime::now();
+        self.moment.set((at, time));
+        time
     }
 
     /// Hands over what there is.

@@ -1,6 +1,7 @@
 //! One client connection from its first byte to its last: heads are read and answered in order,
 //! on plain TCP as on TLS. What a request is answered with is the business of `exchange`.
 
+mod account;
 mod client;
 mod dispatch;
 mod exchange;
@@ -76,11 +77,9 @@ pub async fn serve<S: Stream>(
 ) {
     let mut client = Client::new(stream, peer);
     let mut drained: Pin<Box<dyn Future<Output = ()>>> = Box::pin(slot.drain.begun());
-    let mut is_fresh = true;
+    let mut before = None;
     loop {
-        let head = head(&mut client, &slot, &mut drained, is_fresh).await;
-        is_fresh = false;
-        let next = match head {
+        let next = match head(&mut client, &slot, &worker, before, &mut drained).await {
             Head::Closed => Next::Close,
             Head::Refused(refusal) => {
                 let (listener, asker) = (slot.get(), dispatch::Asker::default());
@@ -89,6 +88,7 @@ pub async fn serve<S: Stream>(
             Head::Own(own) => refuse::send(&mut client, &own).await,
             Head::Request(job) => exchange::run(&mut client, job, &slot, &worker).await,
         };
+        before = Some(client.account.settle(&client.peer));
         match next {
             Next::Request => {}
             Next::Linger => return linger::close(client).await,
@@ -108,17 +108,20 @@ pub async fn refuse<S: Stream>(stream: S, peer: Peer, listener: &Listener, refus
     }
 }
 
-/// Waits for a request and reads its head. A client whose connection is fresh has its first
-/// request on the way: it is waited for even when the listener's work has come to its end.
+/// Waits for a request and reads its head. The one before ended at `before`; without one, the
+/// first request is on its way: it is waited for even when the listener's work has come to its
+/// end.
 async fn head<S: Stream>(
     client: &mut Client<S>,
     slot: &Slot,
+    worker: &Rc<Worker>,
+    before: Option<Instant>,
     drained: &mut Pin<Box<dyn Future<Output = ()>>>,
-    is_fresh: bool,
 ) -> Head {
     if client.input.is_empty() {
         let mut is_ending = false;
-        client.deadline.set(Instant::now(), slot.get().idle_timeout);
+        let is_fresh = before.is_none();
+        client.deadline.set(before.unwrap_or_else(Instant::now), slot.get().idle_timeout);
         let begun = poll_fn(|cx| {
             if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
                 return Poll::Ready(matches!(read, Ok(1..)));
@@ -140,6 +143,7 @@ async fn head<S: Stream>(
     }
     let begun = Instant::now();
     let listener = slot.get();
+    client.account.begin(worker, &listener, begun);
     let Some(http) = listener.http else { return Head::Closed };
     let scheme = match listener.protocol {
         ListenerProtocol::Https | ListenerProtocol::Tls => Scheme::Https,
@@ -154,6 +158,7 @@ async fn head<S: Stream>(
                 Ok(None) => {}
                 Ok(Some((len, job))) => {
                     client.input.consume(len);
+                    client.account.received(len);
                     return match job {
                         Ok(job) => Head::Request(job),
                         Err(own) => Head::Own(own),
@@ -188,16 +193,18 @@ type Made = Result<exchange::Job, dispatch::Own>;
 
 /// The request at the beginning of the buffer, with the bytes of its head.
 fn parse<S>(
-    client: &Client<S>,
+    client: &mut Client<S>,
     limits: &request::Limits,
     scheme: Scheme,
     listener: &Rc<Current>,
     body_limit: u64,
 ) -> Result<Option<(usize, Made)>, Refusal> {
     let mut fields = Fields::new();
-    let request = request::parse(client.input.data(), limits, scheme, &mut fields)?;
+    let Client { input, account, peer, .. } = client;
+    let request = request::parse(input.data(), limits, scheme, &mut fields)?;
     Ok(request.map(|request| {
-        (request.len, exchange::Job::new(&request, listener, &client.peer, body_limit))
+        account.asks(&request);
+        (request.len, exchange::Job::new(&request, listener, peer, body_limit))
     }))
 }
 

@@ -85,7 +85,8 @@ pub(super) async fn run(
         upstream.reset();
     } else if begun.reusable && upstream.input.is_empty() {
         let now = account.shared.clock.now();
-        account.shared.worker.pool.put(target.address, upstream.stream, now, backend.pool_idle);
+        let keep = (&backend.shared, backend.pool_idle);
+        account.shared.worker.pool.put(target.address, upstream.stream, now, keep);
     }
     Ok(())
 }

@@ -39,26 +39,9 @@ impl Level {
         self.0.store(self.0.load(Relaxed).wrapping_sub(1), Relaxed);
     }
 
-    /// One more for as long as the guard lives.
-    #[inline]
-    pub fn raised(&self) -> Raised<'_> {
-        self.rise();
-        Raised(self)
-    }
-
     /// This worker's part, negative as two's complement: add parts with `wrapping_add`.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-/// One that is counted in a [`Level`]; counted off when dropped.
-#[derive(Debug)]
-pub struct Raised<'l>(&'l Level);
-
-impl Drop for Raised<'_> {
-    fn drop(&mut self) {
-        self.0.fall();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 const WORKERS: usize = 64;
 
 /// A worker: 0 to the number of workers less one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub usize);
 
 /// A block for each worker that counted. Lives where what it counts for lives, from plan to plan.

@@ -1,6 +1,7 @@
 //! The closed sets of reasons that are counted.
 
 use super::Reason;
+use crate::proxy::refusal::Refusal;
 
 /// Class of a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,21 @@ pub enum UpstreamError {
     BadResponse,
     /// The response ended before its end.
     Truncated,
+}
+
+impl UpstreamError {
+    /// What a request that ended so means for its target; `None` = it is not to blame.
+    pub fn of(refusal: Refusal) -> Option<Self> {
+        let faults = [
+            (Refusal::ConnectFailed, Self::ConnectFailed),
+            (Refusal::ConnectTimeout, Self::ConnectTimeout),
+            (Refusal::TargetClosed, Self::Closed),
+            (Refusal::ResponseTimeout, Self::ResponseTimeout),
+            (Refusal::BadResponse, Self::BadResponse),
+            (Refusal::ResponseTooLarge, Self::BadResponse),
+        ];
+        faults.into_iter().find(|(fault, _)| *fault == refusal).map(|(_, error)| error)
+    }
 }
 
 impl Reason for UpstreamError {

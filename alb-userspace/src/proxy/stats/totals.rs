@@ -26,7 +26,8 @@ pub struct ListenerTotals {
     pub handshake_failures: BTreeMap<String, u64>,
 }
 
-/// What all workers together counted for a backend. Fields as in [`BackendStats`].
+/// What all workers together counted for a backend. Fields as in [`BackendStats`]; in flight is
+/// what its targets have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of `BackendStats`, summed")]
@@ -83,7 +84,6 @@ impl PerWorker<BackendStats> {
     pub fn totals(&self) -> BackendTotals {
         let mut totals = BackendTotals::default();
         for BackendStats {
-            in_flight,
             responses,
             errors,
             retries,
@@ -97,7 +97,6 @@ impl PerWorker<BackendStats> {
             bytes_in,
         } in self.iter()
         {
-            totals.in_flight = totals.in_flight.wrapping_add(in_flight.get());
             add(&mut totals.responses, responses);
             add(&mut totals.errors, errors);
             totals.retries += retries.get();
@@ -110,7 +109,7 @@ impl PerWorker<BackendStats> {
             totals.bytes_out += bytes_out.get();
             totals.bytes_in += bytes_in.get();
         }
-        (totals.in_flight, totals.pool_idle) = (level(totals.in_flight), level(totals.pool_idle));
+        totals.pool_idle = level(totals.pool_idle);
         totals
     }
 }

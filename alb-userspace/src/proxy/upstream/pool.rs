@@ -7,6 +7,7 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     rc::{Rc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use super::Upstream;
-use crate::proxy::buffer::Buffer;
+use crate::proxy::{buffer::Buffer, plan::BackendShared, stats::WorkerId};
 
 /// How often connections that are too old or dead are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -29,8 +30,39 @@ pub struct Pool(Rc<RefCell<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    idle: HashMap<SocketAddr, Vec<Idle>>,
+    worker: WorkerId,
+    idle: HashMap<SocketAddr, Kept>,
     sweeping: bool,
+}
+
+/// Idle connections to one address.
+#[derive(Debug)]
+struct Kept {
+    idle: Vec<Idle>,
+    /// The backend they are counted for: of several with this address, the first that had one.
+    backend: Arc<BackendShared>,
+}
+
+impl Kept {
+    fn count(&self, worker: WorkerId, before: usize) {
+        let level = &self.backend.stats.at(worker).pool_idle;
+        for _ in before..self.idle.len() {
+            level.rise();
+        }
+        for _ in self.idle.len()..before {
+            level.fall();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for kept in self.idle.values_mut() {
+            let before = kept.idle.len();
+            kept.idle.clear();
+            kept.count(self.worker, before);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,25 +86,45 @@ impl Idle {
 }
 
 impl Pool {
+    /// A worker's.
+    pub fn of(worker: WorkerId) -> Self {
+        Self(Rc::new(RefCell::new(Inner { worker, idle: HashMap::new(), sweeping: false })))
+    }
+
     /// An idle connection to this address. With `surely` the kernel is asked whether it still
     /// stands, which is worth it for requests that cannot be sent twice.
     pub fn take(&self, address: SocketAddr, surely: bool) -> Option<Upstream> {
         let mut inner = self.0.borrow_mut();
-        let idle = inner.idle.get_mut(&address)?;
-        while let Some(found) = idle.pop() {
+        let worker = inner.worker;
+        let kept = inner.idle.get_mut(&address)?;
+        let before = kept.idle.len();
+        let mut taken = None;
+        while let Some(found) = kept.idle.pop() {
             // The sweep drops those that are too old; a second more or less is none.
             if found.is_quiet() && (!surely || found.is_surely_quiet()) {
                 let stream = found.stream;
-                return Some(Upstream { stream, input: Buffer::default(), reused: true });
+                taken = Some(Upstream { stream, input: Buffer::default(), reused: true });
+                break;
             }
         }
-        None
+        kept.count(worker, before);
+        taken
     }
 
     /// Keeps a connection whose last response has ended for the time that its backend says.
-    pub fn put(&self, address: SocketAddr, stream: TcpStream, now: Instant, keep: Duration) {
+    pub fn put(
+        &self,
+        address: SocketAddr,
+        stream: TcpStream,
+        now: Instant,
+        (backend, keep): (&Arc<BackendShared>, Duration),
+    ) {
         let mut inner = self.0.borrow_mut();
-        inner.idle.entry(address).or_default().push(Idle { stream, until: now + keep });
+        let worker = inner.worker;
+        let new = || Kept { idle: Vec::new(), backend: Arc::clone(backend) };
+        let kept = inner.idle.entry(address).or_insert_with(new);
+        kept.idle.push(Idle { stream, until: now + keep });
+        kept.count(worker, kept.idle.len() - 1);
         if !inner.sweeping {
             inner.sweeping = true;
             spawn_local(sweep(Rc::downgrade(&self.0)));
@@ -81,7 +133,7 @@ impl Pool {
 
     /// How many connections are idle.
     pub fn len(&self) -> usize {
-        self.0.borrow().idle.values().map(Vec::len).sum()
+        self.0.borrow().idle.values().map(|kept| kept.idle.len()).sum()
     }
 
     /// Whether none is idle.
@@ -97,9 +149,12 @@ async fn sweep(pool: Weak<RefCell<Inner>>) {
         let Some(pool) = pool.upgrade() else { return };
         let mut inner = pool.borrow_mut();
         let now = Instant::now();
-        inner.idle.retain(|_, idle| {
-            idle.retain(|found| found.until > now && found.is_quiet());
-            !idle.is_empty()
+        let worker = inner.worker;
+        inner.idle.retain(|_, kept| {
+            let before = kept.idle.len();
+            kept.idle.retain(|found| found.until > now && found.is_quiet());
+            kept.count(worker, before);
+            !kept.idle.is_empty()
         });
         if inner.idle.is_empty() {
             inner.sweeping = false;
@@ -145,7 +200,7 @@ mod tests {
             let (third, third_end) = pair(&listener).await;
             let port = first.stream.local_addr().unwrap();
             for made in [first, second, third] {
-                pool.put(address, made.stream, now, keep);
+                pool.put(address, made.stream, now, (&Arc::default(), keep));
             }
             second_end.write_all(b"x").unwrap();
             drop(third_end);
@@ -163,13 +218,15 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let pool = Pool::default();
             let now = Instant::now();
+            let backend = Arc::<BackendShared>::default();
             let (old, _end) = pair(&listener).await;
             let (closed, other_end) = pair(&listener).await;
-            pool.put(address, old.stream, now, Duration::ZERO);
-            pool.put(address, closed.stream, now, Duration::from_mins(10));
-            assert_eq!(pool.len(), 2);
+            pool.put(address, old.stream, now, (&backend, Duration::ZERO));
+            pool.put(address, closed.stream, now, (&backend, Duration::from_mins(10)));
+            assert_eq!((pool.len(), backend.stats.totals().pool_idle), (2, 2));
             drop(other_end);
             until(|| pool.is_empty()).await;
+            assert_eq!(backend.stats.totals().pool_idle, 0);
         };
         LocalSet::new().run_until(test).await;
     }

@@ -46,7 +46,8 @@ pub(in crate::proxy) fn spawn(
             }
         };
         let work = AssertUnwindSafe(|| {
-            let (id, pool, open) = (WorkerId(index), Pool::default(), Open::default());
+            let id = WorkerId(index);
+            let (pool, open) = (Pool::of(id), Open::default());
             run(&runtime, Worker { id, passive, pool, log, open }, incoming);
         });
         if std::panic::catch_unwind(work).is_err() {
@@ -55,6 +56,8 @@ pub(in crate::proxy) fn spawn(
             tracing::error!(worker = index, "a worker failed by a defect; giving up");
             process::abort();
         }
+        // With it go the connections that were cut, and what they have to say for the log.
+        drop(runtime);
         drop(alive);
     })?;
     started.recv().map_err(io::Error::other)??;

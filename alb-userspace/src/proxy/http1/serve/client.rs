@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::Stream;
+use super::{Stream, account::Account};
 use crate::proxy::{buffer::Buffer, deadline::Deadline, peer::Peer};
 
 /// A client connection.
@@ -19,11 +19,18 @@ pub(super) struct Client<S> {
     pub(super) input: Buffer,
     pub(super) deadline: Deadline,
     pub(super) peer: Peer,
+    pub(super) account: Account,
 }
 
 impl<S: Stream> Client<S> {
     pub(super) fn new(stream: S, peer: Peer) -> Self {
-        Self { stream, input: Buffer::default(), deadline: Deadline::default(), peer }
+        Self {
+            stream,
+            input: Buffer::default(),
+            deadline: Deadline::default(),
+            peer,
+            account: Account::default(),
+        }
     }
 
     /// Takes in what the client sends while it waits for its response. Ready = it went away.
@@ -38,6 +45,13 @@ impl<S: Stream> Client<S> {
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
         }
+    }
+}
+
+impl<S> Drop for Client<S> {
+    /// A request that was in work has come to its end too.
+    fn drop(&mut self) {
+        let _now = self.account.settle(&self.peer);
     }
 }
 

@@ -168,6 +168,12 @@ pub(super) struct Own {
     pub(super) bytes: Vec<u8>,
     /// The connection ends after it.
     pub(super) close: bool,
+    /// Its status.
+    pub(super) status: u16,
+    /// Why it is not served; `None` = a redirect.
+    pub(super) refusal: Option<Refusal>,
+    /// `X-Request-Id` of the request.
+    pub(super) id: Id,
 }
 
 /// The answer to a request that is not served. `close` = the connection could not go on anyway.
@@ -184,7 +190,7 @@ pub(super) fn refusal(
     } else {
         Vec::new()
     };
-    Own { bytes, close }
+    Own { bytes, close, status: refusal.status(), refusal: Some(refusal), id: asker.id.clone() }
 }
 
 fn redirect(
@@ -206,7 +212,8 @@ fn redirect(
         body: BodyKind::None,
     };
     let answer = Answer::redirect(to, &location, &returning);
-    Own { bytes: own(&answer, asker, listener, peer, close), close }
+    let bytes = own(&answer, asker, listener, peer, close);
+    Own { bytes, close, status: to.status(), refusal: None, id: asker.id.clone() }
 }
 
 fn own(

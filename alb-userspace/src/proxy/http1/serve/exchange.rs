@@ -1,7 +1,7 @@
 //! One request: a target is chosen, asked, and asked again or another one in its place when that
 //! is safe. Ends when the first byte of a response is there; what follows is `relay`'s.
 
-use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll};
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::proxy::{
     peer::Peer,
     plan::{Backend, InFlight, Target},
     refusal::Refusal,
+    stats::UpstreamError::{self, Closed, SendFailed},
     upstream::{self, ConnectError, Upstream},
     worker::{Current, Slot, Worker},
 };
@@ -119,8 +120,11 @@ pub(super) async fn run<S: Stream>(
         job.out.extend_from_slice(body);
         let len = body.len();
         client.input.consume(len);
+        client.account.received(len);
     }
     client.input.release();
+    client.account.named(&job.asker.id);
+    client.account.goes_to(&job.backend);
     match reply(client, &mut job, worker).await {
         Ok(reply) => relay::run(client, job, reply, slot, worker).await,
         Err(refusal) => {
@@ -137,7 +141,9 @@ async fn reply<S: Stream>(
     worker: &Worker,
 ) -> Result<Reply, Refusal> {
     let backend = Arc::clone(&job.backend);
+    let stats = backend.shared.stats.at(worker.id);
     let mut tried = SmallVec::<[usize; 4]>::new();
+    let mut again = false;
     let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
     while tried.len() <= usize::from(backend.retries) {
         let client_ip = client.peer.client.ip();
@@ -148,9 +154,15 @@ async fn reply<S: Stream>(
         let repeatable = job.idempotent && !job.upload.begun;
         let mut pooled = worker.pool.take(target.address, !repeatable);
         last = loop {
+            client.account.tries(target.address, again);
+            stats.retries.add(u64::from(again));
+            again = true;
             let mut upstream = match pooled.take() {
-                Some(upstream) => upstream,
-                None => match connect(client, &backend, target).await {
+                Some(upstream) => {
+                    stats.reuses.add(1);
+                    upstream
+                }
+                None => match connect(client, &backend, target, worker).await {
                     Ok(upstream) => upstream,
                     Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
                     // Nothing was sent: another target may be asked whatever the method.
@@ -158,27 +170,39 @@ async fn reply<S: Stream>(
                 },
             };
             match send(client, job, &mut upstream).await {
-                Ok(()) => {
+                Ok(took) => {
+                    client.account.waited(took);
+                    stats.response_time.observe(took);
+                    stats.bytes_out.add(job.out.len() as u64);
                     let target = Arc::clone(target);
                     return Ok(Reply { upstream, target, _counted: counted });
                 }
                 Err(Failure::Stop(refusal)) => {
                     upstream.reset();
+                    if let Some(error) = UpstreamError::of(refusal) {
+                        backend.fails(target, worker.id, error);
+                    }
                     return Err(refusal);
                 }
                 Err(Failure::Closed { unsent }) => {
+                    let error = if unsent { SendFailed } else { Closed };
                     if job.upload.begun || !(unsent || job.idempotent) {
+                        backend.fails(target, worker.id, error);
                         return Err(Refusal::TargetClosed);
                     }
                     // A pooled connection may just have grown too old for the target: once more,
                     // on a new one.
                     if !upstream.reused {
+                        backend.fails(target, worker.id, error);
                         break Refusal::TargetClosed;
                     }
                 }
             }
         };
         tried.push(at);
+    }
+    if matches!(last, Refusal::NoGroup | Refusal::NoTarget) {
+        stats.no_target.add(1);
     }
     Err(last)
 }
@@ -188,32 +212,49 @@ async fn connect<S: Stream>(
     client: &mut Client<S>,
     backend: &Backend,
     target: &Target,
+    worker: &Worker,
 ) -> Result<Upstream, Refusal> {
+    let begun = Instant::now();
     let mut connecting = Box::pin(upstream::connect(target.address, backend.connect_timeout));
     let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(connected) => Poll::Ready(Some(connected)),
         Poll::Pending => client.poll_gone(cx).map(|()| None),
     });
     match connected.await {
-        Some(Ok(upstream)) => Ok(upstream),
-        Some(Err(ConnectError::Timeout)) => Err(Refusal::ConnectTimeout),
+        Some(Ok(upstream)) => {
+            let took = begun.elapsed();
+            client.account.connected(took);
+            let stats = backend.shared.stats.at(worker.id);
+            stats.connects.add(1);
+            stats.connect_time.observe(took);
+            Ok(upstream)
+        }
+        Some(Err(ConnectError::Timeout)) => {
+            backend.fails(target, worker.id, UpstreamError::ConnectTimeout);
+            worker.passive.connect_timed_out(backend.named(target), target.address.ip());
+            Err(Refusal::ConnectTimeout)
+        }
         Some(Err(ConnectError::Failed(error))) => {
             tracing::debug!(%error, target = %target.address, "cannot connect");
+            backend.fails(target, worker.id, UpstreamError::ConnectFailed);
+            worker.passive.connect_failed(backend.named(target), target.address.ip(), &error);
             Err(Refusal::ConnectFailed)
         }
         None => Err(Refusal::ClientGone),
     }
 }
 
-/// Sends the request and waits for the first bytes of the response, while the body goes on.
+/// Sends the request and waits for the first bytes of the response, while the body goes on. The
+/// result is how long that took.
 async fn send<S: Stream>(
     client: &mut Client<S>,
     job: &mut Job,
     upstream: &mut Upstream,
-) -> Result<(), Failure> {
+) -> Result<Duration, Failure> {
     let mut written = 0;
     let mut broken = false;
-    client.deadline.set(Instant::now(), job.backend.response_timeout);
+    let begun = Instant::now();
+    client.deadline.set(begun, job.backend.response_timeout);
     let Job { out, upload, backend, listener, expects, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     let body_idle = listener.http.map(|http| http.body_idle_timeout).unwrap_or_default();
@@ -227,7 +268,7 @@ async fn send<S: Stream>(
             }
         }
         match input.poll_fill_some(stream, cx, splice::first::<S>()) {
-            Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(begun.elapsed())),
             Poll::Ready(Ok(0) | Err(_)) => {
                 return Poll::Ready(Err(Failure::Closed { unsent: written == 0 }));
             }

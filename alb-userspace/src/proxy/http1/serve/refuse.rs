@@ -28,6 +28,8 @@ pub(super) async fn answer<S: Stream>(
 
 /// Sends an answer.
 pub(super) async fn send<S: Stream>(client: &mut Client<S>, own: &Own) -> Next {
+    client.account.answered_by_us(own.status, own.refusal);
+    client.account.named(&own.id);
     if own.bytes.is_empty() {
         return Next::Abort;
     }
@@ -39,7 +41,9 @@ pub(super) async fn send<S: Stream>(client: &mut Client<S>, own: &Own) -> Next {
             Poll::Pending => client.deadline.poll(cx).map(|()| false),
         }
     });
-    match (sent.await, own.close) {
+    let sent = sent.await;
+    client.account.sent(written);
+    match (sent, own.close) {
         (true, false) => Next::Request,
         (true, true) => Next::Linger,
         (false, _) => Next::Close,

@@ -22,12 +22,15 @@ use crate::proxy::{
     message::{BodyKind, Version},
     peer::Peer,
     refusal::Refusal,
+    stats::{StatusClass, UpstreamError},
     upstream::Upstream,
     worker::{Slot, Worker},
 };
 
 /// What is known of a response once its head was written to `Job::out`.
 struct Begun {
+    /// Bytes of its head.
+    len: usize,
     status: u16,
     body: BodyKind,
     /// The target's connection goes on.
@@ -59,13 +62,29 @@ pub(super) async fn run<S: Stream>(
         Ok(begun) => begun,
         Err(refusal) => {
             reply.upstream.reset();
+            if let Some(error) = UpstreamError::of(refusal) {
+                job.backend.fails(&reply.target, worker.id, error);
+            }
             let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
             return refuse::answer(client, &job.listener, &job.asker, refusal, keep).await;
         }
     };
     let mut body = Body::new(begun.body);
-    let relayed = relay(client, &mut job, &mut reply.upstream, &mut body, begun.bare).await;
+    client.account.answered(begun.status);
+    let stats = job.backend.shared.stats.at(worker.id);
+    stats.responses.count(StatusClass::of(begun.status));
+    stats.bytes_in.add(begun.len as u64);
+    let relayed = relay(client, &mut job, &mut reply.upstream, &mut body, begun.bare, worker).await;
+    job.backend.shared.stats.at(worker.id).bytes_out.add(job.upload.sent);
     let Reply { upstream, target, .. } = reply;
+    match relayed {
+        Ok(()) => {}
+        Err(Broken::Client) => client.account.refused(Refusal::ClientGone),
+        Err(Broken::Target) => {
+            client.account.refused(Refusal::TargetClosed);
+            job.backend.fails(&target, worker.id, UpstreamError::Truncated);
+        }
+    }
     match relayed {
         Ok(()) if begun.status == 101 => {
             return tunnel::run(client, upstream, job.listener.idle_timeout).await;
@@ -81,8 +100,8 @@ pub(super) async fn run<S: Stream>(
     }
     let uploaded = job.upload.is_done();
     if begun.reusable && uploaded && upstream.input.is_empty() {
-        let (now, keep) = (Instant::now(), job.backend.pool_idle);
-        worker.pool.put(target.address, upstream.stream, now, keep);
+        let keep = (&job.backend.shared, job.backend.pool_idle);
+        worker.pool.put(target.address, upstream.stream, Instant::now(), keep);
     } else if !uploaded {
         upstream.reset();
     }
@@ -166,7 +185,7 @@ fn parse(
         dispatch::response(&found, &giving, out);
     }
     let reusable = found.keep_alive && !upgraded;
-    Ok(Some((found.len, Begun { status, body, reusable, keep, bare })))
+    Ok(Some((found.len, Begun { len: found.len, status, body, reusable, keep, bare })))
 }
 
 /// Writes the head and the body as it comes.
@@ -176,6 +195,7 @@ async fn relay<S: Stream>(
     upstream: &mut Upstream,
     body: &mut Body,
     bare: bool,
+    worker: &Worker,
 ) -> Result<(), Broken> {
     let idle = job.listener.idle_timeout;
     if S::PLAIN {
@@ -189,6 +209,7 @@ async fn relay<S: Stream>(
             upstream.input.shorten(span.removed);
         }
         write(client, job, upstream, span.len).await?;
+        job.backend.shared.stats.at(worker.id).bytes_in.add(span.len as u64);
         job.out.clear();
         upstream.input.consume(span.len);
         if span.ended || body.is_done() {
@@ -245,7 +266,7 @@ async fn write<S: Stream>(
     let (mut written, mut seen) = (0, usize::MAX);
     let Job { out, upload, listener, .. } = job;
     let Upstream { stream, input, .. } = upstream;
-    poll_fn(|cx| {
+    let done = poll_fn(|cx| {
         let parts = [out.as_slice(), &input.data()[..len]];
         match poll_write_all(&mut client.stream, cx, parts, &mut written) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -260,7 +281,12 @@ async fn write<S: Stream>(
             let idle = listener.http.map(|http| http.write_idle_timeout).unwrap_or_default();
             client.deadline.set(Instant::now(), idle);
         }
-        client.deadline.poll(cx).map(|()| Err(Broken::Client))
+        client.deadline.poll(cx).map(|()| {
+            client.account.refused(Refusal::SlowReader);
+            Err(Broken::Client)
+        })
     })
-    .await
+    .await;
+    client.account.sent(written);
+    done
 }

@@ -69,7 +69,10 @@ pub(super) async fn run<S: Stream>(
     poll_fn(|cx| {
         let broken = loop {
             if pipe.held() > 0 {
-                match poll_drain(&mut pipe, client.stream.socket(), cx) {
+                let before = pipe.held();
+                let drained = poll_drain(&mut pipe, client.stream.socket(), cx);
+                client.account.sent(before - pipe.held());
+                match drained {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                     Poll::Pending => break Broken::Client,

@@ -7,5 +7,6 @@ mod persistence;
 mod refusals;
 mod retries;
 mod routes;
+mod seeing;
 mod timeouts;
 mod upgrades;

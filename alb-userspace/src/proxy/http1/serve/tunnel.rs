@@ -24,6 +24,8 @@ struct Way {
     ended: bool,
     /// The end was passed on.
     shut: bool,
+    /// Bytes that were copied, until asked.
+    copied: usize,
 }
 
 /// Copies until both directions have ended, one fails, or nothing moves for `idle`.
@@ -48,6 +50,8 @@ pub(super) async fn run<S: Stream>(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
         }
+        client.account.received(std::mem::take(&mut up.copied));
+        client.account.sent(std::mem::take(&mut down.copied));
         if moved {
             client.deadline.set(Instant::now(), idle);
         }
@@ -81,7 +85,10 @@ impl Way {
             while !buffer.is_empty() {
                 match ready!(Pin::new(&mut *to).poll_write(cx, buffer.data()))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    len => buffer.consume(len),
+                    len => {
+                        buffer.consume(len);
+                        self.copied += len;
+                    }
                 }
                 *moved = true;
             }

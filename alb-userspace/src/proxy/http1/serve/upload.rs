@@ -20,6 +20,8 @@ pub(super) struct Upload {
     ready: usize,
     /// Nothing of the body is to be read any more.
     ended: bool,
+    /// Bytes that were written.
+    pub(super) sent: u64,
     /// Bytes of data so far, against the listener's limit.
     data: u64,
     limit: u64,
@@ -40,6 +42,7 @@ impl Upload {
             ended: body.is_done(),
             body,
             ready: 0,
+            sent: 0,
             data: 0,
             limit: if limit == 0 { u64::MAX } else { limit },
             begun: false,
@@ -111,6 +114,8 @@ impl Upload {
                     return Poll::Pending;
                 };
                 client.input.consume(len);
+                client.account.received(len);
+                self.sent += len as u64;
                 self.ready -= len;
                 self.moved = Some(Instant::now());
             }

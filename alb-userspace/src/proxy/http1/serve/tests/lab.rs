@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     model::{self, BackendProtocol, ListenerHttp, ListenerProtocol, Model, UrlMap},
     proxy::{
+        access_log::AccessLog,
         http1,
         peer::Peer,
         plan::{Plan, Secrets},
@@ -84,7 +85,7 @@ impl Lab {
             balancer.listeners[0].url_map = Some("routes".into());
             change(balancer);
         };
-        Self::changed(targets, change).await
+        Self::changed(targets, None, change).await
     }
 
     /// The same as `new`, after a change to listener and backend.
@@ -92,14 +93,24 @@ impl Lab {
         targets: &[SocketAddr],
         change: impl FnOnce(&mut model::Listener, &mut model::Backend),
     ) -> Self {
+        Self::logging(targets, None, change).await
+    }
+
+    /// The same, with an access log.
+    pub(super) async fn logging(
+        targets: &[SocketAddr],
+        log: Option<&AccessLog>,
+        change: impl FnOnce(&mut model::Listener, &mut model::Backend),
+    ) -> Self {
         let change = |balancer: &mut model::LoadBalancer| {
             change(&mut balancer.listeners[0], &mut balancer.backends[0]);
         };
-        Self::changed(targets, change).await
+        Self::changed(targets, log, change).await
     }
 
     async fn changed(
         targets: &[SocketAddr],
+        log: Option<&AccessLog>,
         change: impl FnOnce(&mut model::LoadBalancer),
     ) -> Self {
         let named = named("t", targets);
@@ -134,7 +145,7 @@ impl Lab {
             id: WorkerId(0),
             passive: crate::health::passive().0,
             pool: upstream::Pool::default(),
-            log: None,
+            log: log.map(AccessLog::worker),
             open: Open::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

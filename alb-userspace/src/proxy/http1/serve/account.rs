@@ -1,0 +1,284 @@
+//! What one request comes to: counters, and a line of the access log. Written when the request is
+//! over, or its connection with it, so that each is accounted for however it ends.
+
+use std::{net::SocketAddr, ops::Range, rc::Rc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::proxy::{
+    access_log::{HttpRecord, Record, WorkerLog},
+    http1::request::Request,
+    message::Version,
+    peer::{Peer, TlsInfo},
+    plan::Backend,
+    refusal::Refusal,
+    stats::StatusClass,
+    worker::{Current, Worker},
+};
+
+/// Bytes of a message that goes on are counted at the latest after so many.
+const UNCOUNTED: u64 = 1 << 20;
+
+/// The account of a connection's request; empty between two.
+#[derive(Debug, Default)]
+pub(super) struct Account(Option<Entry>);
+
+/// One request.
+#[derive(Debug)]
+struct Entry {
+    worker: Rc<Worker>,
+    listener: Rc<Current>,
+    begun: Instant,
+    /// 0 = nothing was sent.
+    status: u16,
+    target_status: Option<u16>,
+    /// Why it was not served, or not to its end.
+    refusal: Option<Refusal>,
+    target: Option<SocketAddr>,
+    connect_time: Option<Duration>,
+    target_time: Option<Duration>,
+    retries: u32,
+    received: Bytes,
+    sent: Bytes,
+    /// Only if there is a log.
+    words: Words,
+}
+
+/// Bytes in one direction.
+#[derive(Debug, Default)]
+struct Bytes {
+    all: u64,
+    counted: u64,
+}
+
+impl Bytes {
+    fn uncounted(&mut self) -> u64 {
+        let more = self.all - self.counted;
+        self.counted = self.all;
+        more
+    }
+}
+
+/// What of a request the log tells, kept beyond its head.
+#[derive(Debug, Default)]
+struct Words {
+    text: Vec<u8>,
+    version: Option<Version>,
+    method: Range<usize>,
+    host: Range<usize>,
+    uri: Range<usize>,
+    user_agent: Range<usize>,
+    id: Range<usize>,
+    backend: Range<usize>,
+}
+
+impl Words {
+    fn keep(&mut self, word: &[u8]) -> Range<usize> {
+        let begin = self.text.len();
+        self.text.extend_from_slice(word);
+        begin..self.text.len()
+    }
+
+    fn get(&self, range: &Range<usize>) -> &[u8] {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+}
+
+impl Account {
+    /// The first byte of a request came.
+    pub(super) fn begin(&mut self, worker: &Rc<Worker>, listener: &Rc<Current>, begun: Instant) {
+        listener.shared.stats.at(worker.id).in_flight.rise();
+        self.0 = Some(Entry {
+            worker: Rc::clone(worker),
+            listener: Rc::clone(listener),
+            begun,
+            status: 0,
+            target_status: None,
+            refusal: None,
+            target: None,
+            connect_time: None,
+            target_time: None,
+            retries: 0,
+            received: Bytes::default(),
+            sent: Bytes::default(),
+            words: Words::default(),
+        });
+    }
+
+    fn words(&mut self) -> Option<&mut Words> {
+        let Entry { worker, words, .. } = self.0.as_mut()?;
+        worker.log.is_some().then_some(words)
+    }
+
+    /// Its head is whole.
+    pub(super) fn asks(&mut self, request: &Request<'_>) {
+        let Some(words) = self.words() else { return };
+        let head = &request.head;
+        words.text.reserve(256);
+        words.version = Some(head.version);
+        words.method = words.keep(head.method);
+        words.host = words.keep(head.authority);
+        words.uri = words.keep(head.target);
+        if let Some(agent) = head.fields.iter().find(|field| field.is("user-agent")) {
+            words.user_agent = words.keep(agent.value);
+        }
+    }
+
+    /// Its `X-Request-Id`.
+    pub(super) fn named(&mut self, id: &[u8]) {
+        if let Some(words) = self.words() {
+            words.id = words.keep(id);
+        }
+    }
+
+    /// Where it goes.
+    pub(super) fn goes_to(&mut self, backend: &Backend) {
+        if let Some(words) = self.words() {
+            words.backend = words.keep(backend.id.as_bytes());
+        }
+    }
+
+    /// A target is tried; `again` = not the first time.
+    pub(super) fn tries(&mut self, target: SocketAddr, again: bool) {
+        if let Some(entry) = &mut self.0 {
+            entry.target = Some(target);
+            entry.retries += u32::from(again);
+        }
+    }
+
+    /// A connection to the target was made.
+    pub(super) fn connected(&mut self, took: Duration) {
+        if let Some(entry) = &mut self.0 {
+            entry.connect_time = Some(took);
+        }
+    }
+
+    /// The first byte of the target's answer came after this time.
+    pub(super) fn waited(&mut self, took: Duration) {
+        if let Some(entry) = &mut self.0 {
+            entry.target_time = Some(took);
+        }
+    }
+
+    /// The target's answer is passed on.
+    pub(super) fn answered(&mut self, status: u16) {
+        if let Some(entry) = &mut self.0 {
+            entry.target_status = Some(status);
+            entry.status = status;
+        }
+    }
+
+    /// It is not served, or not to its end. The first reason stands.
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        let Some(entry) = &mut self.0 else { return };
+        if entry.refusal.is_some() {
+            return;
+        }
+        entry.refusal = Some(refusal);
+        // What the client was sent already stays so, unless it did not stay for it.
+        if entry.status == 0 || refusal.status() == Refusal::ClientGone.status() {
+            entry.status = refusal.status();
+        }
+    }
+
+    /// It is answered by the balancer: refused, or redirected.
+    pub(super) fn answered_by_us(&mut self, status: u16, refusal: Option<Refusal>) {
+        if let Some(refusal) = refusal {
+            self.refused(refusal);
+        } else if let Some(entry) = &mut self.0 {
+            entry.status = status;
+        }
+    }
+
+    /// Bytes of the request came.
+    pub(super) fn received(&mut self, bytes: usize) {
+        let Some(entry) = &mut self.0 else { return };
+        entry.received.all += bytes as u64;
+        if entry.received.all - entry.received.counted >= UNCOUNTED {
+            entry.count_bytes();
+        }
+    }
+
+    /// Bytes of the response were sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        let Some(entry) = &mut self.0 else { return };
+        entry.sent.all += bytes as u64;
+        if entry.sent.all - entry.sent.counted >= UNCOUNTED {
+            entry.count_bytes();
+        }
+    }
+
+    /// The request is over, now.
+    pub(super) fn settle(&mut self, peer: &Peer) -> Instant {
+        let now = Instant::now();
+        if let Some(entry) = self.0.take() {
+            entry.settle(peer, now);
+        }
+        now
+    }
+}
+
+impl Entry {
+    fn count_bytes(&mut self) {
+        let stats = self.listener.shared.stats.at(self.worker.id);
+        stats.bytes_in.add(self.received.uncounted());
+        stats.bytes_out.add(self.sent.uncounted());
+    }
+
+    fn settle(mut self, peer: &Peer, now: Instant) {
+        if self.status == 0 {
+            // Nobody is left to be told anything.
+            self.refusal.get_or_insert(Refusal::ClientGone);
+            self.status = Refusal::ClientGone.status();
+        }
+        let duration = now.saturating_duration_since(self.begun);
+        self.count_bytes();
+        let stats = self.listener.shared.stats.at(self.worker.id);
+        stats.in_flight.fall();
+        stats.requests.count(StatusClass::of(self.status));
+        stats.request_time.observe(duration);
+        if let Some(refusal) = self.refusal {
+            stats.refusals.count(refusal.word());
+        }
+        if let Some(log) = &self.worker.log {
+            self.tell(log, peer, now, duration);
+        }
+    }
+
+    fn tell(&self, log: &WorkerLog, peer: &Peer, now: Instant, duration: Duration) {
+        let words = &self.words;
+        let protocol = match words.version {
+            Some(Version::Http10) => "HTTP/1.0",
+            Some(Version::Http11) => "HTTP/1.1",
+            Some(Version::H2) => "HTTP/2.0",
+            None => "",
+        };
+        log.record(&Record {
+            time: log.time(now.into_std()),
+            load_balancer: &self.listener.balancer,
+            listener: &self.listener.id,
+            backend: str::from_utf8(words.get(&words.backend)).unwrap_or_default(),
+            client: peer.client,
+            vip: peer.local,
+            target: self.target,
+            duration,
+            connect_time: self.connect_time,
+            target_time: self.target_time,
+            bytes_received: self.received.all,
+            bytes_sent: self.sent.all,
+            error: self.refusal.map_or("", Refusal::word),
+            retries: self.retries,
+            http: Some(HttpRecord {
+                status: self.status,
+                target_status: self.target_status,
+                method: words.get(&words.method),
+                host: words.get(&words.host),
+                uri: words.get(&words.uri),
+                protocol,
+                user_agent: words.get(&words.user_agent),
+                request_id: words.get(&words.id),
+            }),
+            tls: peer.tls.as_ref().map(TlsInfo::record),
+        });
+    }
+}
