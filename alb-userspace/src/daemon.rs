@@ -2,16 +2,19 @@
 //! they depend on each other, then serves one loop until a signal ends it.
 
 mod causes;
+mod handover;
 mod node_change;
 mod packet_path;
 mod reserved_ports;
 mod serve;
 mod signals;
+mod takeover;
 
 use std::{
     cell::Cell,
     collections::BTreeSet,
     net::IpAddr,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,7 +26,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{packet_path::PacketPath, signals::Signals};
+use self::{packet_path::PacketPath, signals::Signals, takeover::predecessor::Predecessor};
 use crate::{
     api,
     config::{Diagnostic, Loaded},
@@ -44,6 +47,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Begin with empty flow tables if the pinned ones cannot be taken over.
     pub drop_flows: bool,
+    /// Take over from the daemon that runs.
+    pub takeover: bool,
 }
 
 /// A valid file that this version cannot serve.
@@ -170,11 +175,15 @@ async fn start(
 ) -> anyhow::Result<(serve::Daemon, mpsc::Receiver<Command>)> {
     let started = SystemTime::now();
     let node = model.node.clone();
-    let socket = control_socket(&model)?;
-    let api = match &node.api {
-        Some(api) => Some(api::bind(api.listen).await?),
-        None => None,
+    let mut before = if options.takeover { Some(Predecessor::meet(&node).await?) } else { None };
+    let socket = before.is_none().then(|| control_socket(&model)).transpose()?;
+    let handed = before.as_mut().and_then(|before| before.api.take());
+    let api = match (&node.api, handed) {
+        (Some(_), Some(listener)) => Some(tokio::net::TcpListener::from_std(listener)?),
+        (Some(api), None) => Some(api::bind(api.listen).await?),
+        (None, _) => None,
     };
+    let api_socket = api.as_ref().map(|api| api.as_fd().try_clone_to_owned()).transpose()?;
     let netlink = Netlink::open()?;
     let interfaces = netlink.interfaces().await?;
     for name in &node.interfaces {
@@ -187,7 +196,13 @@ async fn start(
         None => None,
     };
     let mut proxy = Proxy::start(&node, &passive, log.as_deref())?;
+    if let Some(before) = &mut before {
+        proxy.adopt(std::mem::take(&mut before.sockets));
+    }
     proxy.bind(&model)?;
+    if let Some(before) = &mut before {
+        before.release().await?;
+    }
     let mut packet_path = PacketPath::open(&model, &interfaces, options.drop_flows).await?;
     if packet_path.is_there() {
         let afresh = packet_path.starts_afresh();
@@ -195,17 +210,28 @@ async fn start(
     }
     warn_of_absent(&model, &interfaces);
 
-    let adopted = packet_path.adopted_states(&model);
+    let adopted = match &before {
+        Some(before) => before.states.clone(),
+        None => packet_path.adopted_states(&model),
+    };
     let store = Store::new(model, &adopted);
     packet_path.fits(&store.snapshot(), &interfaces).context("loadBalancers")?;
     let end = tasks.ending.subscribe();
     tasks.checks = Some(tokio::spawn(health::run(store.clone(), suspects, end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
     let limits = Limits::default();
-    let serving = control::server::run(socket, commands.clone(), limits, ended(end.clone()));
-    tasks.servers.push(tokio::spawn(serving));
-    if let Some(listener) = api {
-        tasks.servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
+    let closing = tasks.ending.clone();
+    let serve_control = |socket, tasks: &mut Tasks| {
+        let serving = control::server::run(socket, commands.clone(), limits, ended(end.clone()));
+        tasks.servers.push(tokio::spawn(serving));
+        if let Some(listener) = api {
+            tasks.servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
+        }
+    };
+    // While another daemon serves, it is the one to be asked.
+    let mut serve_control = Some(serve_control);
+    if let (Some(socket), Some(serve)) = (socket, serve_control.take_if(|_| before.is_none())) {
+        serve(socket, tasks);
     }
 
     let unresolved = packet_path.unresolved(RESOLVE).await;
@@ -230,6 +256,27 @@ async fn start(
     if packet_path.is_there() {
         reached.set(Reached::Attached);
     }
+    let meeting = takeover::socket(&node.state_dir);
+    let door = match before {
+        Some(before) => {
+            let pid = before.pid;
+            let socket = ControlSocket::replace(&node.socket)?;
+            let door = ControlSocket::replace(&meeting)?;
+            before.give_way().await?;
+            tracing::info!("taken over from process {pid}");
+            if let Some(serve) = serve_control.take() {
+                serve(socket, tasks);
+            }
+            Some(door)
+        }
+        None => match ControlSocket::bind(&meeting) {
+            Ok(door) => Some(door),
+            Err(error) => {
+                tracing::warn!(%error, "no other daemon will be able to take over");
+                None
+            }
+        },
+    };
     let vips = VipKeeper::spawn()?;
     place_vips(&vips, &store.snapshot().model);
     vips.settled(RESOLVE).await;
@@ -250,6 +297,12 @@ async fn start(
         sampler,
         behind: None,
         ending: None,
+        door,
+        api: api_socket,
+        closing,
+        successor: None,
+        handed_to: None,
+        is_away: false,
     };
     Ok((daemon, requests))
 }

@@ -27,5 +27,5 @@ pub mod upstream;
 pub mod way;
 pub mod worker;
 
-pub use handle::{Proxy, ProxyError};
+pub use handle::{Proxy, ProxyError, workers};
 pub use socket::BindError;

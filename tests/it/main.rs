@@ -23,4 +23,5 @@ mod rows;
 mod seeing;
 mod selection;
 mod snat;
+mod takeover;
 mod transfer;

@@ -158,6 +158,13 @@ impl<'lab> Instance<'lab> {
         command.spawn().expect("starting alb")
     }
 
+    /// `alb run --takeover` with its file.
+    pub fn take_over_command(&self) -> Command {
+        let mut command = self.namespace.command(binary());
+        command.args(["run", "--takeover", "--config"]).arg(self.config());
+        command
+    }
+
     /// Starts the daemon and waits until it is ready; panics with its log if it does not get there.
     pub fn start(self) -> Daemon<'lab> {
         let mut daemon = Daemon { child: Some(self.spawn()), instance: self };
@@ -213,6 +220,24 @@ impl Daemon<'_> {
         let child = self.child.as_ref().expect("a stopped daemon");
         kill(pid(child), Signal::SIGCONT).expect("a stopped daemon takes signals");
         self.wait_ready();
+    }
+
+    /// Has another daemon take over, and waits until that is ready and this one has ended.
+    pub fn take_over(&mut self) {
+        let path = self.instance.dir.path().join("log");
+        let log = File::options().append(true).open(path).expect("a log file");
+        let mut command = self.instance.take_over_command();
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let next = command.spawn().expect("starting alb");
+        let new = u64::from(next.id());
+        let mut old = self.child.replace(next).expect("a running daemon");
+        wait::until("the takeover", START, || {
+            let status = self.try_status().ok()?;
+            (status["pid"] == new && status["ready"] == true).then_some(())
+        });
+        let ended =
+            wait::within(Duration::from_secs(40), || old.try_wait().expect("a child can be asked"));
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
     }
 
     /// Process id of the running daemon.

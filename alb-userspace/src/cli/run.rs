@@ -20,10 +20,14 @@ pub(super) struct RunArgs {
     /// connections are reset.
     #[arg(long)]
     drop_flows: bool,
+    /// Take the work of the daemon that runs, without losing a request: its listening sockets
+    /// pass over, it ends what it has begun. If this start fails, it goes on.
+    #[arg(long, conflicts_with = "drop_flows")]
+    takeover: bool,
 }
 
 pub(super) fn run(args: &RunArgs) -> ExitCode {
-    let RunArgs { config, drop_flows } = args;
+    let RunArgs { config, drop_flows, takeover } = args;
     if let Err(error) = log::init() {
         return output::fail(&error, FAILED);
     }
@@ -56,7 +60,8 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&error, FAILED),
     };
-    let options = daemon::Options { config: config.clone(), drop_flows: *drop_flows };
+    let options =
+        daemon::Options { config: config.clone(), drop_flows: *drop_flows, takeover: *takeover };
     match runtime.block_on(daemon::run(model, options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail(&*error, FAILED),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tracing::debug;
 
 /// A path in a `sockaddr_un` holds 108 bytes with the final zero.
@@ -109,6 +109,26 @@ impl ControlSocket {
         socket.set_nonblocking(true).map_err(at("make non-blocking"))?;
         let listener = UnixListener::from_std(socket.into()).map_err(at("poll"))?;
         Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Takes the place of another daemon's socket in one step: whoever connects to `path` finds
+    /// one of the two. Connections wait until this one is accepted on.
+    pub fn replace(path: &Path) -> Result<Self, BindError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let mut socket = Self::bind(Path::new(&name))?;
+        fs::rename(&name, path).map_err(|source| BindError::Io {
+            action: "take the place of",
+            path: path.to_owned(),
+            source,
+        })?;
+        path.clone_into(&mut socket.path);
+        Ok(socket)
+    }
+
+    /// The next who connects.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
     }
 
     /// Where it is.

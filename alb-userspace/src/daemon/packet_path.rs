@@ -45,6 +45,11 @@ impl PacketPath {
         Ok(Self(Some(Parts { engine, next_hops, ports_settled: false })))
     }
 
+    /// Another daemon has it now.
+    pub(super) fn away() -> Self {
+        Self(None)
+    }
+
     /// The node has one.
     pub(super) fn is_there(&self) -> bool {
         self.0.is_some()

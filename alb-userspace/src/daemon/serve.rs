@@ -2,6 +2,7 @@
 //! one after the other.
 
 use std::{
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -14,12 +15,18 @@ use tokio::{
 };
 
 use super::{
-    Options, causes::with_causes, node_change, packet_path::PacketPath, place_vips, servable,
+    Options,
+    causes::with_causes,
+    handover::{Wish, wish},
+    node_change,
+    packet_path::PacketPath,
+    place_vips, servable,
     signals::Signals,
+    takeover::{Ask, successor::Successor},
 };
 use crate::{
     config,
-    control::{Command, Readiness, ReloadError, Reloaded},
+    control::{Command, Readiness, ReloadError, Reloaded, socket::ControlSocket},
     datapath::{Swept, maps::MapError},
     net::{Interfaces, Netlink, NextHopTable, VipKeeper, mac_text},
     proxy::{Proxy, access_log::AccessLog},
@@ -47,10 +54,25 @@ pub(super) struct Daemon {
     pub(super) behind: Option<String>,
     /// When the connections that the proxy has left are cut, once the daemon was told to end.
     pub(super) ending: Option<tokio::time::Instant>,
+    /// Where a daemon that takes over asks for it; `None` = it cannot.
+    pub(super) door: Option<ControlSocket>,
+    /// Listener of `node.api`, to be handed on.
+    pub(super) api: Option<OwnedFd>,
+    /// Ends what serves control and API.
+    pub(super) closing: watch::Sender<bool>,
+    /// Who is taking over.
+    pub(super) successor: Option<Successor>,
+    /// The process that has taken over.
+    pub(super) handed_to: Option<u32>,
+    /// The packet path is to be taken back from a successor that failed.
+    pub(super) is_away: bool,
 }
 
 /// How long connections of the proxy may live on when the daemon is told to end.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// Pause between looks at whether there is something to sweep.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How long the last lines of the access log may take.
 const LOG_END: Duration = Duration::from_secs(5);
@@ -64,6 +86,7 @@ enum Event {
     Reload,
     End(&'static str),
     Drained(bool),
+    Wished(Wish),
 }
 
 impl Daemon {
@@ -97,16 +120,37 @@ impl Daemon {
                 () = changed(&mut hops) => Event::Changed,
                 () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
-                command = requests.recv() => Event::Asked(command),
+                command = requests.recv(), if !requests.is_closed() => Event::Asked(command),
                 signal = signals.next() => signal.map_or(Event::Reload, Event::End),
                 all = drained(&mut self.proxy, self.ending) => Event::Drained(all),
+                wish = wish(&mut self.successor, self.door.as_ref()) => Event::Wished(wish),
             };
             match event {
-                Event::Changed => self.apply().await,
+                Event::Changed => {
+                    if self.is_away {
+                        self.take_back().await;
+                        hops = self.packet_path.next_hops();
+                    }
+                    if !self.is_away {
+                        self.apply().await;
+                    }
+                }
+                Event::Wished(wish) => {
+                    if matches!(wish, Wish::Heard(Ok(Ask::Release))) {
+                        // Nothing may write to the maps after the answer; one that runs is waited for.
+                        sweep.abort();
+                        _ = (&mut sweep).await;
+                        sweep = pause(IDLE);
+                    }
+                    if self.fulfil(wish).await {
+                        self.is_away = true;
+                        self.behind = Some("the packet path is with a daemon that failed".into());
+                    }
+                }
                 Event::SweepDue => {
                     sweep = match self.packet_path.sweep() {
                         Some(work) => tokio::task::spawn_blocking(move || Some(work())),
-                        None => tokio::spawn(std::future::pending()),
+                        None => pause(IDLE),
                     };
                 }
                 Event::Swept(swept) => sweep = pause(self.swept(swept).await),
@@ -132,7 +176,10 @@ impl Daemon {
                     if let Some(log) = self.log.take() {
                         log.end(LOG_END).await;
                     }
-                    tracing::info!("ended; {}", self.packet_path.stays());
+                    match self.handed_to {
+                        Some(pid) => tracing::info!("ended; process {pid} serves on"),
+                        None => tracing::info!("ended; {}", self.packet_path.stays()),
+                    }
                     return;
                 }
             }
@@ -282,6 +329,9 @@ impl Daemon {
 
     async fn read_and_apply(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
         let refused = |errors: String| ReloadError::Refused { file: file.to_owned(), errors };
+        if self.successor.is_some() || self.is_away {
+            return Err(refused("another daemon is taking over".into()));
+        }
         let loaded = config::load(file).map_err(|errors| refused(errors.to_string()))?;
         servable(file, &loaded).map_err(|error| refused(error.to_string()))?;
         let old = self.store.snapshot();

@@ -95,6 +95,11 @@ impl VipKeeper {
         self.wanted.send_replace(Wanted { interfaces, addresses });
     }
 
+    /// Leaves them as they are from now on.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
     /// Where VIPs are now.
     pub fn status(&self) -> Arc<VipStatus> {
         self.status.borrow().clone()

@@ -78,10 +78,7 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let tickets = Arc::new(Tickets::open(&node.state_dir, SystemTime::now())?);
         let cookies = Secret::of(node)?;
-        let workers = match node.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        };
+        let workers = super::workers(node.workers);
         let (token, alive) = mpsc::channel(1);
         let spawn = |index| {
             thread::spawn(index, passive.clone(), log.map(AccessLog::worker), token.clone())
@@ -201,6 +198,23 @@ impl Proxy {
         handles
     }
 
+    /// Takes listening sockets of a daemon before, one for each worker and address. They are
+    /// accepted on once a snapshot that wants them is applied.
+    pub fn adopt(&mut self, sockets: BTreeMap<SocketAddr, Vec<Socket>>) {
+        self.known.extend(sockets.keys());
+        self.bound.extend(sockets);
+    }
+
+    /// What is accepted on: one socket a worker.
+    pub fn listening(&self) -> impl Iterator<Item = (SocketAddr, &Vec<TcpListener>)> {
+        self.listening.iter().map(|(address, sockets)| (*address, sockets))
+    }
+
+    /// How many threads serve.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Listeners that are served, counted once for each address.
     pub fn listeners(&self) -> usize {
         self.listening.len()
@@ -243,6 +257,14 @@ impl Proxy {
     pub fn connections(&self) -> usize {
         let open = |listener: &Arc<Listener>| listener.shared.connections.load(Ordering::Relaxed);
         self.plan.listeners.iter().map(|listener| open(listener) as usize).sum()
+    }
+}
+
+/// Threads for `node.workers`; 0 = one for each core.
+pub fn workers(workers: usize) -> usize {
+    match workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
     }
 }
 
