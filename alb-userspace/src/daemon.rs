@@ -178,11 +178,7 @@ async fn start(
     let mut before = if options.takeover { Some(Predecessor::meet(&node).await?) } else { None };
     let socket = before.is_none().then(|| control_socket(&model)).transpose()?;
     let handed = before.as_mut().and_then(|before| before.api.take());
-    let api = match (&node.api, handed) {
-        (Some(_), Some(listener)) => Some(tokio::net::TcpListener::from_std(listener)?),
-        (Some(api), None) => Some(api::bind(api.listen).await?),
-        (None, _) => None,
-    };
+    let api = api_listener(&node, handed).await?;
     let api_socket = api.as_ref().map(|api| api.as_fd().try_clone_to_owned()).transpose()?;
     let netlink = Netlink::open()?;
     let interfaces = netlink.interfaces().await?;
@@ -234,18 +230,7 @@ async fn start(
         serve(socket, tasks);
     }
 
-    let unresolved = packet_path.unresolved(RESOLVE).await;
-    if !unresolved.is_empty() {
-        tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
-    }
-    let patience = longest_check(&store.snapshot().model) + SETTLE_MARGIN;
-    if !store.snapshot().is_settled() {
-        tracing::info!(
-            "waiting for the targets' first checks (at most {:.1} s)",
-            patience.as_secs_f64()
-        );
-    }
-    health::settled(&store, patience).await;
+    first_checks(&packet_path, &store).await;
     packet_path.reserve_ports(&node);
     // As they are now: recovery may have switched programs since.
     let interfaces = netlink.interfaces().await?;
@@ -256,26 +241,15 @@ async fn start(
     if packet_path.is_there() {
         reached.set(Reached::Attached);
     }
-    let meeting = takeover::socket(&node.state_dir);
     let door = match before {
         Some(before) => {
-            let pid = before.pid;
-            let socket = ControlSocket::replace(&node.socket)?;
-            let door = ControlSocket::replace(&meeting)?;
-            before.give_way().await?;
-            tracing::info!("taken over from process {pid}");
+            let (socket, door) = succeed(before, &node).await?;
             if let Some(serve) = serve_control.take() {
                 serve(socket, tasks);
             }
             Some(door)
         }
-        None => match ControlSocket::bind(&meeting) {
-            Ok(door) => Some(door),
-            Err(error) => {
-                tracing::warn!(%error, "no other daemon will be able to take over");
-                None
-            }
-        },
+        None => door(&node),
     };
     let vips = VipKeeper::spawn()?;
     place_vips(&vips, &store.snapshot().model);
@@ -305,6 +279,58 @@ async fn start(
         is_away: false,
     };
     Ok((daemon, requests))
+}
+
+/// Where the API is served: the socket a predecessor handed over, or one of our own.
+async fn api_listener(
+    node: &Node,
+    handed: Option<std::net::TcpListener>,
+) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    Ok(match (&node.api, handed) {
+        (Some(_), Some(listener)) => Some(tokio::net::TcpListener::from_std(listener)?),
+        (Some(api), None) => Some(api::bind(api.listen).await?),
+        (None, _) => None,
+    })
+}
+
+/// Waits, as long as a check may take, until every target is known by its address and its health.
+async fn first_checks(packet_path: &PacketPath, store: &Store) {
+    let unresolved = packet_path.unresolved(RESOLVE).await;
+    if !unresolved.is_empty() {
+        tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
+    }
+    let patience = longest_check(&store.snapshot().model) + SETTLE_MARGIN;
+    if !store.snapshot().is_settled() {
+        tracing::info!(
+            "waiting for the targets' first checks (at most {:.1} s)",
+            patience.as_secs_f64()
+        );
+    }
+    health::settled(store, patience).await;
+}
+
+/// Takes the doors of the daemon before, which ends what it has and then itself.
+async fn succeed(
+    before: Predecessor,
+    node: &Node,
+) -> anyhow::Result<(ControlSocket, ControlSocket)> {
+    let pid = before.pid;
+    let socket = ControlSocket::replace(&node.socket)?;
+    let door = ControlSocket::replace(&takeover::socket(&node.state_dir))?;
+    before.give_way().await?;
+    tracing::info!("taken over from process {pid}");
+    Ok((socket, door))
+}
+
+/// Where a daemon that is to follow this one knocks.
+fn door(node: &Node) -> Option<ControlSocket> {
+    match ControlSocket::bind(&takeover::socket(&node.state_dir)) {
+        Ok(door) => Some(door),
+        Err(error) => {
+            tracing::warn!(%error, "no other daemon will be able to take over");
+            None
+        }
+    }
 }
 
 fn control_socket(model: &Model) -> anyhow::Result<ControlSocket> {

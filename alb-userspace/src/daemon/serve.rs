@@ -176,9 +176,10 @@ impl Daemon {
                     if let Some(log) = self.log.take() {
                         log.end(LOG_END).await;
                     }
-                    match self.handed_to {
-                        Some(pid) => tracing::info!("ended; process {pid} serves on"),
-                        None => tracing::info!("ended; {}", self.packet_path.stays()),
+                    if let Some(pid) = self.handed_to {
+                        tracing::info!("ended; process {pid} serves on");
+                    } else {
+                        tracing::info!("ended; {}", self.packet_path.stays());
                     }
                     return;
                 }

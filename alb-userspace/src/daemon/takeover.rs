@@ -9,7 +9,7 @@ pub(super) mod successor;
 use std::{
     io::{self, IoSlice, IoSliceMut},
     net::SocketAddr,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
 };
 
@@ -161,7 +161,7 @@ impl Channel {
     }
 
     async fn give(&mut self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let sockets: Vec<RawFd> = sockets.iter().map(|socket| socket.as_raw_fd()).collect();
+        let sockets: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         for part in sockets.chunks(AT_ONCE) {
             let send = || {
                 let message = [ControlMessage::ScmRights(part)];

@@ -74,7 +74,9 @@ impl Predecessor {
         self.channel.say(&Ask::Release).await?;
         match hear(&mut self.channel).await? {
             Answer::Released => Ok(()),
-            _ => anyhow::bail!("--takeover: the running daemon answers out of turn"),
+            Answer::Welcome(_) | Answer::Refused(_) | Answer::Over => {
+                anyhow::bail!("--takeover: the running daemon answers out of turn")
+            }
         }
     }
 
@@ -83,7 +85,9 @@ impl Predecessor {
         self.channel.say(&Ask::Ready).await?;
         match hear(&mut self.channel).await? {
             Answer::Over => Ok(()),
-            _ => anyhow::bail!("--takeover: the running daemon answers out of turn"),
+            Answer::Welcome(_) | Answer::Refused(_) | Answer::Released => {
+                anyhow::bail!("--takeover: the running daemon answers out of turn")
+            }
         }
     }
 }
