@@ -257,7 +257,6 @@ async fn start(
 
     let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
     config.note_applied(SystemTime::now());
-    let sampler = Sampler::default();
     let daemon = serve::Daemon {
         store,
         packet_path,
@@ -268,7 +267,7 @@ async fn start(
         options,
         started,
         config,
-        sampler,
+        sampler: Sampler::default(),
         behind: None,
         ending: None,
         door,

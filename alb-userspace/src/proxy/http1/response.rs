@@ -50,7 +50,8 @@ pub struct Response<'a> {
     pub head: ResponseHead<'a>,
     /// Bytes of it in the buffer; the body begins there.
     pub len: usize,
-    /// Whether the target keeps the connection open after the body.
+    /// Whether the connection can be used again: the target keeps it open after the body, and
+    /// nothing that it might still send could be taken for the next response.
     pub keep_alive: bool,
 }
 
@@ -99,6 +100,8 @@ pub fn parse<'s, 'b: 's>(
     let http11 = minor == 1;
     let framing = Framing::of(fields, http11).map_err(Bad::Malformed)?;
     let body = body(status, &framing, asked)?;
+    // Targets exist that send the body to HEAD too, and it may come later than the head.
+    let stray = asked.head && framing.length != Some(0);
     let fields: &'s [Field<'b>] = fields;
     Ok(Some(Response {
         head: ResponseHead {
@@ -109,7 +112,7 @@ pub fn parse<'s, 'b: 's>(
             body,
         },
         len,
-        keep_alive: framing.keeps_alive(http11) && body != BodyKind::Close,
+        keep_alive: framing.keeps_alive(http11) && body != BodyKind::Close && !stray,
     }))
 }
 

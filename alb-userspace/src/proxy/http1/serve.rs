@@ -6,6 +6,7 @@ mod client;
 mod dispatch;
 mod exchange;
 mod linger;
+mod patience;
 mod refuse;
 mod relay;
 mod splice;
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     model::{ListenerHttp, ListenerProtocol},
     proxy::{
+        buffer::Buffer,
         message::Scheme,
         peer::Peer,
         plan::Listener,
@@ -118,17 +120,23 @@ async fn head<S: Stream>(
     before: Option<Instant>,
     drained: &mut Pin<Box<dyn Future<Output = ()>>>,
 ) -> Head {
-    if client.input.is_empty() {
+    let mut skipped = false;
+    if !has_begun(&mut client.input, &mut skipped) {
         let mut is_ending = false;
         let is_fresh = before.is_none();
         client.deadline.set(before.unwrap_or_else(Instant::now), slot.get().idle_timeout);
         let begun = poll_fn(|cx| {
-            if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
-                return Poll::Ready(matches!(read, Ok(1..)));
+            while let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
+                if !matches!(read, Ok(1..)) {
+                    return Poll::Ready(false);
+                }
+                if has_begun(&mut client.input, &mut skipped) {
+                    return Poll::Ready(true);
+                }
             }
             // Once it has begun, the future may be over: it is for being woken.
-            let has_begun = slot.drain.has_begun() || drained.as_mut().poll(cx).is_ready();
-            if has_begun && !is_ending {
+            let is_draining = slot.drain.has_begun() || drained.as_mut().poll(cx).is_ready();
+            if is_draining && !is_ending {
                 is_ending = true;
                 if !is_fresh {
                     return Poll::Ready(false);
@@ -145,10 +153,15 @@ async fn head<S: Stream>(
     let listener = slot.get();
     client.account.begin(worker, &listener, begun);
     let Some(http) = listener.http else { return Head::Closed };
-    let scheme = match listener.protocol {
+    let scheme = if client.peer.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let wanted = match listener.protocol {
         ListenerProtocol::Https | ListenerProtocol::Tls => Scheme::Https,
         ListenerProtocol::Http | ListenerProtocol::Tcp => Scheme::Http,
     };
+    // The listener became another one: what it allows is not meant for this connection.
+    if scheme != wanted {
+        return Head::Closed;
+    }
     let limits = limits(&http);
     client.deadline.set(begun, http.header_timeout);
     let mut progress = Progress::default();
@@ -186,6 +199,16 @@ async fn head<S: Stream>(
             None => return Head::Refused(Refusal::SlowRequest),
         }
     }
+}
+
+/// Whether a request is in the buffer. Some clients send an empty line after a body (RFC 9112
+/// §2.2): one is thrown away, and begins nothing.
+fn has_begun(input: &mut Buffer, skipped: &mut bool) -> bool {
+    if !*skipped && input.data().starts_with(b"\r\n") {
+        input.consume(2);
+        *skipped = true;
+    }
+    !matches!(input.data(), b"" | b"\r")
 }
 
 /// What a request becomes, or what it is answered with.

@@ -57,8 +57,7 @@ pub(super) async fn ask(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
-        let repeatable = job.idempotent && job.upload.is_repeatable();
-        let mut pooled = shared.worker.pool.take(target.address, !repeatable);
+        let mut pooled = shared.worker.pool.take(target.address);
         last = loop {
             account.tries(target.address);
             let mut upstream = match pooled.take() {

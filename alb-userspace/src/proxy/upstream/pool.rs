@@ -24,6 +24,10 @@ use crate::proxy::{buffer::Buffer, plan::BackendShared, stats::WorkerId};
 /// How often connections that are too old or dead are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// Idle connections of one worker to one target: more than are asked for at once in all but rare
+/// bursts, and few enough that a burst does not hold a target's connections for long.
+const MOST: usize = 256;
+
 /// A worker's idle connections. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Pool(Rc<RefCell<Inner>>);
@@ -91,9 +95,10 @@ impl Pool {
         Self(Rc::new(RefCell::new(Inner { worker, idle: HashMap::new(), sweeping: false })))
     }
 
-    /// An idle connection to this address. With `surely` the kernel is asked whether it still
-    /// stands, which is worth it for requests that cannot be sent twice.
-    pub fn take(&self, address: SocketAddr, surely: bool) -> Option<Upstream> {
+    /// An idle connection to this address, on which nothing came since its last response: it
+    /// would be taken for the answer to the next request. The kernel is asked, for what it has
+    /// may not have been heard of yet; that costs a system call that moves no byte.
+    pub fn take(&self, address: SocketAddr) -> Option<Upstream> {
         let mut inner = self.0.borrow_mut();
         let worker = inner.worker;
         let kept = inner.idle.get_mut(&address)?;
@@ -101,7 +106,7 @@ impl Pool {
         let mut taken = None;
         while let Some(found) = kept.idle.pop() {
             // The sweep drops those that are too old; a second more or less is none.
-            if found.is_quiet() && (!surely || found.is_surely_quiet()) {
+            if found.is_surely_quiet() {
                 let stream = found.stream;
                 taken = Some(Upstream { stream, input: Buffer::default(), reused: true });
                 break;
@@ -111,7 +116,8 @@ impl Pool {
         taken
     }
 
-    /// Keeps a connection whose last response has ended for the time that its backend says.
+    /// Keeps a connection whose last response has ended for the time that its backend says; with
+    /// none, or beyond [`MOST`] to one target, it is closed.
     pub fn put(
         &self,
         address: SocketAddr,
@@ -119,10 +125,16 @@ impl Pool {
         now: Instant,
         (backend, keep): (&Arc<BackendShared>, Duration),
     ) {
+        if keep.is_zero() {
+            return;
+        }
         let mut inner = self.0.borrow_mut();
         let worker = inner.worker;
         let new = || Kept { idle: Vec::new(), backend: Arc::clone(backend) };
         let kept = inner.idle.entry(address).or_insert_with(new);
+        if kept.idle.len() >= MOST {
+            return;
+        }
         kept.idle.push(Idle { stream, until: now + keep });
         kept.count(worker, kept.idle.len() - 1);
         if !inner.sweeping {
@@ -204,9 +216,31 @@ mod tests {
             }
             second_end.write_all(b"x").unwrap();
             drop(third_end);
-            let found = pool.take(address, true).unwrap();
+            let found = pool.take(address).unwrap();
             assert_eq!(found.stream.local_addr().unwrap(), port, "closed and readable are dead");
-            assert!(found.reused && pool.take(address, true).is_none());
+            assert!(found.reused && pool.take(address).is_none());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn none_is_kept_for_no_time_and_only_so_many_at_all() {
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let pool = Pool::default();
+            let now = Instant::now();
+            let backend = Arc::<BackendShared>::default();
+            let (made, _end) = pair(&listener).await;
+            pool.put(address, made.stream, now, (&backend, Duration::ZERO));
+            assert!(pool.is_empty());
+            let mut ends = Vec::new();
+            for _ in 0..=MOST {
+                let (made, end) = pair(&listener).await;
+                pool.put(address, made.stream, now, (&backend, Duration::from_mins(1)));
+                ends.push(end);
+            }
+            assert_eq!(pool.len(), MOST);
         };
         LocalSet::new().run_until(test).await;
     }
@@ -221,7 +255,7 @@ mod tests {
             let backend = Arc::<BackendShared>::default();
             let (old, _end) = pair(&listener).await;
             let (closed, other_end) = pair(&listener).await;
-            pool.put(address, old.stream, now, (&backend, Duration::ZERO));
+            pool.put(address, old.stream, now, (&backend, Duration::from_nanos(1)));
             pool.put(address, closed.stream, now, (&backend, Duration::from_mins(10)));
             assert_eq!((pool.len(), backend.stats.totals().pool_idle), (2, 2));
             drop(other_end);

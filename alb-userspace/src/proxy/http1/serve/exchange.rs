@@ -10,6 +10,7 @@ use super::{
     Next, Stream,
     client::{Client, poll_write_all},
     dispatch::{self, Asker, Going, Own},
+    patience::Patience,
     refuse, relay, splice,
     upload::Upload,
 };
@@ -44,7 +45,7 @@ pub(super) struct Job {
     pub(super) keep_alive: bool,
     pub(super) upload: Upload,
     /// The client waits for 100 before it sends the body.
-    expects: bool,
+    pub(super) expects: bool,
     /// Sending it twice does what sending it once does (RFC 9110 §9.2.2).
     idempotent: bool,
 }
@@ -151,8 +152,7 @@ async fn reply<S: Stream>(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
-        let repeatable = job.idempotent && !job.upload.begun;
-        let mut pooled = worker.pool.take(target.address, !repeatable);
+        let mut pooled = worker.pool.take(target.address);
         last = loop {
             client.account.tries(target.address, again);
             stats.retries.add(u64::from(again));
@@ -254,11 +254,9 @@ async fn send<S: Stream>(
     let mut written = 0;
     let mut broken = false;
     let begun = Instant::now();
-    client.deadline.set(begun, job.backend.response_timeout);
-    let Job { out, upload, backend, listener, expects, .. } = job;
-    let Upstream { stream, input, .. } = upstream;
-    let body_idle = listener.http.map(|http| http.body_idle_timeout).unwrap_or_default();
-    let mut starved = false;
+    let mut patience = Patience::begin(job, &mut client.deadline);
+    let Job { out, upload, idempotent, .. } = job;
+    let Upstream { stream, input, reused } = upstream;
     poll_fn(|cx| {
         if written < out.len() && !broken {
             match poll_write_all(stream, cx, [out, &[]], &mut written) {
@@ -268,7 +266,16 @@ async fn send<S: Stream>(
             }
         }
         match input.poll_fill_some(stream, cx, splice::first::<S>()) {
-            Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(begun.elapsed())),
+            // The target was about to close an idle connection when the request came.
+            Poll::Ready(Ok(1..))
+                if *reused && *idempotent && !upload.begun && is_timeout(input.data()) =>
+            {
+                return Poll::Ready(Err(Failure::Closed { unsent: false }));
+            }
+            Poll::Ready(Ok(1..)) => {
+                upload.keep_rest(&out[written..]);
+                return Poll::Ready(Ok(begun.elapsed()));
+            }
             Poll::Ready(Ok(0) | Err(_)) => {
                 return Poll::Ready(Err(Failure::Closed { unsent: written == 0 }));
             }
@@ -282,18 +289,13 @@ async fn send<S: Stream>(
         if let Poll::Ready(refusal) = polled {
             return Poll::Ready(Err(Failure::Stop(refusal)));
         }
-        // Who is waited for can change with every byte of the body.
-        let waits_for_client = upload.starved && (upload.begun || !*expects);
-        let moved = upload.take_moved();
-        if moved.is_some() || waits_for_client != starved {
-            starved = waits_for_client;
-            let limit = if starved { body_idle } else { backend.response_timeout };
-            client.deadline.set(moved.unwrap_or_else(Instant::now), limit);
-        }
-        client.deadline.poll(cx).map(|()| {
-            let refusal = if starved { Refusal::SlowBody } else { Refusal::ResponseTimeout };
-            Err(Failure::Stop(refusal))
-        })
+        let late = patience.poll(cx, &mut client.deadline, upload);
+        late.map(|refusal| Err(Failure::Stop(refusal)))
     })
     .await
+}
+
+/// Whether a response begins as a 408 (Request Timeout) does.
+fn is_timeout(response: &[u8]) -> bool {
+    response.starts_with(b"HTTP/1.") && response.get(8..12) == Some(b" 408")
 }

@@ -1,7 +1,11 @@
 //! A response on its way from the target to the client: interim heads, the head, the body as it
 //! comes, each piece at once. The request's body may still be going the other way.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -10,10 +14,13 @@ use super::{
     client::{Client, poll_write_all},
     dispatch::{self, Giving},
     exchange::{Job, Reply},
+    patience::Patience,
     refuse, splice, tunnel,
+    upload::Upload,
 };
 use crate::proxy::{
     buffer::Buffer,
+    deadline::Deadline,
     http1::{
         body::Body,
         lines::{Fields, Progress},
@@ -121,19 +128,23 @@ async fn head<S: Stream>(
 ) -> Result<Begun, Refusal> {
     job.out.clear();
     let mut progress = Progress::default();
+    let mut patience = Patience::begin(job, &mut client.deadline);
     loop {
         if progress.is_ready(upstream.input.data())
             && let Some((len, begun)) = parse(job, &client.peer, &upstream.input, slot)?
         {
             upstream.input.consume(len);
             if begun.status >= 200 || begun.status == 101 {
+                job.upload.cut_rest();
                 return Ok(begun);
             }
+            job.expects &= begun.status != 100;
             if write(client, job, upstream, 0).await.is_err() {
                 return Err(Refusal::ClientGone);
             }
             job.out.clear();
             progress = Progress::default();
+            patience = Patience::begin(job, &mut client.deadline);
             if !upstream.input.is_empty() {
                 continue;
             }
@@ -141,7 +152,7 @@ async fn head<S: Stream>(
         if upstream.input.is_full() && !upstream.input.grow(response::MAX_HEAD) {
             return Err(Refusal::ResponseTooLarge);
         }
-        match fill(client, job, upstream, job.backend.response_timeout).await {
+        match fill(client, job, upstream, &mut patience).await {
             Ok(1..) => {}
             Ok(0) => return Err(Refusal::TargetClosed),
             Err(refusal) => return Err(refusal),
@@ -169,6 +180,10 @@ fn parse(
     };
     let (status, body) = (found.head.status, found.head.body);
     let upgraded = status == 101;
+    if upgraded && !job.upload.is_done() {
+        tracing::debug!("a target switched protocols in the middle of a request");
+        return Err(Refusal::BadResponse);
+    }
     let old = job.asker.version == Version::Http10;
     let bare = body == BodyKind::Chunked && old;
     let keep = job.keep_alive
@@ -218,7 +233,7 @@ async fn relay<S: Stream>(
         if let Some((pipe, left)) = splice::worth::<S>(body) {
             return splice::run(client, job, upstream, pipe, left).await;
         }
-        match fill(client, job, upstream, idle).await {
+        match fill(client, job, upstream, &mut Idle { time: idle, armed: false }).await {
             Ok(1..) => {}
             Ok(0) if matches!(body, Body::Close) => return Ok(()),
             Err(Refusal::ClientGone) => return Err(Broken::Client),
@@ -227,14 +242,57 @@ async fn relay<S: Stream>(
     }
 }
 
+/// What ends waiting for more of a response.
+trait Limit {
+    /// To be asked after the upload was polled.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &mut Deadline,
+        upload: &mut Upload,
+    ) -> Poll<Refusal>;
+}
+
+impl Limit for Patience {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &mut Deadline,
+        upload: &mut Upload,
+    ) -> Poll<Refusal> {
+        Self::poll(self, cx, deadline, upload)
+    }
+}
+
+/// Nothing moves in either direction.
+struct Idle {
+    time: Duration,
+    armed: bool,
+}
+
+impl Limit for Idle {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &mut Deadline,
+        upload: &mut Upload,
+    ) -> Poll<Refusal> {
+        let moved = upload.take_moved();
+        if moved.is_some() || !self.armed {
+            self.armed = true;
+            deadline.set(moved.unwrap_or_else(Instant::now), self.time);
+        }
+        deadline.poll(cx).map(|()| Refusal::ResponseTimeout)
+    }
+}
+
 /// Reads more of the response; 0 = the target closed.
 async fn fill<S: Stream>(
     client: &mut Client<S>,
     job: &mut Job,
     upstream: &mut Upstream,
-    idle: Duration,
+    limit: &mut impl Limit,
 ) -> Result<usize, Refusal> {
-    let mut armed = false;
     let Job { upload, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     poll_fn(|cx| {
@@ -246,12 +304,7 @@ async fn fill<S: Stream>(
         if let Poll::Ready(refusal) = upload.poll(cx, client, stream) {
             return Poll::Ready(Err(refusal));
         }
-        let moved = upload.take_moved();
-        if moved.is_some() || !armed {
-            armed = true;
-            client.deadline.set(moved.unwrap_or_else(Instant::now), idle);
-        }
-        client.deadline.poll(cx).map(|()| Err(Refusal::ResponseTimeout))
+        limit.poll(cx, &mut client.deadline, upload).map(Err)
     })
     .await
 }

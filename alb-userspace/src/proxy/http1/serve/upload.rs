@@ -16,6 +16,9 @@ use crate::proxy::{http1::body::Body, refusal::Refusal};
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one body")]
 pub(super) struct Upload {
     body: Body,
+    /// What of the head, and of a body that goes with it, was not written when the target began
+    /// to answer. Goes before anything else.
+    rest: Vec<u8>,
     /// Bytes at the beginning of the client's buffer that are to be written.
     ready: usize,
     /// Nothing of the body is to be read any more.
@@ -41,6 +44,7 @@ impl Upload {
         Self {
             ended: body.is_done(),
             body,
+            rest: Vec::new(),
             ready: 0,
             sent: 0,
             data: 0,
@@ -52,9 +56,19 @@ impl Upload {
         }
     }
 
-    /// Whether the whole body was written, or there is none.
+    /// Whether the whole request was written.
     pub(super) fn is_done(&self) -> bool {
-        self.ended && self.ready == 0
+        self.ended && self.ready == 0 && self.rest.is_empty()
+    }
+
+    /// The target answers already; this is not written yet.
+    pub(super) fn keep_rest(&mut self, rest: &[u8]) {
+        self.rest = rest.to_vec();
+    }
+
+    /// The target's last word was said to a part of the head: nothing more of it is sent.
+    pub(super) fn cut_rest(&mut self) {
+        self.refused |= !self.rest.is_empty();
     }
 
     /// When it last moved since this was asked.
@@ -103,6 +117,14 @@ impl Upload {
             return client.poll_gone(cx).map(|()| Refusal::ClientGone);
         }
         self.starved = false;
+        while !self.rest.is_empty() {
+            let Ok(len @ 1..) = ready!(Pin::new(&mut *target).poll_write(cx, &self.rest)) else {
+                self.refused = true;
+                return client.poll_gone(cx).map(|()| Refusal::ClientGone);
+            };
+            self.rest.drain(..len);
+            self.moved = Some(Instant::now());
+        }
         loop {
             while self.ready > 0 {
                 self.begun = true;

@@ -114,7 +114,9 @@ fn answers_without_a_body_have_none() {
             let found =
                 response.headers().get("content-length").map(|value| value.to_str().unwrap());
             assert_eq!(found, length, "{answer}");
-            until(|| lab.worker.pool.len() == 1).await;
+            // What a target may still send after its answer to HEAD is nobody's answer.
+            let kept = usize::from(method != "HEAD");
+            until(|| lab.worker.pool.len() == kept).await;
         }
     });
 }

@@ -1,7 +1,7 @@
 //! Which failures of targets a client never hears of, and what becomes of requests whose client
 //! has gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -139,5 +139,87 @@ fn a_draining_listener_answers_and_closes() {
         target.write_all(OK.as_bytes()).await.unwrap();
         let text = client.rest().await;
         assert!(text.contains("Connection: close\r\n") && text.ends_with("ok"), "{text}");
+    });
+}
+
+#[test]
+fn a_408_on_a_connection_that_was_idle_is_not_the_answer() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::with(&[address], |_, backend| backend.retries = 0).await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(OK.as_bytes()).await.unwrap();
+        client.until("ok").await;
+        client.send(GET).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        let late =
+            b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        target.write_all(late).await.unwrap();
+        drop(target);
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(statuses(&client.until("ok").await), ["200"]);
+    });
+}
+
+#[test]
+fn what_comes_after_the_answer_to_head_is_nobodys_answer() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::new(&[address]).await;
+        let mut client = lab.connect().await;
+        client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+        client.until("\r\n\r\n").await;
+        client.send(GET).await;
+        // The first connection is not asked again, whatever it may still say.
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(statuses(&client.until("ok").await), ["200"]);
+    });
+}
+
+#[test]
+fn an_answer_to_half_a_head_ends_both_connections() {
+    run(async {
+        for (answer, status) in
+            [(OK, "200"), ("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "502")]
+        {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(1).unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(1).unwrap();
+            let address = listener.local_addr().unwrap();
+            let lab = Lab::new(&[address]).await;
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_send_buffer_size(1).unwrap();
+            let narrow = socket.connect(address).await.unwrap();
+            let keep = (&Arc::default(), LONG);
+            lab.worker.pool.put(address, narrow, tokio::time::Instant::now(), keep);
+            let mut target = accept(&listener).await;
+
+            let mut client = lab.connect().await;
+            let long = "a".repeat(60_000);
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nX: {long}\r\n\r\n"
+            );
+            client.send(request.as_bytes()).await;
+            read_until(&mut target, "GET / ").await;
+            target.write_all(answer.as_bytes()).await.unwrap();
+            let text = client.rest().await;
+            assert_eq!(statuses(&text), [status]);
+            assert!(text.contains("Connection: close\r\n"), "{text}");
+            let mut got = Vec::new();
+            let end = timeout(LONG, target.read_to_end(&mut got)).await.expect("an end");
+            assert!(end.is_err() && got.len() < long.len(), "cut, and reset: {}", got.len());
+            assert!(lab.worker.pool.is_empty());
+        }
     });
 }

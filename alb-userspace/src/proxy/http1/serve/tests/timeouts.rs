@@ -57,3 +57,52 @@ fn slow_readers_are_cut_off() {
         tokio::time::timeout(LONG, writing).await.expect("the target hears of it");
     });
 }
+
+#[test]
+fn a_client_that_expects_100_owes_the_body_after_it() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::with(&[address], |listener, _| {
+            listener.http.as_mut().unwrap().body_idle_timeout = SHORT;
+        })
+        .await;
+        let mut client = lab.connect().await;
+        client
+            .send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            .await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        target.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        assert_eq!(statuses(&client.rest().await), ["100", "408"]);
+    });
+}
+
+#[test]
+fn a_head_that_trickles_in_has_one_time() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::with(&[address], |_, backend| backend.response_timeout = SHORT).await;
+        let mut client = lab.connect().await;
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut target = accept(&listener).await;
+        let trickle = async {
+            target.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();
+            let mut often = tokio::time::interval(SHORT / 10);
+            while target.write_all(b"a").await.is_ok() {
+                often.tick().await;
+            }
+        };
+        let (text, ()) = tokio::join!(client.until("\r\n\r\n"), trickle);
+        assert_eq!(statuses(&text), ["504"]);
+    });
+}
+
+#[test]
+fn an_empty_line_is_no_request() {
+    run(async {
+        let lab = Lab::with(&[], |listener, _| listener.idle_timeout = SHORT).await;
+        assert_eq!(lab.talk(b"\r\n").await, "", "it idles: no 408");
+        let text = lab.talk(b"\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(statuses(&text), ["503"]);
+    });
+}
