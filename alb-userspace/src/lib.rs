@@ -24,4 +24,5 @@ pub mod model;
 pub mod net;
 pub mod proxy;
 pub mod report;
+pub mod security;
 pub mod state;
