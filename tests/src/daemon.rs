@@ -245,11 +245,12 @@ impl Daemon<'_> {
         self.child.as_ref().expect("a running daemon").id()
     }
 
-    /// Its resident memory, bytes (`VmRSS`, `proc_pid_status(5)`).
+    /// Its memory, bytes (`RssAnon`, `proc_pid_status(5)`). Pages of the program itself are not
+    /// among it: they come when code is run for the first time, and go when the host needs room.
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("a running daemon has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
         kib.and_then(|text| text.parse::<u64>().ok()).expect("a size in KiB") * 1024
     }
