@@ -161,6 +161,25 @@ fn requests_and_connections_are_logged_and_counted() {
 }
 
 #[test]
+fn a_request_that_cannot_be_served_is_told_as_it_came() {
+    let lab = lab();
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("access.jsonl");
+    let daemon = start(&lab, &file, "");
+    assert!(daemon.log().contains("forwarding 2 listeners"), "{}", daemon.log());
+
+    let mut curl = lab.client.namespace.command("curl");
+    curl.args(["-s", "-m", "5", "-o", "/dev/null", "-X", "TRACE", "-w", "%{http_code}"]);
+    assert_eq!(must(curl.arg(format!("http://{VIP}:{PORT}/a?b=\"c"))), "405");
+    let told = wait_lines(&file, 1);
+    assert_eq!(
+        [&told[0]["error"], &told[0]["request_method"], &told[0]["request_uri"]],
+        ["method_refused", "TRACE", "/a?b=\"c"]
+    );
+    assert!(told[0]["request_length"].as_u64() > Some(20), "{told:?}");
+}
+
+#[test]
 fn the_file_is_rotated_by_signal_and_by_size() {
     let lab = lab();
     let _nginx = Nginx::start(&lab.targets[0].namespace, PORT, "web").expect("nginx");

@@ -16,7 +16,7 @@ use alb_common::{
     limits,
     net::Mac,
     reason::{COUNTERS, Event},
-    service::local,
+    service::{algorithm, local},
 };
 
 use super::{
@@ -176,9 +176,10 @@ impl Engine {
         self.compiler.addresses(model)
     }
 
-    /// Listeners served, counted once for each address.
+    /// Listeners served in the kernel, counted once for each address.
     pub fn listeners(&self) -> usize {
-        self.installed.entries.len()
+        let entries = self.installed.entries.values();
+        entries.filter(|entry| entry.algorithm != algorithm::PROXY).count()
     }
 
     /// Brings the maps in line with the snapshot and the host's network.

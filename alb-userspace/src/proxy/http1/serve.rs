@@ -84,6 +84,7 @@ pub async fn serve<S: Stream>(
         let next = match head(&mut client, &slot, &worker, before, &mut drained).await {
             Head::Closed => Next::Close,
             Head::Refused(refusal) => {
+                client.account.misread(client.input.data());
                 let (listener, asker) = (slot.get(), dispatch::Asker::default());
                 refuse::answer(&mut client, &listener, &asker, refusal, false).await
             }

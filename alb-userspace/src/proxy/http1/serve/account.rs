@@ -19,6 +19,9 @@ use crate::proxy::{
 /// Bytes of a message that goes on are counted at the latest after so many.
 const UNCOUNTED: u64 = 1 << 20;
 
+/// Bytes of a request line that cannot be served that are logged.
+const MISREAD: usize = 1024;
+
 /// The account of a connection's request; empty between two.
 #[derive(Debug, Default)]
 pub(super) struct Account(Option<Entry>);
@@ -122,6 +125,18 @@ impl Account {
         if let Some(agent) = head.fields.iter().find(|field| field.is("user-agent")) {
             words.user_agent = words.keep(agent.value);
         }
+    }
+
+    /// Its head cannot be served, or did not come whole: of these bytes, what stands where the
+    /// method and the target should is told as it came.
+    pub(super) fn misread(&mut self, data: &[u8]) {
+        self.received(data.len());
+        let Some(words) = self.words() else { return };
+        let line = data.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = &line[..line.len().min(MISREAD)];
+        let mut parts = line.splitn(3, |byte| *byte == b' ');
+        words.method = words.keep(parts.next().unwrap_or_default());
+        words.uri = words.keep(parts.next().unwrap_or_default());
     }
 
     /// Its `X-Request-Id`.
