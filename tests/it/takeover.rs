@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -21,6 +22,7 @@ use crate::setting::{PORT, Service, servers, vip};
 const WEB: u16 = 8081;
 /// One transfer through the kernel.
 const BULK: u64 = 4_000_000;
+const LONG: Duration = Duration::from_secs(10);
 
 fn web_vip() -> SocketAddr {
     (VIP, 80).into()
@@ -136,13 +138,39 @@ fn a_takeover_that_fails_leaves_the_old_one_serving() {
         assert_eq!(pid(&daemon), old);
         who(client, None, vip()).expect("it goes on");
     }
+}
 
-    daemon.instance.write(&service.body());
-    // One that dies between taking the packet path and serving: a conflict at the last moment.
-    assert!(daemon.reload(
-        &service.body().replace("connectionDrainingSeconds: 300", "connectionDrainingSeconds: 301")
-    ));
-    who(client, None, vip()).expect("it goes on and takes changes");
+#[test]
+fn a_successor_that_dies_with_the_packet_path_gives_it_back() {
+    let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
+    let mut servers = servers(&lab);
+    let service = Service { checked: true, ..Service::of(&lab) };
+    let mut daemon = Instance::new(&lab.balancer.namespace, node(&lab), &service.body()).start();
+    let client = &lab.client.namespace;
+    let old = pid(&daemon);
+
+    let output = daemon
+        .instance
+        .take_over_command()
+        .env("ALB_KILL_AT", "attached")
+        .output()
+        .expect("running alb");
+    assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(pid(&daemon), old);
+    wait::until("the old one has noticed", LONG, || {
+        daemon.log().contains("came to nothing").then_some(())
+    });
+    who(client, None, vip()).expect("it goes on");
+
+    // What changes from now on reaches the kernel.
+    drop(servers.remove(0));
+    daemon.wait_targets("tcp", "unhealthy", 1);
+    for _ in 0..20 {
+        assert_eq!(who(client, None, vip()).expect("the one that is left serves"), "t2");
+    }
+    daemon.take_over();
+    assert_ne!(pid(&daemon), old);
+    who(client, None, vip()).expect("the next one serves");
 }
 
 #[test]
