@@ -12,6 +12,7 @@ pub mod http1;
 pub mod http2;
 pub mod limits;
 pub mod message;
+pub mod mirror;
 pub mod peer;
 mod pipe;
 pub mod plan;

@@ -78,7 +78,11 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
     let LoadBalancer { name, elastic_ip, vips, security_groups, listeners, backends, .. } =
         balancer;
     let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
-    for vip in vips.iter().filter(|vip| vip.is_ipv6()) {
+    // The proxy serves both families, the packet path IPv4.
+    let is_kernels =
+        |listener: &&Listener| balancer.engine(listener, model.node.datapath) == Engine::Kernel;
+    let kernels = listeners.iter().find(is_kernels);
+    for vip in vips.iter().filter(|vip| vip.is_ipv6() && kernels.is_some()) {
         let given_by = if elastic.is_some_and(|elastic| elastic.address == *vip) {
             "elasticIp"
         } else {
@@ -86,10 +90,13 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
         };
         found.add(
             format!("{path}.{given_by}"),
-            format!("the IPv6 VIP {vip} of load balancer {name} is"),
+            format!("the IPv6 VIP {vip} of load balancer {name} with a Tcp listener is"),
         );
     }
-    for (index, id) in security_groups.iter().enumerate() {
+    // Where the proxy serves everything, it asks them at accept.
+    let filtered =
+        if model.node.datapath == DatapathMode::Proxy { &[][..] } else { security_groups };
+    for (index, id) in filtered.iter().enumerate() {
         if let Some(group) = model.security_group(id).filter(|group| !group.open) {
             found.add(
                 format!("{path}.securityGroups[{index}]"),
@@ -106,7 +113,7 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
     used_targets(balancer, &uses, path, found);
     for (index, listener) in listeners.iter().enumerate() {
         let engine = balancer.engine(listener, model.node.datapath);
-        used_listener(balancer, listener, engine, &format!("{path}.listeners[{index}]"), found);
+        used_listener(listener, engine, &format!("{path}.listeners[{index}]"), found);
     }
 }
 
@@ -128,22 +135,8 @@ fn uses(balancer: &LoadBalancer, datapath: DatapathMode) -> BTreeMap<&str, Vec<E
     uses
 }
 
-fn used_listener(
-    balancer: &LoadBalancer,
-    listener: &Listener,
-    engine: Engine,
-    path: &str,
-    found: &mut Findings,
-) {
+fn used_listener(listener: &Listener, engine: Engine, path: &str, found: &mut Findings) {
     let Listener { name, .. } = listener;
-    let map = listener.url_map.as_ref().and_then(|id| balancer.url_map(id));
-    for rule in map.map_or(&[][..], |map| &map.rules) {
-        if matches!(rule.action, RouteAction::Forward { mirror: Some(_), .. }) {
-            let what = format!("a mirror in the url map on listener {name} is");
-            found.add(format!("{path}.urlMap"), what);
-            break;
-        }
-    }
     let limited = listener.max_connections.is_some() || listener.max_qps.is_some();
     if limited && engine == Engine::Kernel {
         found.add(format!("{path}.limitation"), format!("the limitation of listener {name} is"));
@@ -178,7 +171,7 @@ fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut F
     }
 }
 
-/// IPv6 targets of groups that a listener leads to, each group once.
+/// IPv6 targets of groups that a listener of the packet path leads to, each group once.
 fn used_targets(
     balancer: &LoadBalancer,
     uses: &BTreeMap<&str, Vec<Engine>>,
@@ -188,7 +181,10 @@ fn used_targets(
     let groups: Vec<&str> = balancer
         .backends
         .iter()
-        .filter(|backend| uses.contains_key(backend.id.as_str()))
+        .filter(|backend| {
+            let engines = uses.get(backend.id.as_str());
+            engines.is_some_and(|engines| engines.contains(&Engine::Kernel))
+        })
         .filter_map(|backend| match &backend.source {
             TargetSource::Group(id) => Some(id.as_str()),
             TargetSource::None | TargetSource::AvailabilityGroup { .. } => None,
@@ -202,7 +198,10 @@ fn used_targets(
             if target.address.is_ipv6() {
                 found.add(
                     format!("{path}.targetGroups[{group_index}].targets[{index}]"),
-                    format!("the IPv6 target {} of target group {} is", target.address, group.name),
+                    format!(
+                        "the IPv6 target {} of target group {} behind a Tcp listener is",
+                        target.address, group.name
+                    ),
                 );
             }
         }

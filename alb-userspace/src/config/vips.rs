@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{balancer::Top, cursor::Field, network};
-use crate::model::{DatapathMode, InstanceTemplate, LoadBalancer, Model, Subnet};
+use crate::model::{DatapathMode, Engine, InstanceTemplate, LoadBalancer, Model, Subnet, Target};
 
 /// How many IPv6 addresses are looked at for a free one; prefixes are larger than patience.
 const IPV6_TRIES: u128 = 65_536;
@@ -44,6 +44,7 @@ pub(super) fn assign(drafts: &mut [(Field<'_>, LoadBalancer)], model: &Model, to
     for (field, balancer) in &*drafts {
         check_targets(field, balancer, model);
         check_vips(field, balancer, model, &instances);
+        check_families(field, balancer, model);
     }
 }
 
@@ -164,6 +165,34 @@ fn check_vips(
         if vip.is_loopback() && model.node.datapath != DatapathMode::Proxy {
             reject(LOOPBACK);
         }
+    }
+}
+
+/// The packet path writes addresses anew, not whole headers: what comes in IPv4 leaves in IPv4.
+fn check_families(field: &Field<'_>, balancer: &LoadBalancer, model: &Model) {
+    for listener in &balancer.listeners {
+        if balancer.engine(listener, model.node.datapath) == Engine::Proxy {
+            continue;
+        }
+        let Some(backend) = balancer.backend(&listener.backend) else { continue };
+        let mixed = balancer.vips.iter().find_map(|vip| {
+            let other = |target: &&Target| target.address.is_ipv4() != vip.is_ipv4();
+            Some((vip, balancer.targets_of(backend).iter().find(other)?))
+        });
+        let Some((vip, target)) = mixed else { continue };
+        let items = field.glance("listeners").map(|list| list.items()).unwrap_or_default();
+        let name = |item: &&Field<'_>| {
+            item.glance("name").and_then(|name| name.peek()) == Some(&*listener.name)
+        };
+        let at = items.iter().find(name).and_then(|item| item.glance("backend"));
+        let (there, here) = if vip.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        at.unwrap_or_else(|| field.clone()).complain(format!(
+            "the {there} VIP {vip} of this Tcp listener and the {here} target {} of backend {} are \
+             of two address families, which the packet path does not translate; use targets of the \
+             VIP's family, or have the proxy serve it (`proxyProtocol: true` on the backend, or \
+             `node.datapath: proxy`)",
+            target.address, backend.name
+        ));
     }
 }
 

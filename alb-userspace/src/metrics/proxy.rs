@@ -50,6 +50,10 @@ fn of_listeners(listeners: &[ProxiedListener], out: &mut Vec<MetricFamily>) {
         "listener_refused_connections_total",
         "Connections closed at once, since the listener had its limit",
     );
+    let mut denied = counter(
+        "listener_denied_connections_total",
+        "Connections closed at once, since a security group does not let the client in",
+    );
     let mut accept =
         counter("listener_accept_errors_total", "Connections that could not be accepted");
     let mut handshakes = counter("tls_handshakes_total", "TLS handshakes that succeeded");
@@ -65,12 +69,13 @@ fn of_listeners(listeners: &[ProxiedListener], out: &mut Vec<MetricFamily>) {
         in_flight.with_count(&labels, totals.in_flight);
         by(&mut refusals, &labels, "reason", &totals.refusals);
         refused.with_count(&labels, totals.refused_connections);
+        denied.with_count(&labels, totals.denied_connections);
         by(&mut accept, &labels, "reason", &totals.accept_errors);
         by(&mut handshakes, &labels, "kind", &totals.handshakes);
         by(&mut failures, &labels, "reason", &totals.handshake_failures);
     }
-    let all = [requests, duration, in_flight, refusals, refused, accept, handshakes, failures];
-    out.extend(all);
+    out.extend([requests, duration, in_flight, refusals, refused, denied, accept]);
+    out.extend([handshakes, failures]);
 }
 
 fn of_backends(backends: &[ProxiedBackend], out: &mut Vec<MetricFamily>) {
@@ -83,6 +88,7 @@ fn of_backends(backends: &[ProxiedBackend], out: &mut Vec<MetricFamily>) {
     let mut idle = gauge("backend_pool_idle", "Connections idle in the pool");
     let mut in_flight = gauge("backend_in_flight", "Requests at targets");
     let mut bytes = counter("backend_bytes_total", "Bytes: in is from targets, out is to targets");
+    let mut mirrored = counter("backend_mirrored_total", "Copies of requests, by outcome");
     let mut connect = histogram("backend_connect_duration_seconds", "Connecting to a target");
     let mut response = histogram(
         "backend_response_duration_seconds",
@@ -102,11 +108,12 @@ fn of_backends(backends: &[ProxiedBackend], out: &mut Vec<MetricFamily>) {
         in_flight.with_count(&labels, totals.in_flight);
         bytes.with_count(&[&labels[..], &[("direction", "in")]].concat(), totals.bytes_in);
         bytes.with_count(&[&labels[..], &[("direction", "out")]].concat(), totals.bytes_out);
+        by(&mut mirrored, &labels, "outcome", &totals.mirrored);
         observed(&mut connect, &labels, &totals.connect_time);
         observed(&mut response, &labels, &totals.response_time);
     }
     out.extend([responses, errors, retries, nobody, connects, reuses, idle, in_flight, bytes]);
-    out.extend([connect, response]);
+    out.extend([mirrored, connect, response]);
 }
 
 fn of_targets(backends: &[ProxiedBackend], out: &mut Vec<MetricFamily>) {

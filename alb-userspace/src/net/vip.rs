@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 
 use super::{
@@ -80,6 +80,13 @@ impl Netlink {
         // conflict was looked for before, so IPv6 need not wait for it.
         let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
         attributes.push(AddressAttribute::Flags(flags));
+        // Preferred for no time: served, but not the source of this host's own connections
+        // (RFC 6724 rule 3). IPv4 takes the first address of a subnet, which a VIP is not.
+        if address.is_ipv6() {
+            let mut lifetimes = CacheInfo::default();
+            (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+            attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        }
         request.message_mut().header.flags = AddressHeaderFlags::Nodad;
         let added = request.execute().await;
         added.doing(|| format!("put {address} on interface {interface}"))

@@ -5,6 +5,7 @@ mod compile;
 mod shared;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
@@ -23,6 +24,7 @@ use crate::{
         stats::{UpstreamError, WorkerId},
         sticky, tls,
     },
+    security::{Gate, Rules},
     state::{Health, TargetRef},
 };
 
@@ -37,6 +39,9 @@ pub struct Plan {
     pub backends: Vec<Arc<Backend>>,
     /// Listeners that are left out, and why, for people.
     pub failed: Vec<String>,
+    /// What the security groups of each load balancer (id) say, so that an unchanged one is not
+    /// compiled again.
+    security: BTreeMap<Arc<str>, Arc<Rules>>,
 }
 
 /// What plans are compiled with beside the snapshot: what the node keeps to itself.
@@ -92,6 +97,8 @@ pub struct Listener {
     pub backend: Arc<Backend>,
     /// Where requests go.
     pub routes: Routes<Arc<Backend>>,
+    /// Which clients the security groups let in; `None` = all.
+    pub gate: Option<Arc<Gate>>,
     /// What all workers count together.
     pub shared: Arc<ListenerShared>,
 }
@@ -100,6 +107,11 @@ impl Listener {
     /// Every address with the port.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.vips.iter().map(|vip| SocketAddr::new(*vip, self.port))
+    }
+
+    /// Whether the security groups let a client in.
+    pub fn lets_in(&self, client: IpAddr) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.admits(client))
     }
 
     /// Takes a request within `max_qps`; false = it is one too many.
@@ -156,7 +168,7 @@ impl Backend {
     /// stay with it.
     pub fn bound(&self, fields: &[Field<'_>], now: SystemTime) -> Option<usize> {
         let at = self.sticky.as_ref()?.find(fields, now)?;
-        let target = self.targets.get(at)?;
+        let target = self.targets.get(at).filter(|target| target.admitted)?;
         let in_service = self.selector.serves(at) || target.health.serves();
         let zero_for = target.zero_since.map(|since| since.elapsed());
         sticky::holds(in_service, zero_for, self.connection_draining).then_some(at)
@@ -177,8 +189,7 @@ impl Backend {
 impl Backend {
     /// Counts a failure of one of its targets.
     pub fn fails(&self, target: &Target, worker: WorkerId, error: UpstreamError) {
-        self.shared.stats.at(worker).errors.count(error);
-        target.shared.failed.fetch_add(1, Ordering::Relaxed);
+        self.shared.fails(target, worker, error);
     }
 
     /// One of its targets as health checks name it.
@@ -202,6 +213,8 @@ pub struct Target {
     pub health: Health,
     /// When `health` became what it is.
     pub since: SystemTime,
+    /// The security groups let the balancer connect to it. Health checks do not ask.
+    pub admitted: bool,
     /// What all workers count together.
     pub shared: Arc<TargetShared>,
 }
@@ -209,7 +222,7 @@ pub struct Target {
 impl Target {
     /// May be given new work, as far as checks know.
     pub fn serves(&self) -> bool {
-        self.weight > 0 && self.health.serves()
+        self.weight > 0 && self.health.serves() && self.admitted
     }
 
     /// Requests (http) or connections (tcp) it has now, over all workers.

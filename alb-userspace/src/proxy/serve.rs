@@ -13,19 +13,20 @@ use super::{
     access_log::Record,
     http1, http2,
     peer::{Peer, TlsInfo},
-    plan::{Backend, Listener},
+    plan::{Backend, BackendShared, Listener, ListenerShared, Target},
     refusal::Refusal,
     stats::UpstreamError,
     tcp::{self, Choose, ConnectError, End, Ended, Side},
     tls,
-    worker::{Slot, Worker},
+    worker::{Current, Slot, Worker},
 };
 use crate::model::ListenerProtocol;
 
 /// Time for a TLS handshake on listeners that have no time of their own for it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. What is served then may change while it is open: nothing of
+/// a listener is held longer than it is needed.
 pub(super) async fn connection(
     stream: TcpStream,
     client: SocketAddr,
@@ -36,21 +37,30 @@ pub(super) async fn connection(
     let listener = slot.get();
     let mut peer = Peer { client, local, tls: None };
     match listener.protocol {
-        ListenerProtocol::Tcp => forward(stream, &peer, &listener, &worker).await,
+        ListenerProtocol::Tcp => {
+            drop(slot);
+            forward(stream, &peer, listener, &worker).await;
+        }
         ListenerProtocol::Tls => {
+            drop(slot);
             let Some(context) = &listener.tls else { return };
             // A refusal is counted where it is found.
             let Ok(accepted) = tls::accept(stream, context, HANDSHAKE).await else { return };
             peer.tls = Some(accepted.info);
-            forward(accepted.stream, &peer, &listener, &worker).await;
+            forward(accepted.stream, &peer, listener, &worker).await;
         }
-        ListenerProtocol::Http => http1::serve(stream, tcp::reset, peer, slot, worker).await,
+        ListenerProtocol::Http => {
+            drop(listener);
+            http1::serve(stream, tcp::reset, peer, slot, worker).await;
+        }
         ListenerProtocol::Https => {
             let Some(context) = &listener.tls else { return };
             let patience = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
             // Boxed: the connection lives much longer than its handshake.
-            match Box::pin(tls::accept(stream, context, patience)).await {
+            let accepted = Box::pin(tls::accept(stream, context, patience)).await;
+            match accepted {
                 Ok(accepted) => {
+                    drop(listener);
                     let is_h2 = accepted.info.alpn == Some("h2");
                     peer.tls = Some(accepted.info);
                     if is_h2 {
@@ -70,70 +80,117 @@ pub(super) async fn connection(
 }
 
 /// Connects a client to a target of the listener's backend until both sides have ended.
-async fn forward(stream: impl Side, peer: &Peer, listener: &Listener, worker: &Worker) {
+async fn forward(stream: impl Side, peer: &Peer, listener: Rc<Current>, worker: &Worker) {
     let begun = Instant::now();
+    let route = Route::of(&listener, worker);
+    let idle = listener.idle_timeout;
     let backend = Arc::clone(&listener.backend);
-    let mut choose = Turns { backend: &backend, peer, worker };
-    let ended = tcp::forward(stream, peer, &backend, &mut choose, listener.idle_timeout).await;
-    count(&ended, listener, &backend, worker);
-    if let Some(log) = &worker.log {
-        log.record(&record(&ended, peer, listener, &backend, begun.elapsed()));
-    }
-    tracing::trace!(listener = &*listener.name, client = %peer.client, ?ended, "connection ended");
-}
-
-fn count(ended: &Ended, listener: &Listener, backend: &Backend, worker: &Worker) {
-    let stats = listener.shared.stats.at(worker.id);
-    stats.bytes_in.add(ended.received);
-    stats.bytes_out.add(ended.sent);
-    match ended.end {
-        End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {
-            stats.refusals.count(ended.end.word());
+    drop(listener);
+    let first = tcp::proxy_line(&backend, peer);
+    let reached = tcp::reach(&backend, &mut Turns { backend: &backend, peer, worker }).await;
+    let position = match &reached {
+        Ok(reached) => Some(reached.position),
+        Err(ended) => ended.target,
+    };
+    let target = position.and_then(|at| backend.targets.get(at)).cloned();
+    drop(backend);
+    let ended = match reached {
+        Ok(reached) => tcp::forward(stream, reached, first.as_deref(), idle).await,
+        Err(ended) => {
+            tcp::reset(stream.socket());
+            ended
         }
-        End::Closed | End::ClientReset | End::TargetReset | End::Idle => {}
+    };
+    route.count(&ended, target.as_deref(), worker);
+    if let (Some(log), Some(names)) = (&worker.log, &route.names) {
+        log.record(&names.record(&ended, target.as_deref(), peer, begun.elapsed()));
     }
-    let stats = backend.shared.stats.at(worker.id);
-    stats.bytes_out.add(ended.received);
-    stats.bytes_in.add(ended.sent);
-    stats.retries.add(ended.retries.into());
-    if ended.end == End::NoTarget {
-        stats.no_target.add(1);
+    tracing::trace!(client = %peer.client, ?ended, "connection ended");
+}
+
+/// What the end of a connection is told to: of the listener and the backend as they were.
+struct Route {
+    of_listener: Arc<ListenerShared>,
+    of_backend: Arc<BackendShared>,
+    /// Only if there is a log.
+    names: Option<Names>,
+}
+
+/// Ids, for the log.
+struct Names {
+    balancer: Arc<str>,
+    listener: Arc<str>,
+    backend: Arc<str>,
+}
+
+impl Route {
+    fn of(listener: &Listener, worker: &Worker) -> Self {
+        let names = || Names {
+            balancer: Arc::clone(&listener.balancer),
+            listener: Arc::clone(&listener.id),
+            backend: Arc::clone(&listener.backend.id),
+        };
+        Self {
+            of_listener: Arc::clone(&listener.shared),
+            of_backend: Arc::clone(&listener.backend.shared),
+            names: worker.log.is_some().then(names),
+        }
     }
-    let target = ended.target.and_then(|at| backend.targets.get(at));
-    if let (End::TargetReset, Some(target)) = (ended.end, target) {
-        backend.fails(target, worker.id, UpstreamError::Closed);
-    }
-    if let Some(time) = ended.connect_time {
-        stats.connects.add(1);
-        stats.connect_time.observe(time);
+
+    fn count(&self, ended: &Ended, target: Option<&Target>, worker: &Worker) {
+        let stats = self.of_listener.stats.at(worker.id);
+        stats.bytes_in.add(ended.received);
+        stats.bytes_out.add(ended.sent);
+        match ended.end {
+            End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {
+                stats.refusals.count(ended.end.word());
+            }
+            End::Closed | End::ClientReset | End::TargetReset | End::Idle => {}
+        }
+        let stats = self.of_backend.stats.at(worker.id);
+        stats.bytes_out.add(ended.received);
+        stats.bytes_in.add(ended.sent);
+        stats.retries.add(ended.retries.into());
+        if ended.end == End::NoTarget {
+            stats.no_target.add(1);
+        }
+        if let (End::TargetReset, Some(target)) = (ended.end, target) {
+            self.of_backend.fails(target, worker.id, UpstreamError::Closed);
+        }
+        if let Some(time) = ended.connect_time {
+            stats.connects.add(1);
+            stats.connect_time.observe(time);
+        }
     }
 }
 
-/// What the access log is told of a connection.
-fn record<'r>(
-    ended: &Ended,
-    peer: &'r Peer,
-    listener: &'r Listener,
-    backend: &'r Backend,
-    duration: Duration,
-) -> Record<'r> {
-    Record {
-        time: SystemTime::now(),
-        load_balancer: &listener.balancer,
-        listener: &listener.id,
-        backend: &backend.id,
-        client: peer.client,
-        vip: peer.local,
-        target: ended.target.and_then(|at| backend.targets.get(at)).map(|target| target.address),
-        duration,
-        connect_time: ended.connect_time,
-        target_time: ended.target_time,
-        bytes_received: ended.received,
-        bytes_sent: ended.sent,
-        error: ended.end.word(),
-        retries: ended.retries,
-        http: None,
-        tls: peer.tls.as_ref().map(TlsInfo::record),
+impl Names {
+    /// What the access log is told of a connection.
+    fn record<'r>(
+        &'r self,
+        ended: &Ended,
+        target: Option<&Target>,
+        peer: &'r Peer,
+        duration: Duration,
+    ) -> Record<'r> {
+        Record {
+            time: SystemTime::now(),
+            load_balancer: &self.balancer,
+            listener: &self.listener,
+            backend: &self.backend,
+            client: peer.client,
+            vip: peer.local,
+            target: target.map(|target| target.address),
+            duration,
+            connect_time: ended.connect_time,
+            target_time: ended.target_time,
+            bytes_received: ended.received,
+            bytes_sent: ended.sent,
+            error: ended.end.word(),
+            retries: ended.retries,
+            http: None,
+            tls: peer.tls.as_ref().map(TlsInfo::record),
+        }
     }
 }
 

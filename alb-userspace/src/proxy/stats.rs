@@ -11,7 +11,7 @@ mod words;
 pub use counter::{Counter, Level};
 pub use histogram::{BOUNDS, Histogram, HistogramTotals};
 pub use per_worker::{PerWorker, WorkerId};
-pub use reasons::{AcceptError, StatusClass, UpstreamError};
+pub use reasons::{AcceptError, Mirrored, StatusClass, UpstreamError};
 pub use totals::{BackendTotals, ListenerTotals};
 pub use words::Words;
 
@@ -26,6 +26,8 @@ pub struct ListenerStats {
     pub open: Level,
     /// Connections closed at once: over `limitation.activeConnections`.
     pub refused_connections: Counter,
+    /// Connections closed at once: the security groups do not let the client in.
+    pub denied_connections: Counter,
     /// `accept` failed.
     pub accept_errors: PerReason<AcceptError>,
     /// Requests being served.
@@ -68,6 +70,8 @@ pub struct BackendStats {
     pub bytes_out: Counter,
     /// Bytes from targets.
     pub bytes_in: Counter,
+    /// Copies of requests that were meant for it as a mirror.
+    pub mirrored: PerReason<Mirrored>,
 }
 
 /// An enum whose variants are counted separately.

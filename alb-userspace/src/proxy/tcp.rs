@@ -17,7 +17,7 @@ use self::relay::Relayed;
 pub use self::{connect::ConnectError, side::Side};
 use crate::proxy::{
     peer::Peer,
-    plan::{Backend, Target},
+    plan::{Backend, InFlight},
 };
 
 /// Why a connection ended other than by both sides closing it.
@@ -84,30 +84,30 @@ pub trait Choose {
 }
 
 /// A target that was connected to.
-struct Reached {
-    stream: TcpStream,
-    position: usize,
+#[derive(Debug)]
+pub struct Reached {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Position of the target.
+    pub position: usize,
+    /// How long connecting took.
     time: Duration,
+    /// Targets that were tried before.
+    tried: usize,
+    _counted: InFlight,
 }
 
-/// Forwards a client's connection to one of the backend's targets, to its end. A target that
-/// cannot be connected to costs a try of the next one, as often as the backend allows.
-pub async fn forward<C: Side>(
-    mut client: C,
-    peer: &Peer,
-    backend: &Backend,
-    choose: &mut impl Choose,
-    idle: Duration,
-) -> Ended {
+/// Connects to one of the backend's targets. One that cannot be connected to costs a try of the
+/// next one, as often as the backend allows; the error is what becomes of the client then.
+pub async fn reach(backend: &Backend, choose: &mut impl Choose) -> Result<Reached, Ended> {
     let mut tried = smallvec::SmallVec::<[usize; 4]>::new();
     let mut end = End::NoTarget;
-    let (reached, _in_flight) = loop {
+    loop {
         let may = tried.len() <= usize::from(backend.retries);
         let position = if may { choose.pick(&tried) } else { None };
         let target = position.and_then(|at| Some((at, backend.targets.get(at)?)));
         let Some((position, target)) = target else {
-            reset(client.socket());
-            return Ended {
+            return Err(Ended {
                 end,
                 target: tried.last().copied(),
                 connect_time: None,
@@ -115,14 +115,16 @@ pub async fn forward<C: Side>(
                 received: 0,
                 sent: 0,
                 retries: count(tried.len().saturating_sub(1)),
-            };
+            });
         };
         // Counted while connecting too, so that two clients do not choose the same idle target.
-        let in_flight = target.enter();
-        match reach(target, position, backend.connect_timeout).await {
-            Ok(reached) => {
+        let counted = target.enter();
+        let began = Instant::now();
+        match connect::connect(target.address, backend.connect_timeout).await {
+            Ok(stream) => {
                 choose.connected(position);
-                break (reached, in_flight);
+                let (time, tried) = (began.elapsed(), tried.len());
+                return Ok(Reached { stream, position, time, tried, _counted: counted });
             }
             Err(error) => {
                 choose.failed(position, &error);
@@ -133,12 +135,21 @@ pub async fn forward<C: Side>(
                 tried.push(position);
             }
         }
-    };
-    let Reached { mut stream, position, time } = reached;
-    let first = backend.proxy_protocol.then(|| line::header(peer.client, peer.local));
+    }
+}
+
+/// Forwards a client's connection to a target, to its end. `first` goes to the target before
+/// anything else.
+pub async fn forward<C: Side>(
+    mut client: C,
+    reached: Reached,
+    first: Option<&[u8]>,
+    idle: Duration,
+) -> Ended {
+    let Reached { mut stream, position, time, tried, _counted } = reached;
     let began = Instant::now();
     let Relayed { end, received, sent } =
-        relay::relay(&mut client, &mut stream, first.as_deref().unwrap_or_default(), idle).await;
+        relay::relay(&mut client, &mut stream, first.unwrap_or_default(), idle).await;
     match end {
         End::ClientReset | End::TargetReset | End::Idle => {
             reset(client.socket());
@@ -153,14 +164,13 @@ pub async fn forward<C: Side>(
         target_time: Some(began.elapsed()),
         received,
         sent,
-        retries: count(tried.len()),
+        retries: count(tried),
     }
 }
 
-async fn reach(target: &Target, at: usize, patience: Duration) -> Result<Reached, ConnectError> {
-    let began = Instant::now();
-    let stream = connect::connect(target.address, patience).await?;
-    Ok(Reached { stream, position: at, time: began.elapsed() })
+/// What targets of a backend that wants it are told of a client, before anything else.
+pub fn proxy_line(backend: &Backend, peer: &Peer) -> Option<Vec<u8>> {
+    backend.proxy_protocol.then(|| line::header(peer.client, peer.local))
 }
 
 fn count(tries: usize) -> u32 {

@@ -15,7 +15,7 @@ pub use self::{
     open::Open,
     slot::{Current, Slot},
 };
-use super::{access_log::WorkerLog, plan::Plan, stats::WorkerId, upstream::Pool};
+use super::{access_log::WorkerLog, mirror::Mirrors, plan::Plan, stats::WorkerId, upstream::Pool};
 use crate::health::Passive;
 
 /// A worker's own: pools, buffers, counters. Connections share it by `Rc`.
@@ -31,6 +31,8 @@ pub struct Worker {
     pub log: Option<WorkerLog>,
     /// Connections it serves now.
     pub open: Open,
+    /// Copies of requests for mirrors.
+    pub mirrors: Mirrors,
 }
 
 /// What a worker is told. It does one after the other.

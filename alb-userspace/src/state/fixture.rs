@@ -9,8 +9,8 @@ use std::{
 
 use crate::model::{
     Algorithm, Backend, BackendProtocol, DatapathMode, Forwarded, GroupType, HealthCheck,
-    LoadBalancer, Model, Node, PortRange, Quotas, Snat, Target, TargetGroup, TargetSource,
-    UnhealthyFlows,
+    LoadBalancer, Model, Node, PortRange, Quotas, SecurityGroup, Snat, Target, TargetGroup,
+    TargetSource, UnhealthyFlows,
 };
 
 /// A TCP check with the shortest times the product allows, deciding after three results.
@@ -115,7 +115,14 @@ pub(crate) fn model(backends: &[(&str, Option<HealthCheck>)], targets: &[Target]
         instances: vec![],
         instance_templates: vec![],
         availability_groups: vec![],
-        security_groups: vec![],
+        security_groups: vec![SecurityGroup {
+            id: "sg-1".into(),
+            name: "default".into(),
+            vpc: "vpc-1".into(),
+            description: String::new(),
+            rules: vec![],
+            open: true,
+        }],
         security_policies: vec![],
         certificates: vec![],
         load_balancers: vec![balancer],

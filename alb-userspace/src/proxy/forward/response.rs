@@ -114,7 +114,7 @@ fn keeps_length(head: &ResponseHead<'_>, to: &Returning<'_>) -> bool {
 }
 
 /// Appends a whole HTTP/1.1 head, with the empty line. `close` = the connection ends after it.
-/// For 101, `upgrade` is the protocol that is switched to.
+/// For 101, `upgrade` is the protocol that is switched to; for 426, the one that is needed.
 pub fn write_response(
     head: &ResponseHead<'_>,
     to: &Returning<'_>,
@@ -132,7 +132,13 @@ pub fn write_response(
         line(b"Transfer-Encoding", b"chunked", out);
     }
     if let Some(protocol) = upgrade {
-        line(b"Connection", b"Upgrade", out);
+        let switches = head.status < 200;
+        let value: &[u8] = match (close && !switches, to.request.version) {
+            (true, _) => b"Upgrade, close",
+            (false, Version::Http10) if !switches => b"Upgrade, keep-alive",
+            (false, _) => b"Upgrade",
+        };
+        line(b"Connection", value, out);
         line(b"Upgrade", protocol, out);
     } else {
         connection(head.status, to.request.version, close, out);

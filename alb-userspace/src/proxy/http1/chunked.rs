@@ -173,9 +173,10 @@ fn trailers(input: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Fields that frame, route or authenticate a message may not come after it (RFC 9110 §6.5.1).
+/// Fields that frame, route or authenticate a message may not come after it (RFC 9110 §6.5.1), nor
+/// those of one hop, which nobody looks for there.
 pub(in crate::proxy) fn is_forbidden(name: &str) -> bool {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 21] = [
         "authorization",
         "connection",
         "content-encoding",
@@ -185,6 +186,12 @@ pub(in crate::proxy) fn is_forbidden(name: &str) -> bool {
         "cookie",
         "expect",
         "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
         "set-cookie",
         "te",
         "trailer",

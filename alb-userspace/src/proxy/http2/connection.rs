@@ -33,8 +33,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves requests until the connection ends.
 pub async fn serve<S: Stream>(stream: S, peer: Peer, slot: Rc<Slot>, worker: Rc<Worker>) {
-    let listener = slot.get();
-    let Some(http) = listener.http else { return };
+    // Not the listener: it may be another one long before the connection ends.
+    let Some(http) = slot.get().http else { return };
     let meter = Rc::<Meter>::default();
     let metered = Metered { stream, meter: Rc::clone(&meter) };
     let handshake = settings::builder(&http).handshake::<_, Bytes>(metered);

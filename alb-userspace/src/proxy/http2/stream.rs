@@ -20,6 +20,7 @@ use crate::{
         forward::{self, Outgoing, RequestIds},
         http1::{Fields, request::Limits},
         message::{BodyKind, RequestHead, Scheme},
+        mirror,
         peer::Peer,
         plan::Backend,
         refusal::Refusal,
@@ -191,11 +192,15 @@ fn prepare<'l>(
     account.chose(way.backend);
     let mut out = Vec::with_capacity(1024);
     write(head, &way, &id, checked.expects, account, &mut out);
+    let is_head = parts.method == Method::HEAD;
+    let copy = way
+        .mirror
+        .and_then(|mirror| mirror::begin(mirror, shared.peer.client.ip(), is_head, &shared.worker));
     Ok(Job {
         backend: Arc::clone(way.backend),
         rule: way.rule.map(|rule| rule.position),
         target: way.bound,
-        upload: Upload::new(out, body.take(), head.body, limit),
+        upload: Upload::new(out, body.take(), head.body, limit).copied_to(copy),
         http,
         expects: checked.expects,
         idempotent: is_idempotent(&parts.method),

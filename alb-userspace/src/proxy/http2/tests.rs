@@ -3,7 +3,9 @@
 
 mod floods;
 mod lab;
+mod mirrors;
 mod raw;
+mod reload;
 mod requests;
 mod streaming;
 mod strictness;

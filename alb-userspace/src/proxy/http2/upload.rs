@@ -17,6 +17,7 @@ use super::{account::Account, request};
 use crate::proxy::{
     http1::chunked,
     message::BodyKind,
+    mirror::Tap,
     refusal::{Malformed, Refusal},
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Upload {
     pub(super) starved: bool,
     /// Bytes moved since this was asked.
     moved: bool,
+    /// What comes is written here too, once.
+    copy: Option<Tap>,
 }
 
 /// What is written next: the parts in their order.
@@ -100,6 +103,31 @@ impl Upload {
             broken: false,
             starved: false,
             moved: false,
+            copy: None,
+        }
+    }
+
+    /// The same, written a second time as it comes.
+    pub(super) fn copied_to(mut self, tap: Option<Tap>) -> Self {
+        if let Some(tap) = &tap {
+            tap.push(&self.head);
+        }
+        self.copy = tap;
+        self.copied();
+        self
+    }
+
+    /// The piece that was made is copied.
+    fn copied(&mut self) {
+        let Some(tap) = &self.copy else { return };
+        let Piece { line, data, after, .. } = &self.piece;
+        for part in [&line[..], data, after] {
+            tap.push(part);
+        }
+        if self.ended
+            && let Some(tap) = self.copy.take()
+        {
+            tap.end();
         }
     }
 
@@ -257,6 +285,7 @@ impl Upload {
                     write_trailers(&trailers, &mut self.trailers)?;
                 }
                 self.frame(Bytes::new(), 0, true);
+                self.copied();
                 Poll::Ready(Ok(()))
             }
         }
@@ -287,6 +316,7 @@ impl Upload {
             self.replayed = kept.len();
         }
         self.frame(data, len, ends);
+        self.copied();
         Ok(())
     }
 

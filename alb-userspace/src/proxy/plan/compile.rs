@@ -10,12 +10,13 @@ use std::{
 use super::{Backend, Listener, Plan, Secrets, Target};
 use crate::{
     balance::{self, Selector},
-    model::{self, Engine, LoadBalancer},
+    model::{self, Direction, Engine, LoadBalancer},
     proxy::{
         route::Routes,
         sticky::Keys,
         tls::{self, ContextError, Tickets},
     },
+    security::{Gate, Rules},
     state::{Health, Snapshot},
 };
 
@@ -23,17 +24,22 @@ use crate::{
 struct Before<'a> {
     listeners: BTreeMap<&'a str, &'a Arc<Listener>>,
     backends: BTreeMap<&'a str, &'a Arc<Backend>>,
+    security: &'a BTreeMap<Arc<str>, Arc<Rules>>,
 }
 
 impl Plan {
     /// What the proxy is to serve of a snapshot. Counters of listeners, backends and targets
     /// that were in `before` are carried over; a target that moved begins with none.
     pub fn compile(snapshot: &Snapshot, secrets: &Secrets, before: &Self) -> Self {
+        let mut security = BTreeMap::new();
         let before = Before::of(before);
         let (mut listeners, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for balancer in &snapshot.model.load_balancers {
+            let rules = before.rules(Rules::of(&snapshot.model, balancer), &balancer.id);
+            security.insert(Arc::from(&*balancer.id), Arc::clone(&rules.0));
+            let (made, gates) = (BTreeMap::new(), BTreeMap::new());
             let mut backends =
-                Backends { snapshot, secrets, balancer, before: &before, made: BTreeMap::new() };
+                Backends { snapshot, secrets, balancer, rules, gates, before: &before, made };
             for listener in &balancer.listeners {
                 match balancer.engine(listener, snapshot.model.node.datapath) {
                     Engine::Proxy => match context(listener, snapshot, &secrets.tickets, &before) {
@@ -48,7 +54,7 @@ impl Plan {
             }
             all.extend(backends.made.into_values());
         }
-        Self { generation: snapshot.generation, listeners, backends: all, failed }
+        Self { generation: snapshot.generation, listeners, backends: all, failed, security }
     }
 }
 
@@ -57,6 +63,15 @@ impl<'a> Before<'a> {
         Self {
             listeners: plan.listeners.iter().map(|listener| (&*listener.id, listener)).collect(),
             backends: plan.backends.iter().map(|backend| (&*backend.id, backend)).collect(),
+            security: &plan.security,
+        }
+    }
+
+    /// The rules of a load balancer, and whether they are what they were.
+    fn rules(&self, rules: Rules, balancer: &str) -> (Arc<Rules>, bool) {
+        match self.security.get(balancer).filter(|before| ***before == rules) {
+            Some(before) => (Arc::clone(before), true),
+            None => (Arc::new(rules), false),
         }
     }
 }
@@ -66,6 +81,10 @@ struct Backends<'a> {
     snapshot: &'a Snapshot,
     secrets: &'a Secrets,
     balancer: &'a LoadBalancer,
+    /// What its security groups say, and whether they said so before.
+    rules: (Arc<Rules>, bool),
+    /// Towards targets, by port.
+    gates: BTreeMap<u16, Gate>,
     before: &'a Before<'a>,
     made: BTreeMap<&'a str, Arc<Backend>>,
 }
@@ -82,8 +101,21 @@ impl<'a> Backends<'a> {
         Some(made)
     }
 
-    fn backend(&self, backend: &'a model::Backend) -> Backend {
-        let before = self.before.backends.get(&*backend.id);
+    /// Whether the security groups let connections to a target out.
+    fn admits(&mut self, to: SocketAddr, was: Option<&Arc<Target>>) -> bool {
+        let (rules, unchanged) = &self.rules;
+        match was {
+            _ if rules.is_open() => true,
+            Some(was) if *unchanged => was.admitted,
+            _ => {
+                let gate = || rules.gate(Direction::Out, to.port());
+                self.gates.entry(to.port()).or_insert_with(gate).admits(to.ip())
+            }
+        }
+    }
+
+    fn backend(&mut self, backend: &'a model::Backend) -> Backend {
+        let before = self.before.backends.get(&*backend.id).copied();
         let targets = self.balancer.targets_of(backend);
         let targets: Vec<_> = targets
             .iter()
@@ -100,6 +132,7 @@ impl<'a> Backends<'a> {
                         .then(|| was.and_then(|was| was.zero_since).unwrap_or_else(Instant::now)),
                     health: state.map_or(Health::Initial, |state| state.health),
                     since: state.map_or(std::time::SystemTime::UNIX_EPOCH, |state| state.since),
+                    admitted: self.admits(address, was),
                     shared: was.map(|was| Arc::clone(&was.shared)).unwrap_or_default(),
                 })
             })
@@ -144,7 +177,7 @@ fn candidate(target: &Target) -> balance::Candidate {
     let ago = SystemTime::now().duration_since(target.since).unwrap_or_default();
     balance::Candidate {
         at: target.address,
-        weight: target.weight.into(),
+        weight: if target.admitted { target.weight.into() } else { 0 },
         serves: target.health.serves(),
         since: Instant::now().checked_sub(ago),
     }
@@ -162,6 +195,20 @@ fn context(
     tls::Context::compile(listener.protocol, settings, &snapshot.model, tickets, before).map(Some)
 }
 
+/// Whom the security groups let in; unchanged if they are.
+fn gate(
+    listener: &model::Listener,
+    (rules, unchanged): &(Arc<Rules>, bool),
+    before: Option<&Arc<Listener>>,
+) -> Option<Arc<Gate>> {
+    let port = listener.port.get();
+    if let Some(before) = before.filter(|before| *unchanged && before.port == port) {
+        return before.gate.clone();
+    }
+    let gate = rules.gate(Direction::In, port);
+    (!gate.is_open()).then(|| Arc::new(gate))
+}
+
 fn compile(
     listener: &model::Listener,
     tls: Option<Arc<tls::Context>>,
@@ -172,6 +219,7 @@ fn compile(
     let backend = backends.get(&listener.backend)?;
     let map = listener.url_map.as_ref().and_then(|id| balancer.url_map(id));
     let routes = Routes::compile(map, Arc::clone(&backend), |id| backends.get(id))?;
+    let gate = gate(listener, &backends.rules, before);
     let hsts = listener.tls.as_ref().and_then(|tls| tls.hsts_max_age);
     Some(Arc::new(Listener {
         id: listener.id.as_str().into(),
@@ -190,6 +238,7 @@ fn compile(
         hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into_bytes().into()),
         backend,
         routes,
+        gate,
         shared: before.map(|before| Arc::clone(&before.shared)).unwrap_or_default(),
     }))
 }

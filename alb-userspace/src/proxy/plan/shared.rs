@@ -6,9 +6,10 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use super::Target;
 use crate::proxy::{
     limits::Bucket,
-    stats::{BackendStats, ListenerStats, PerWorker},
+    stats::{BackendStats, ListenerStats, PerWorker, UpstreamError, WorkerId},
 };
 
 /// A listener's.
@@ -31,6 +32,14 @@ pub struct ListenerShared {
 pub struct BackendShared {
     /// What each worker counts.
     pub stats: PerWorker<BackendStats>,
+}
+
+impl BackendShared {
+    /// Counts a failure of one of its targets.
+    pub fn fails(&self, target: &Target, worker: WorkerId, error: UpstreamError) {
+        self.stats.at(worker).errors.count(error);
+        target.shared.failed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A target's. Alone on its cache line, so that busy targets do not slow each other.

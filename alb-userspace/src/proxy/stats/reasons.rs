@@ -117,6 +117,34 @@ impl Reason for UpstreamError {
     }
 }
 
+/// What became of the copy of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirrored {
+    /// It was sent whole, and answered.
+    Sent,
+    /// The target could not be connected to, closed, or did not answer in time.
+    Failed,
+    /// It was not sent, or not to its end: too much was waiting, or the request itself did not
+    /// come to its end.
+    Dropped,
+}
+
+impl Reason for Mirrored {
+    const ALL: &'static [Self] = &[Self::Sent, Self::Failed, Self::Dropped];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// Why a connection could not be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {

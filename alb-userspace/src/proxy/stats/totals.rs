@@ -15,6 +15,7 @@ pub struct ListenerTotals {
     pub connections: u64,
     pub open: u64,
     pub refused_connections: u64,
+    pub denied_connections: u64,
     pub accept_errors: BTreeMap<String, u64>,
     pub in_flight: u64,
     pub requests: BTreeMap<String, u64>,
@@ -44,6 +45,7 @@ pub struct BackendTotals {
     pub response_time: HistogramTotals,
     pub bytes_out: u64,
     pub bytes_in: u64,
+    pub mirrored: BTreeMap<String, u64>,
 }
 
 impl PerWorker<ListenerStats> {
@@ -54,6 +56,7 @@ impl PerWorker<ListenerStats> {
             connections,
             open,
             refused_connections,
+            denied_connections,
             accept_errors,
             in_flight,
             requests,
@@ -66,6 +69,7 @@ impl PerWorker<ListenerStats> {
             totals.connections += connections.get();
             totals.open = totals.open.wrapping_add(open.get());
             totals.refused_connections += refused_connections.get();
+            totals.denied_connections += denied_connections.get();
             add(&mut totals.accept_errors, accept_errors);
             totals.in_flight = totals.in_flight.wrapping_add(in_flight.get());
             add(&mut totals.requests, requests);
@@ -95,6 +99,7 @@ impl PerWorker<BackendStats> {
             response_time,
             bytes_out,
             bytes_in,
+            mirrored,
         } in self.iter()
         {
             add(&mut totals.responses, responses);
@@ -108,6 +113,7 @@ impl PerWorker<BackendStats> {
             totals.response_time.add(response_time);
             totals.bytes_out += bytes_out.get();
             totals.bytes_in += bytes_in.get();
+            add(&mut totals.mirrored, mirrored);
         }
         totals.pool_idle = level(totals.pool_idle);
         totals

@@ -47,6 +47,8 @@ pub(super) struct Direction {
     failed_at: Option<u64>,
     /// Bytes that came from the source.
     pub(super) moved: u64,
+    /// Bytes that the destination took.
+    pub(super) written: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +84,11 @@ impl Direction {
         self.stage = Stage::Done;
         self.buffer = None;
         self.pipe = None;
+    }
+
+    /// Grows with every byte that is read or written.
+    pub(super) fn progress(&self) -> u64 {
+        self.moved + self.written
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -122,6 +129,8 @@ impl Direction {
             match self.stage {
                 Stage::Open => {}
                 Stage::Ending => {
+                    // The other direction may go on for long; this one needs it no more.
+                    self.pipe = None;
                     ready!(Pin::new(to).poll_shutdown(cx)).map_err(|_error| Fault::Write)?;
                     self.stage = Stage::Done;
                     return Poll::Ready(Ok(()));
@@ -155,12 +164,13 @@ impl Direction {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             buffer.consume(count);
+            self.written += count as u64;
             self.unflushed = !D::PLAIN;
         }
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             ready!(to.socket().poll_write_ready(cx))?;
             match pipe.drain(to.socket()) {
-                Ok(_) => {}
+                Ok(count) => self.written += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -234,3 +244,6 @@ fn read<S: Side>(
     buffer.add(count);
     Poll::Ready(Ok(count))
 }
+
+#[cfg(test)]
+mod tests;

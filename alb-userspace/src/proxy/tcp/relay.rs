@@ -25,7 +25,8 @@ pub(super) struct Relayed {
     pub(super) sent: u64,
 }
 
-/// Relays until both sides have ended, one is reset, or nothing was sent for `idle`. `first` goes
+/// Relays until both sides have ended, one is reset, or no byte was sent or taken for `idle`: a
+/// receiver that is slow is not idle. `first` goes
 /// to the target before anything else, and without waiting for the client.
 pub(super) async fn relay<C: Side>(
     client: &mut C,
@@ -49,7 +50,7 @@ pub(super) async fn relay<C: Side>(
         if let Poll::Ready(end) = pair.poll(cx, client, target) {
             return Poll::Ready(end);
         }
-        let total = pair.up.moved + pair.down.moved;
+        let total = pair.up.progress() + pair.down.progress();
         if total != moved {
             moved = total;
             last = Instant::now();

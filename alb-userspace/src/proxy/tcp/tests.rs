@@ -22,6 +22,8 @@ use crate::{
     state::Health,
 };
 
+mod slow;
+
 const IDLE: Duration = Duration::from_secs(20);
 
 async fn bind() -> (TcpListener, SocketAddr) {
@@ -39,6 +41,7 @@ fn backend(proxy_protocol: bool, retries: u8, addresses: &[SocketAddr]) -> Backe
             zero_since: None,
             health: Health::Healthy,
             since: SystemTime::UNIX_EPOCH,
+            admitted: true,
             shared: Arc::default(),
         })
     };
@@ -92,6 +95,24 @@ fn peer() -> Peer {
     }
 }
 
+/// As a listener does it.
+async fn forwarded<C: Side>(
+    client: C,
+    peer: &Peer,
+    backend: &Backend,
+    choose: &mut impl Choose,
+    idle: Duration,
+) -> Ended {
+    let first = proxy_line(backend, peer);
+    match reach(backend, choose).await {
+        Ok(reached) => forward(client, reached, first.as_deref(), idle).await,
+        Err(ended) => {
+            reset(client.socket());
+            ended
+        }
+    }
+}
+
 /// Forwards one connection between two ends; what they came to, and what is said of it.
 async fn through<C, T>(
     backend: &Backend,
@@ -105,7 +126,7 @@ async fn through<C, T>(
     let (theirs, _) = front.accept().await.unwrap();
     let peer = peer();
     let mut choose = InOrder { count: backend.targets.len(), failed: Vec::new() };
-    let forwarding = forward(theirs, &peer, backend, &mut choose, idle);
+    let forwarding = forwarded(theirs, &peer, backend, &mut choose, idle);
     let serving = async { server(target.accept().await.unwrap().0).await };
     let all = async { tokio::join!(client(mine), serving, forwarding) };
     timeout(Duration::from_secs(30), all).await.expect("an end")
@@ -268,7 +289,7 @@ async fn the_next_target_is_tried_as_often_as_allowed() {
     let (theirs, _) = front.accept().await.unwrap();
     let backend = backend(false, 1, &[dead[0], dead[1], address]);
     let mut choose = InOrder { count: 3, failed: Vec::new() };
-    let ended = forward(theirs, &peer(), &backend, &mut choose, IDLE).await;
+    let ended = forwarded(theirs, &peer(), &backend, &mut choose, IDLE).await;
     assert_eq!(rest(&mut mine).await, Err(ErrorKind::ConnectionReset));
     assert_eq!((ended.end, ended.retries, ended.target), (End::ConnectFailed, 1, Some(1)));
     assert_eq!(choose.failed, [0, 1]);
@@ -300,7 +321,7 @@ async fn no_target_is_a_reset() {
     let mut mine = TcpStream::connect(at).await.unwrap();
     let (theirs, _) = front.accept().await.unwrap();
     let mut none = InOrder { count: 0, failed: Vec::new() };
-    let ended = forward(theirs, &peer(), &backend(false, 3, &[]), &mut none, IDLE).await;
+    let ended = forwarded(theirs, &peer(), &backend(false, 3, &[]), &mut none, IDLE).await;
     assert_eq!((ended.end, ended.target, ended.retries), (End::NoTarget, None, 0));
     assert_eq!(rest(&mut mine).await, Err(ErrorKind::ConnectionReset));
 }
@@ -431,7 +452,7 @@ async fn tls_ends_are_half_closes() {
     let peer = peer();
     let backend = backend(true, 0, &[address]);
     let mut choose = InOrder { count: 1, failed: Vec::new() };
-    let forwarding = forward(tls, &peer, &backend, &mut choose, IDLE);
+    let forwarding = forwarded(tls, &peer, &backend, &mut choose, IDLE);
     let asking = async {
         let mut client = client;
         client.write_all(&pattern(5, 3 << 20)).await.unwrap();

@@ -1,6 +1,8 @@
 //! Accepting: one task for each socket of a worker.
 
-use std::{cell::RefCell, io, net::SocketAddr, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, io, net::SocketAddr, panic::AssertUnwindSafe, rc::Rc, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -17,6 +19,28 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a socket leads to; the listener behind an address can become another one.
 pub(super) type Way = Rc<RefCell<Rc<Slot>>>;
+
+/// Tries until it succeeds to make a socket known to the runtime. The kernel gives connections to
+/// every socket that listens: one that is left alone would let them hang.
+pub(super) async fn registered<T>(
+    local: SocketAddr,
+    mut register: impl FnMut() -> io::Result<T>,
+) -> T {
+    let mut told = false;
+    loop {
+        match register() {
+            Ok(registered) => return registered,
+            Err(error) => {
+                if !told {
+                    let seconds = PAUSE.as_secs_f32();
+                    tracing::error!(%error, listener = %local, "a worker cannot accept connections; trying again every {seconds} s");
+                    told = true;
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
 
 /// Accepts until the task is aborted.
 pub(super) async fn run(listener: TcpListener, local: SocketAddr, way: Way, worker: Rc<Worker>) {
@@ -94,6 +118,10 @@ fn admit(stream: TcpStream, client: SocketAddr, local: SocketAddr, way: &Way, wo
     let slot = Rc::clone(&way.borrow());
     let listener = slot.get();
     let stats = listener.shared.stats.at(worker.id);
+    if !listener.lets_in(client.ip()) {
+        stats.denied_connections.add(1);
+        return;
+    }
     let Some(admission) = Admission::take(&listener.shared, listener.max_connections) else {
         stats.refused_connections.add(1);
         return;
@@ -101,16 +129,21 @@ fn admit(stream: TcpStream, client: SocketAddr, local: SocketAddr, way: &Way, wo
     stats.connections.add(1);
     stats.open.rise();
     let counted = worker.open.enter();
+    // Not the listener: it may be another one long before the connection ends.
+    let (shared, name) = (Arc::clone(&listener.shared), Arc::clone(&listener.name));
     let worker_id = worker.id;
     let worker = Rc::clone(worker);
     spawn_local(async move {
         let serving = serve::connection(stream, client, local, slot, worker);
         // A defect met by one connection is no reason to end the others.
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-            listener.shared.panics.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            tracing::error!(%client, listener = &*listener.name, "a defect ended this connection; please report what was printed above");
+            shared.panics.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tracing::error!(%client, listener = &*name, "a defect ended this connection; please report what was printed above");
         }
-        listener.shared.stats.at(worker_id).open.fall();
+        shared.stats.at(worker_id).open.fall();
         drop((admission, counted));
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,16 +77,17 @@ impl Doors {
     }
 
     fn accept(&mut self, address: SocketAddr, socket: TcpListener, slot: Rc<Slot>) {
-        let listener = match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, listener = %address, "a worker cannot accept connections");
-                return;
-            }
-        };
         let way = Rc::new(RefCell::new(slot));
-        let run = accept::run(listener, address, Rc::clone(&way), Rc::clone(&self.worker));
-        self.open.insert(address, Door { way, task: spawn_local(run) });
+        let (leads, worker) = (Rc::clone(&way), Rc::clone(&self.worker));
+        let task = spawn_local(async move {
+            let listener = accept::registered(address, || {
+                socket.try_clone().and_then(tokio::net::TcpListener::from_std)
+            });
+            let listener = listener.await;
+            drop(socket);
+            accept::run(listener, address, leads, worker).await;
+        });
+        self.open.insert(address, Door { way, task });
     }
 
     /// Stops accepting and serves what waits in the socket's queue.

@@ -9,6 +9,14 @@ use crate::proxy::{drain::Drain, plan::Listener};
 #[derive(Debug)]
 pub struct Current(Arc<Listener>);
 
+#[cfg(test)]
+impl Current {
+    /// The listener itself, to see how long it lives.
+    pub(crate) fn shared_listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl Deref for Current {
     type Target = Listener;
 

@@ -1,7 +1,7 @@
 //! What one request comes to: counters, and a line of the access log. Written when the request is
 //! over, or its connection with it, so that each is accounted for however it ends.
 
-use std::{net::SocketAddr, ops::Range, rc::Rc, time::Duration};
+use std::{net::SocketAddr, ops::Range, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::proxy::{
     http1::request::Request,
     message::Version,
     peer::{Peer, TlsInfo},
-    plan::Backend,
+    plan::{Backend, ListenerShared},
     refusal::Refusal,
     stats::StatusClass,
     worker::{Current, Worker},
@@ -30,7 +30,7 @@ pub(super) struct Account(Option<Entry>);
 #[derive(Debug)]
 struct Entry {
     worker: Rc<Worker>,
-    listener: Rc<Current>,
+    listener: Held,
     begun: Instant,
     /// 0 = nothing was sent.
     status: u16,
@@ -45,6 +45,29 @@ struct Entry {
     sent: Bytes,
     /// Only if there is a log.
     words: Words,
+}
+
+/// What is told of the listener: the whole of it costs no word that other workers write.
+#[derive(Debug)]
+enum Held {
+    Whole(Rc<Current>),
+    Named { id: Arc<str>, balancer: Arc<str>, shared: Arc<ListenerShared> },
+}
+
+impl Held {
+    fn shared(&self) -> &ListenerShared {
+        match self {
+            Self::Whole(listener) => &listener.shared,
+            Self::Named { shared, .. } => shared,
+        }
+    }
+
+    fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Whole(listener) => (&listener.balancer, &listener.id),
+            Self::Named { id, balancer, .. } => (balancer, id),
+        }
+    }
 }
 
 /// Bytes in one direction.
@@ -93,7 +116,7 @@ impl Account {
         listener.shared.stats.at(worker.id).in_flight.rise();
         self.0 = Some(Entry {
             worker: Rc::clone(worker),
-            listener: Rc::clone(listener),
+            listener: Held::Whole(Rc::clone(listener)),
             begun,
             status: 0,
             target_status: None,
@@ -106,6 +129,16 @@ impl Account {
             sent: Bytes::default(),
             words: Words::default(),
         });
+    }
+
+    /// It may go on for longer than the listener is what it is now.
+    pub(super) fn outlives(&mut self) {
+        if let Some(Entry { listener, .. }) = &mut self.0
+            && let Held::Whole(whole) = listener
+        {
+            let (id, balancer) = (Arc::clone(&whole.id), Arc::clone(&whole.balancer));
+            *listener = Held::Named { id, balancer, shared: Arc::clone(&whole.shared) };
+        }
     }
 
     fn words(&mut self) -> Option<&mut Words> {
@@ -235,7 +268,7 @@ impl Account {
 
 impl Entry {
     fn count_bytes(&mut self) {
-        let stats = self.listener.shared.stats.at(self.worker.id);
+        let stats = self.listener.shared().stats.at(self.worker.id);
         stats.bytes_in.add(self.received.uncounted());
         stats.bytes_out.add(self.sent.uncounted());
     }
@@ -248,7 +281,7 @@ impl Entry {
         }
         let duration = now.saturating_duration_since(self.begun);
         self.count_bytes();
-        let stats = self.listener.shared.stats.at(self.worker.id);
+        let stats = self.listener.shared().stats.at(self.worker.id);
         stats.in_flight.fall();
         stats.requests.count(StatusClass::of(self.status));
         stats.request_time.observe(duration);
@@ -268,10 +301,11 @@ impl Entry {
             Some(Version::H2) => "HTTP/2.0",
             None => "",
         };
+        let (load_balancer, listener) = self.listener.names();
         log.record(&Record {
             time: log.time(now.into_std()),
-            load_balancer: &self.listener.balancer,
-            listener: &self.listener.id,
+            load_balancer,
+            listener,
             backend: str::from_utf8(words.get(&words.backend)).unwrap_or_default(),
             client: peer.client,
             vip: peer.local,

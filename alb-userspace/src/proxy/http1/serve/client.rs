@@ -20,6 +20,8 @@ pub(super) struct Client<S> {
     pub(super) deadline: Deadline,
     pub(super) peer: Peer,
     pub(super) account: Account,
+    /// It sends nothing any more; it may still be waiting for what it asked for.
+    ended: bool,
 }
 
 impl<S: Stream> Client<S> {
@@ -30,19 +32,25 @@ impl<S: Stream> Client<S> {
             deadline: Deadline::default(),
             peer,
             account: Account::default(),
+            ended: false,
         }
     }
 
     /// Takes in what the client sends while it waits for its response. Ready = it went away.
     /// A full buffer is not read: then its going is noticed later.
+    ///
+    /// The end of what it sends is not yet its going: whoever closed its sending side after a
+    /// request is answered (RFC 9112 §9.6 lets it do so), and whoever closed altogether is told
+    /// from it by the first write.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.input.is_full() {
+            if self.ended || self.input.is_full() {
                 return Poll::Pending;
             }
             match ready!(self.input.poll_fill(&mut self.stream, cx)) {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(0) => self.ended = true,
+                Err(_) => return Poll::Ready(()),
             }
         }
     }

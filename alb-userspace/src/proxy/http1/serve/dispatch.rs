@@ -71,6 +71,8 @@ pub(super) struct Going {
     pub(super) rule: Option<usize>,
     /// The target that the client is bound to.
     pub(super) bound: Option<usize>,
+    /// Gets a copy.
+    pub(super) mirror: Option<Arc<Backend>>,
 }
 
 /// What becomes of a request. The head for the targets is appended to `out`; an answer of our
@@ -84,7 +86,7 @@ pub(super) fn request(
     out: &mut Vec<u8>,
 ) -> Result<Going, Own> {
     let head = &request.head;
-    let Way { backend, rule, mirror: _, bound } = match way::find(head, listener, peer) {
+    let Way { backend, rule, mirror, bound } = match way::find(head, listener, peer) {
         Verdict::Forward(way) => way,
         Verdict::Redirect(to) => return Err(redirect(&to, head, asker, listener, peer, close)),
         Verdict::Refuse(refusal) => {
@@ -94,18 +96,21 @@ pub(super) fn request(
     if rule.is_some_and(|rule| !rule.edits.response.inserts().is_empty()) {
         asker.authority = head.authority.to_vec();
     }
+    let upgrade = upgrade(request);
     let to = Outgoing {
         peer,
         forwarded: backend.forwarded,
         edits: rule.map(|rule| &rule.edits),
         request_id: &asker.id,
         cookie: backend.sticky.as_ref().map(Keys::name),
-        upgrade: upgrade(request),
+        upgrade,
         expect: request.expect_continue,
     };
     forward::write_request(head, &to, out);
     let rule = rule.map(|rule| rule.position);
-    Ok(Going { backend: Arc::clone(backend), rule, bound })
+    // What follows an upgrade is no request, and cannot be answered to nobody.
+    let mirror = mirror.filter(|_| upgrade.is_none()).cloned();
+    Ok(Going { backend: Arc::clone(backend), rule, bound, mirror })
 }
 
 /// The protocol that targets are asked to switch to: what the client asks for, but not h2c,
@@ -156,8 +161,9 @@ pub(super) fn response(response: &Response<'_>, giving: &Giving<'_>, out: &mut V
         hsts: listener.hsts.as_deref(),
         body,
     };
-    let switched = |field: &&Field<'_>| head.status == 101 && field.is("upgrade");
-    let upgrade = head.fields.iter().find(switched).map(|field| field.value);
+    // 426 says which protocol is needed (RFC 9110 §15.5.22).
+    let named = |field: &&Field<'_>| matches!(head.status, 101 | 426) && field.is("upgrade");
+    let upgrade = head.fields.iter().find(named).map(|field| field.value);
     forward::write_response(head, &to, close, upgrade, out);
 }
 

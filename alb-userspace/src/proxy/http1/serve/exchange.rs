@@ -17,6 +17,7 @@ use super::{
 use crate::proxy::{
     http1::{body::Body, request::Request, response::Asked},
     message::BodyKind,
+    mirror,
     peer::Peer,
     plan::{Backend, InFlight, Target},
     refusal::Refusal,
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub(super) backend: Arc<Backend>,
     /// Position of the rule that matched.
     pub(super) rule: Option<usize>,
+    /// Gets a copy.
+    mirror: Option<Arc<Backend>>,
     /// The target that the client is bound to, then the one that was asked last.
     pub(super) target: Option<usize>,
     /// The head for the target, with the body if that is whole; later the head for the client.
@@ -91,11 +94,12 @@ impl Job {
         }
         let mut out = Vec::with_capacity(1024);
         let going = dispatch::request(request, listener, peer, &mut asker, !keep, &mut out)?;
-        let Going { backend, rule, bound } = going;
+        let Going { backend, rule, bound, mirror } = going;
         Ok(Self {
             listener: Rc::clone(listener),
             backend,
             rule,
+            mirror,
             target: bound,
             out,
             asked: Asked { head: asker.is_head, upgrade: dispatch::upgrade(request).is_some() },
@@ -113,7 +117,7 @@ pub(super) async fn run<S: Stream>(
     client: &mut Client<S>,
     mut job: Job,
     slot: &Slot,
-    worker: &Worker,
+    worker: &Rc<Worker>,
 ) -> Next {
     if !job.expects
         && let Some(body) = job.upload.take_whole(client, WHOLE)
@@ -122,6 +126,10 @@ pub(super) async fn run<S: Stream>(
         let len = body.len();
         client.input.consume(len);
         client.account.received(len);
+    }
+    if let Some(mirror) = job.mirror.take() {
+        let tap = mirror::begin(&mirror, client.peer.client.ip(), job.asker.is_head, worker);
+        job.upload.copy_to(tap, &job.out);
     }
     client.input.release();
     client.account.named(&job.asker.id);

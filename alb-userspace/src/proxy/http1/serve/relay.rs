@@ -94,7 +94,11 @@ pub(super) async fn run<S: Stream>(
     }
     match relayed {
         Ok(()) if begun.status == 101 => {
-            return tunnel::run(client, upstream, job.listener.idle_timeout).await;
+            let idle = job.listener.idle_timeout;
+            // A tunnel may outlive many a reload: it keeps nothing of what was served before.
+            drop(job);
+            client.account.outlives();
+            return tunnel::run(client, upstream, idle).await;
         }
         Ok(()) => {}
         Err(Broken::Client) => {

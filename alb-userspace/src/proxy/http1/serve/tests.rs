@@ -2,7 +2,9 @@
 
 mod bulk;
 mod framing;
+mod halves;
 mod lab;
+mod mirrors;
 mod persistence;
 mod refusals;
 mod retries;

@@ -9,7 +9,7 @@ use std::{
 use tokio::{io::AsyncWrite as _, net::TcpStream, time::Instant};
 
 use super::{Stream, client::Client};
-use crate::proxy::{http1::body::Body, refusal::Refusal};
+use crate::proxy::{http1::body::Body, mirror::Tap, refusal::Refusal};
 
 /// Where the body is.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Upload {
     moved: Option<Instant>,
     /// It waits for the client, not for the target.
     pub(super) starved: bool,
+    /// What is written is written here too.
+    copy: Option<Tap>,
 }
 
 impl Upload {
@@ -53,6 +55,24 @@ impl Upload {
             refused: false,
             moved: None,
             starved: false,
+            copy: None,
+        }
+    }
+
+    /// From now on it is copied; `begun` was written already, or is about to be.
+    pub(super) fn copy_to(&mut self, tap: Option<Tap>, begun: &[u8]) {
+        self.copy = tap;
+        if let Some(tap) = &self.copy {
+            tap.push(begun);
+        }
+        if self.is_done() {
+            self.end_copy();
+        }
+    }
+
+    fn end_copy(&mut self) {
+        if let Some(tap) = self.copy.take() {
+            tap.end();
         }
     }
 
@@ -135,6 +155,9 @@ impl Upload {
                     self.refused = true;
                     return Poll::Pending;
                 };
+                if let Some(tap) = &self.copy {
+                    tap.push(&bytes[..len]);
+                }
                 client.input.consume(len);
                 client.account.received(len);
                 self.sent += len as u64;
@@ -142,6 +165,7 @@ impl Upload {
                 self.moved = Some(Instant::now());
             }
             if self.ended {
+                self.end_copy();
                 return client.poll_gone(cx).map(|()| Refusal::ClientGone);
             }
             if !client.input.is_empty() {

@@ -16,6 +16,7 @@ use crate::{
     model::{self, BackendProtocol, ListenerHttp, ListenerProtocol},
     proxy::{
         http2,
+        mirror::Mirrors,
         peer::Peer,
         plan::{Plan, Secrets},
         stats::{ListenerTotals, WorkerId},
@@ -52,6 +53,17 @@ impl Lab {
         targets: &[SocketAddr],
         change: impl FnOnce(&mut model::Listener, &mut model::Backend),
     ) -> Self {
+        let change = |balancer: &mut model::LoadBalancer| {
+            change(&mut balancer.listeners[0], &mut balancer.backends[0]);
+        };
+        Self::changed(targets, change).await
+    }
+
+    /// The same, after a change to the whole load balancer.
+    pub(super) async fn changed(
+        targets: &[SocketAddr],
+        change: impl FnOnce(&mut model::LoadBalancer),
+    ) -> Self {
         let targets = targets.iter().enumerate();
         let named: Vec<_> =
             targets.map(|(at, address)| fixture::target(&format!("t{at}"), *address)).collect();
@@ -61,7 +73,7 @@ impl Lab {
         balancer.backends[0].response_timeout = LONG;
         balancer.backends[0].connect_timeout = LONG;
         balancer.backends[0].retries = 1;
-        let mut listener = model::Listener {
+        let listener = model::Listener {
             id: "http".into(),
             name: "http".into(),
             description: String::new(),
@@ -84,8 +96,8 @@ impl Lab {
                 write_idle_timeout: LONG,
             }),
         };
-        change(&mut listener, &mut balancer.backends[0]);
         balancer.listeners = vec![listener];
+        change(balancer);
         let store = Store::new(model, &TargetStates::default());
         let plan = { Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &Plan::default()) };
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
@@ -95,6 +107,7 @@ impl Lab {
             pool: upstream::Pool::default(),
             log: None,
             open: Open::default(),
+            mirrors: Mirrors::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let lab = Self { address: listener.local_addr().unwrap(), slot, worker };

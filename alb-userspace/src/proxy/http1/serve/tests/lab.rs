@@ -21,6 +21,7 @@ use crate::{
     proxy::{
         access_log::AccessLog,
         http1,
+        mirror::Mirrors,
         peer::Peer,
         plan::{Plan, Secrets},
         stats::WorkerId,
@@ -147,6 +148,7 @@ impl Lab {
             pool: upstream::Pool::default(),
             log: log.map(AccessLog::worker),
             open: Open::default(),
+            mirrors: Mirrors::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -210,6 +212,16 @@ pub(super) struct Client(pub(super) TcpStream);
 impl Client {
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// Goes away for good; a close alone could still be waiting for its answer.
+    pub(super) fn reset(self) {
+        upstream::reset(&self.0);
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn finish(&mut self) {
+        self.0.shutdown().await.unwrap();
     }
 
     /// Reads until what was read ends so.

@@ -87,7 +87,7 @@ fn a_client_that_goes_takes_its_request_along() {
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
         assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 1);
-        drop(client);
+        client.reset();
         let read = timeout(LONG, target.read_u8()).await.expect("an end");
         assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 0);
@@ -99,7 +99,7 @@ fn a_client_that_goes_takes_its_request_along() {
         read_until(&mut target, "\r\n\r\n").await;
         target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
         client.until("abc").await;
-        drop(client);
+        client.reset();
         timeout(LONG, target.read_u8()).await.expect("an end").unwrap_err();
     });
 }

@@ -165,7 +165,7 @@ fn a_client_that_goes_is_a_499_and_nonsense_a_400() {
         client.send(GET).await;
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
-        drop(client);
+        client.reset();
         // The loop hears of it: it resets the target.
         let read = timeout(LONG, target.read_u8()).await.expect("an end");
         assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
