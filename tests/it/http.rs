@@ -3,10 +3,16 @@
 
 pub(crate) mod setting;
 
+mod cookies;
+mod families;
+mod groups;
 mod identity;
 mod limits;
 mod load;
+mod log;
+mod mirror;
 mod retries;
+mod routes;
 mod smuggling;
 mod streaming;
 mod timeouts;

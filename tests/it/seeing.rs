@@ -78,17 +78,17 @@ fn lines(file: &Path) -> Vec<Value> {
 }
 
 /// Waits until a file has so many.
-fn wait_lines(file: &Path, count: usize) -> Vec<Value> {
+pub(crate) fn wait_lines(file: &Path, count: usize) -> Vec<Value> {
     wait::until("lines in the log", LONG, || Some(lines(file)).filter(|got| got.len() >= count))
 }
 
-fn metrics(lab: &Lab) -> String {
+pub(crate) fn metrics(lab: &Lab) -> String {
     let mut curl = lab.balancer.namespace.command("curl");
     must(curl.args(["-sf", "-m", "5", "http://127.0.0.1:9180/metrics"]))
 }
 
 /// The value of the one series with this name and these labels.
-fn value(metrics: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
+pub(crate) fn value(metrics: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
     let fits = |line: &&str| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))

@@ -26,7 +26,7 @@ pub fn connect(
 }
 
 fn connect_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     if let Some(address) = from {
         socket.bind(&SocketAddr::from((address, 0)).into())?;
     }

@@ -7,7 +7,7 @@ mod exchange;
 
 use std::{
     io,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -57,10 +57,10 @@ pub(crate) struct Shared {
 }
 
 impl Origin {
-    /// Listens on every address of the host.
+    /// Listens on every address of the host, of both families.
     pub fn start(host: &Host, port: u16, act: impl Act) -> Self {
         let listener = host.namespace.enter(|| {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
                 .unwrap_or_else(|error| panic!("no origin on port {port}: {error}"))
         });
         listener.set_nonblocking(true).expect("a listener can poll");

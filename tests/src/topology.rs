@@ -5,7 +5,10 @@
 //! a frame it sends reaches the peer only if that polls, and a checksum that the sender left to the
 //! device is lost (TX checksums off at both TCP endpoints).
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use crate::{netns::Namespace, program};
 
@@ -120,6 +123,23 @@ impl Lab {
                 self.client.namespace.ip(&format!("address add {address}/32 dev eth0"));
             })
             .collect()
+    }
+
+    /// Gives every host on the clients' side an IPv6 address beside its own: the last number of
+    /// that, in hexadecimal, within `2001:db8::/64`. What they are, targets last.
+    pub fn add_ipv6(&self) -> Vec<Ipv6Addr> {
+        assert_eq!(self.shape.arms, Arms::One, "one network holds all");
+        let hosts = [&self.client, &self.balancer].into_iter().chain(&self.targets);
+        let give = |host: &Host| {
+            let [.., last] = host.address.octets();
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into());
+            // At once: nobody else has it.
+            host.namespace.sysctl("ipv6/conf/eth0/accept_dad", "0");
+            host.namespace.sysctl("ipv6/conf/eth0/disable_ipv6", "0");
+            host.namespace.ip(&format!("address add {address}/64 dev eth0 nodad"));
+            address
+        };
+        hosts.map(give).collect()
     }
 
     /// Gives a target another hardware address, as when a host is replaced under its address.

@@ -118,3 +118,38 @@ fn http_1_0_clients_are_served_with_and_without_host() {
     let heard = origin.heard().concat();
     assert!(heard.starts_with("GET / HTTP/1.1\r\nHost: 198.18.0.10:80\r\n"), "{heard}");
 }
+
+#[test]
+fn each_switch_sets_its_field_in_place_of_the_client_s() {
+    let lab = lab(1);
+    let origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
+    let mut site = Site::of(&lab);
+    for switch in ["Protocol", "Port", "Host", "Vip", "ClientPort"] {
+        site = site.backend(&format!("httpForwarded{switch}: true"));
+    }
+    let _daemon = site.serve(&lab);
+    let mut client = client(&lab);
+    let names = ["Proto", "Port", "Host", "LBIP", "Client-Port", "For"];
+    let forged = format!("X-Forwarded-{}: evil\r\n", names.join(": evil\r\nX-Forwarded-"));
+    let own = client.address();
+    for (host, requested) in [("shop.test:8080", "shop.test:8080"), ("shop.test", "shop.test:80")] {
+        origin.forget();
+        assert_eq!(
+            client.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{forged}\r\n")).status,
+            200
+        );
+        let heard = origin.heard().concat();
+        for line in [
+            format!("Host: {host}"),
+            format!("X-Forwarded-For: evil, {}", own.ip()),
+            "X-Forwarded-Proto: http".to_owned(),
+            "X-Forwarded-Port: 80".to_owned(),
+            format!("X-Forwarded-Host: {requested}"),
+            "X-Forwarded-LBIP: 198.18.0.10".to_owned(),
+            format!("X-Forwarded-Client-Port: {}", own.port()),
+        ] {
+            assert_eq!(heard.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line}: {heard}");
+        }
+        assert_eq!(heard.matches("evil").count(), 1, "{heard}");
+    }
+}

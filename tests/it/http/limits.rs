@@ -102,6 +102,7 @@ fn requests_beyond_the_rate_are_429_and_the_connection_goes_on() {
         let response = clients[turn % clients.len()].ask(GET);
         if response.status == 429 {
             assert_eq!(response.values("retry-after"), ["1"]);
+            assert!(response.text().starts_with("429 "), "{response:?}");
         }
         statuses.push(response.status);
     }
@@ -110,4 +111,24 @@ fn requests_beyond_the_rate_are_429_and_the_connection_goes_on() {
     assert!((100..=most).contains(&(passed as u128)), "{passed} of 400, at most {most}");
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 400 - passed);
     assert_eq!(origin.requests(), passed);
+}
+
+#[test]
+fn a_refused_head_request_has_the_head_of_the_answer_alone() {
+    let lab = lab(1);
+    let _origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
+    let _daemon = Site::of(&lab).listener("limitation: { qps: 100 }").serve(&lab);
+    let mut client = client(&lab);
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));
+    let mut refused = 0;
+    for _ in 0..300 {
+        // A body would be taken for the beginning of the next head.
+        let response = client.response(true).expect("a response");
+        assert!(response.head.starts_with("HTTP/1.1 "), "{response:?}");
+        if response.status == 429 {
+            refused += 1;
+            assert_ne!(response.values("content-length"), ["0"], "as GET would have it");
+        }
+    }
+    assert!(refused > 0, "all within the rate");
 }

@@ -44,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) targets: Vec<Ipv4Addr>,
     /// More lines of the node.
     pub(crate) node: Vec<String>,
+    /// More items of the lists of the load balancer, by the name of the list.
+    pub(crate) items: Vec<(&'static str, String)>,
 }
 
 impl Site {
@@ -57,7 +59,14 @@ impl Site {
             protocol: ("Http", PORT),
             targets: lab.targets.iter().map(|host| host.address).collect(),
             node: vec!["workers: 1".to_owned()],
+            items: Vec::new(),
         }
+    }
+
+    /// With an item of `targetGroups`, `backends` or `listeners`.
+    pub(crate) fn with(mut self, list: &'static str, item: impl Into<String>) -> Self {
+        self.items.push((list, item.into()));
+        self
     }
 
     /// With a key of the listener.
@@ -80,19 +89,26 @@ impl Site {
             .map(|address| format!("{{ ipAddress: {address}, port: {ORIGIN} }}"))
             .collect();
         let more = |keys: &[String]| keys.iter().flat_map(|key| [", ", key]).collect::<String>();
+        let items = |list: &str| {
+            let of_list = self.items.iter().filter(|(name, _)| *name == list);
+            of_list.flat_map(|(_, item)| [item, ", "]).collect::<String>()
+        };
         let checked = self.backend.iter().any(|key| key.starts_with("healthCheck"));
         format!(
             "{}subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
              loadBalancers:\n\
              - name: lab\n  subnet: front\n  privateIpAddress: {VIP}\n{}  \
-             targetGroups: [{{ name: all, type: ip, targets: [{}] }}]\n  \
-             backends: [{{ name: all, protocol: Http, port: {ORIGIN}, targetGroup: all{}{} }}]\n  \
-             listeners: [{{ name: web, protocol: {}, port: {}, backend: all{} }}]\n",
+             targetGroups: [{}{{ name: all, type: ip, targets: [{}] }}]\n  \
+             backends: [{}{{ name: all, protocol: Http, port: {ORIGIN}, targetGroup: all{}{} }}]\n  \
+             listeners: [{}{{ name: web, protocol: {}, port: {}, backend: all{} }}]\n",
             self.file,
             self.balancer,
+            items("targetGroups"),
             targets.join(", "),
+            items("backends"),
             if checked { "" } else { ", closeHealthCheck: true" },
             more(&self.backend),
+            items("listeners"),
             self.protocol.0,
             self.protocol.1,
             more(&self.listener),

@@ -5,6 +5,7 @@ use std::{io::Write as _, sync::mpsc, time::Duration};
 use alb_tests::{
     client::bulk,
     origin::{Exchange, Origin, Then},
+    wait,
 };
 
 use super::setting::{ORIGIN, Site, client, lab};
@@ -124,21 +125,26 @@ fn interim_responses_pass_and_http_1_0_clients_are_spared_them() {
 fn an_answer_before_the_end_of_the_body_is_relayed_then_closed() {
     let lab = lab(1);
     let act = |exchange: &mut Exchange<'_>| {
-        exchange.answer(401, "who are you?")?;
+        let status = exchange.target()[1..].parse().expect("a status");
+        exchange.answer(status, "who are you?")?;
         while !exchange.is_closed() {}
         Ok(Then::Close)
     };
     let origin = Origin::start(&lab.targets[0], ORIGIN, act);
     let _daemon = Site::of(&lab).serve(&lab);
-    let mut client = client(&lab);
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
-    client.send(vec![b'x'; 100_000]);
-    let response = client.response(false).expect("it is there though the body is not");
-    assert_eq!((response.status, response.text().as_str()), (401, "who are you?"));
-    assert_eq!(response.values("connection"), ["close"]);
-    client.closed();
-    drop(client);
-    origin.wait_open(0);
+    for status in [401, 413] {
+        let mut client = client(&lab);
+        client.send(format!(
+            "POST /{status} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"
+        ));
+        client.send(vec![b'x'; 100_000]);
+        let response = client.response(false).expect("it is there though the body is not");
+        assert_eq!((response.status, response.text().as_str()), (status, "who are you?"));
+        assert_eq!(response.values("connection"), ["close"]);
+        client.closed();
+        drop(client);
+        origin.wait_open(0);
+    }
 }
 
 #[test]
@@ -156,21 +162,62 @@ fn a_client_that_goes_away_ends_its_request_at_the_target() {
     let origin = Origin::start(&lab.targets[0], ORIGIN, act);
     let _daemon = Site::of(&lab).serve(&lab);
     for (count, path) in (1..).zip(["/wait", "/body", "/chunk"]) {
-        for reset in [false, true] {
-            let mut client = client(&lab);
-            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-            origin.wait_requests(2 * count - usize::from(!reset));
-            if path != "/wait" {
-                client.head().expect("the head");
-            }
-            if reset {
-                client.reset();
-            } else {
-                drop(client);
-            }
-            origin.wait_open(0);
+        let mut client = client(&lab);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        origin.wait_requests(count);
+        if path != "/wait" {
+            client.head().expect("the head");
         }
+        client.reset();
+        origin.wait_open(0);
     }
+    // One that breaks off in its body is not waiting for anything either.
+    let mut client = client(&lab);
+    client.send("POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    origin.wait_requests(4);
+    drop(client);
+    origin.wait_open(0);
+}
+
+#[test]
+fn whoever_only_listens_any_more_is_answered_and_whoever_is_gone_is_found_out_by_writing() {
+    let lab = lab(1);
+    let (go, next) = mpsc::channel::<()>();
+    let next = std::sync::Mutex::new(next);
+    let act = move |exchange: &mut Exchange<'_>| {
+        if exchange.target() == "/events" {
+            exchange.send("HTTP/1.1 200 OK\r\n\r\n")?;
+            // Ends when the connection does.
+            loop {
+                exchange.send("data: x\n\n")?;
+            }
+        }
+        let body = exchange.read_body()?;
+        next.lock().expect("one reader").recv().expect("a word of the test");
+        exchange.answer(200, body)
+    };
+    let origin = Origin::start(&lab.targets[0], ORIGIN, act);
+    let _daemon = Site::of(&lab).serve(&lab);
+    for (count, body) in (1..).zip(["", "abc"]) {
+        let mut client = client(&lab);
+        let length = body.len();
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"));
+        client.finish();
+        origin.wait_requests(count);
+        go.send(()).expect("the origin listens");
+        let response = client.response(false).expect("an answer");
+        assert_eq!((response.status, response.text().as_str()), (200, body));
+        client.closed();
+    }
+    let mut gone = client(&lab);
+    gone.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    gone.head().expect("the head");
+    drop(gone);
+    origin.wait_requests(3);
+    wait::until("the end of what goes to nobody", Duration::from_secs(10), || {
+        (origin.open() <= 1).then_some(())
+    });
 }
 
 #[test]
