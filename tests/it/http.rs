@@ -4,6 +4,7 @@
 pub(crate) mod setting;
 
 mod cookies;
+mod ends;
 mod families;
 mod groups;
 mod identity;

@@ -10,3 +10,4 @@ mod requests;
 mod streaming;
 mod strictness;
 mod timeouts;
+mod trailers;

@@ -33,7 +33,13 @@ fn events_are_passed_on_as_they_come() {
 #[test]
 fn trailers_go_up_and_forbidden_ones_do_not() {
     run(async {
-        for (name, passes) in [("x-sum", true), ("content-length", false)] {
+        for (name, passes) in [
+            ("x-sum", true),
+            ("content-length", false),
+            ("host", false),
+            ("proxy-authorization", false),
+            ("x-forwarded-for", false),
+        ] {
             let (listener, target) = origin().await;
             let lab = Lab::new(&[target]).await;
             let (response, mut body) = lab.client().await.send_request(post("/"), false).unwrap();

@@ -11,7 +11,7 @@ use tokio::{
 use super::lab::*;
 use crate::{
     model::{PathPattern, Rewrite, RouteAction, Rule},
-    proxy::mirror::WAITING,
+    proxy::mirror::{AT_ONCE, WAITING},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -167,5 +167,21 @@ fn the_copy_of_a_request_that_breaks_off_breaks_off() {
         timeout(LONG, twin.read_to_end(&mut rest)).await.expect("an end").unwrap_err();
         assert!(rest.is_empty());
         until_counted(&lab, "dropped", 1).await;
+    });
+}
+
+#[test]
+fn only_so_many_copies_are_in_work() {
+    run(async {
+        // It takes connections and never says a word.
+        let (mirror, silent) = origin().await;
+        let lab = mirrored(answering(OK).await, silent).await;
+        let mut client = lab.connect().await;
+        for _ in 0..AT_ONCE + 20 {
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(statuses(&client.until("\r\n\r\nok").await), ["200"]);
+        }
+        until_counted(&lab, "dropped", 20).await;
+        drop(mirror);
     });
 }
