@@ -43,7 +43,7 @@ pub enum ProxyError {
     /// Some listeners cannot have their addresses. The others are served.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Bind(Vec<BindError>),
-    /// Some listeners cannot be served. The others are.
+    /// Some listeners cannot be served, or not as they should be. The others are.
     #[error("{}", .0.join("; "))]
     Failed(Vec<String>),
 }
@@ -120,6 +120,13 @@ impl Proxy {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(ProxyError::Bind(failed)) }
+    }
+
+    /// What of a snapshot could not be served although its addresses can be had: a reload that
+    /// would come to this is refused before it is published.
+    pub fn check(&self, candidate: &Snapshot) -> Result<(), ProxyError> {
+        let failed = Plan::compile(candidate, &self.secrets, &self.plan).failed;
+        if failed.is_empty() { Ok(()) } else { Err(ProxyError::Failed(failed)) }
     }
 
     fn bind_one(&mut self, address: SocketAddr) -> io::Result<()> {
@@ -223,6 +230,11 @@ impl Proxy {
     /// What is served.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// Keys of session tickets, of all listeners.
+    pub fn tickets(&self) -> &Arc<Tickets> {
+        &self.secrets.tickets
     }
 
     /// Accepts no more and tells all connections to end: idle ones at once, those with a

@@ -37,7 +37,7 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Every backend that one of them leads to, once.
     pub backends: Vec<Arc<Backend>>,
-    /// Listeners that are left out, and why, for people.
+    /// Listeners that are left out or go on with what they had before, and why, for people.
     pub failed: Vec<String>,
     /// What the security groups of each load balancer (id) say, so that an unchanged one is not
     /// compiled again.

@@ -41,16 +41,19 @@ impl Plan {
             let mut backends =
                 Backends { snapshot, secrets, balancer, rules, gates, before: &before, made };
             for listener in &balancer.listeners {
-                match balancer.engine(listener, snapshot.model.node.datapath) {
-                    Engine::Proxy => match context(listener, snapshot, &secrets.tickets, &before) {
-                        Ok(tls) => listeners.extend(compile(listener, tls, &mut backends)),
-                        Err(error) => failed.push(format!(
-                            "listener {} of load balancer {}: {error}",
-                            listener.name, balancer.name
-                        )),
-                    },
-                    Engine::Kernel => {}
+                if balancer.engine(listener, snapshot.model.node.datapath) == Engine::Kernel {
+                    continue;
                 }
+                let tls = context(listener, snapshot, &secrets.tickets, &before);
+                let tls = tls.or_else(|(error, old)| {
+                    let kept = if old.is_some() { "; it goes on with what it had" } else { "" };
+                    failed.push(format!(
+                        "listener {} of load balancer {}: {error}{kept}",
+                        listener.name, balancer.name
+                    ));
+                    old.map(Some).ok_or(())
+                });
+                listeners.extend(tls.ok().and_then(|tls| compile(listener, tls, &mut backends)));
             }
             all.extend(backends.made.into_values());
         }
@@ -183,16 +186,21 @@ fn candidate(target: &Target) -> balance::Candidate {
     }
 }
 
-/// What a listener does its handshakes with; unchanged if its certificates are.
+/// What a listener does its handshakes with; unchanged if its certificates are. An error comes
+/// with what it did them with until now, if that is of use.
 fn context(
     listener: &model::Listener,
     snapshot: &Snapshot,
     tickets: &Arc<Tickets>,
     before: &Before<'_>,
-) -> Result<Option<Arc<tls::Context>>, ContextError> {
+) -> Result<Option<Arc<tls::Context>>, (ContextError, Option<Arc<tls::Context>>)> {
     let Some(settings) = &listener.tls else { return Ok(None) };
-    let before = before.listeners.get(&*listener.id).and_then(|before| before.tls.as_ref());
-    tls::Context::compile(listener.protocol, settings, &snapshot.model, tickets, before).map(Some)
+    let before = before.listeners.get(&*listener.id);
+    let before = before.filter(|before| before.protocol == listener.protocol);
+    let before = before.and_then(|before| before.tls.as_ref());
+    tls::Context::compile(listener.protocol, settings, &snapshot.model, tickets, before)
+        .map(Some)
+        .map_err(|error| (error, before.cloned()))
 }
 
 /// Whom the security groups let in; unchanged if they are.

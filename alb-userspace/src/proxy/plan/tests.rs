@@ -41,6 +41,24 @@ fn model() -> Model {
     model
 }
 
+/// The same, with an https listener; the certificate's text can be spoilt.
+fn secured() -> Model {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tls");
+    let text = "node: { interfaces: [eth0] }\n\
+                certificates: [{ name: c, certFile: ecdsa.pem, keyFile: ecdsa.key }]\n";
+    let mut model = model();
+    model.certificates = crate::config::parse(text, &dir).unwrap().model.certificates;
+    let mut https = listener("https", ListenerProtocol::Https, 443, "web");
+    https.tls = Some(model::ListenerTls {
+        certificates: vec![model.certificates[0].id.clone()],
+        extension_certificates: Vec::new(),
+        security_policy: None,
+        hsts_max_age: None,
+    });
+    model.load_balancers[0].listeners.push(https);
+    model
+}
+
 fn ids(plan: &Plan) -> Vec<&str> {
     plan.listeners.iter().map(|listener| &*listener.id).collect()
 }
@@ -78,4 +96,28 @@ fn counters_go_on_in_the_next_plan_unless_a_target_moves() {
     assert!(!backend.targets[0].serves());
     assert!(Arc::ptr_eq(&second.listeners[0].shared, &first.listeners[0].shared));
     assert!(Arc::ptr_eq(&backend.shared, &first.listeners[0].backend.shared));
+}
+
+#[test]
+fn a_listener_whose_certificates_turn_unusable_goes_on_with_what_it_had() {
+    let mut model = secured();
+    let first = compile(&model, &Plan::default());
+    assert_eq!((ids(&first), &first.failed), (vec!["http", "https"], &vec![]));
+
+    model.certificates[0].chain = "nothing of use".into();
+    model.load_balancers[0].target_groups[0].targets[1].weight = 0;
+    let second = compile(&model, &first);
+    assert_eq!(ids(&second), ["http", "https"]);
+    let told = second.failed.concat();
+    assert!(told.contains("listener https") && told.contains("goes on with what it had"), "{told}");
+    let tls = |plan: &Plan| Arc::clone(plan.listeners[1].tls.as_ref().unwrap());
+    assert!(Arc::ptr_eq(&tls(&first), &tls(&second)));
+    assert!(!second.listeners[1].backend.targets[1].serves(), "everything else is the new plan's");
+
+    // Nothing to go on with: it is left out, and said so.
+    for before in [Plan::default(), compile(&self::model(), &Plan::default())] {
+        let plan = compile(&model, &before);
+        assert_eq!((ids(&plan), plan.failed.len()), (vec!["http"], 1));
+        assert!(!plan.failed[0].contains("goes on"), "{:?}", plan.failed);
+    }
 }

@@ -6,15 +6,19 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use crate::{
     certificate::{Identity, IdentityError},
-    model::{Certificate, Model, PrivateKey},
+    model::{Certificate, KeyAlgorithm, Model, PrivateKey},
 };
 
 /// Largest file that is read, bytes.
 const MAX: u64 = 1 << 20;
+/// A file that changed so little ago may change again without looking different: file systems
+/// keep coarse times.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// Why a changed file is not served.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +39,28 @@ pub enum FileError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// It could be used, but not where it is.
+    #[error(
+        "{}: the key is of kind {algorithm} now, as that of certificate {other} is, and both are default certificates of listener {listener}",
+        file.display()
+    )]
+    SameKind {
+        /// The file of the chain.
+        file: PathBuf,
+        /// What kind.
+        algorithm: KeyAlgorithm,
+        /// Name of the certificate beside it.
+        other: String,
+        /// Name of the listener.
+        listener: String,
+    },
 }
 
 /// A certificate whose files changed.
 #[derive(Debug)]
 pub struct Change {
+    /// Its id.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// What to serve from now on, or why the old one goes on being served.
@@ -66,16 +87,40 @@ impl Stamp {
             changed: (meta.ctime(), meta.ctime_nsec()),
         })
     }
+
+    fn is_young(&self, now: SystemTime) -> bool {
+        let changed = Duration::from_secs(self.changed.0.max(0).unsigned_abs());
+        // What is of the future may be as young as anything.
+        let age = now.duration_since(SystemTime::UNIX_EPOCH + changed);
+        age.is_ok_and(|age| age <= YOUNG + Duration::from_secs(1))
+    }
 }
 
+type Stamps = [Option<Stamp>; 2];
+
 /// What was seen of a certificate's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Seen {
-    /// They say what the model says, or what was reported.
-    Done([Option<Stamp>; 2]),
-    /// They could not be used when looked at; a second look decides, since certificate and key
-    /// are not replaced at the same moment.
-    Faulty([Option<Stamp>; 2]),
+    /// They say what the model says.
+    Fit(Stamps),
+    /// They cannot be used.
+    Faulty {
+        stamps: Stamps,
+        error: String,
+        /// The fault was reported. That is the second look's to do, since certificate and key
+        /// are not replaced at the same moment.
+        told: bool,
+        /// Looking again at the same file can end otherwise.
+        again: bool,
+    },
+}
+
+impl Seen {
+    fn stamps(&self) -> &Stamps {
+        match self {
+            Self::Fit(stamps) | Self::Faulty { stamps, .. } => stamps,
+        }
+    }
 }
 
 /// Looks at the files of a model's certificates again and again.
@@ -84,37 +129,100 @@ pub struct Watch(BTreeMap<String, Seen>);
 
 impl Watch {
     /// What changed since the last look; the first look compares with the model.
-    pub fn look(&mut self, model: &Model) -> Vec<Change> {
-        let mut before = std::mem::take(&mut self.0);
-        let mut changes = Vec::new();
+    pub fn look(&mut self, model: &Model, now: SystemTime) -> Vec<Change> {
+        let mut known = std::mem::take(&mut self.0);
+        let mut kinds: BTreeMap<&str, KeyAlgorithm> = BTreeMap::new();
+        let mut read_anew = Vec::new();
         for certificate in &model.certificates {
+            kinds.insert(&certificate.id, certificate.facts.algorithm);
             let (chain, key) = &certificate.files;
             let paths = [chain.as_deref(), key.as_deref()];
             if paths == [None, None] {
                 continue;
             }
+            // Before they are read: what is written meanwhile is another stamp the next time.
             let stamps = paths.map(|path| path.and_then(Stamp::of));
-            let seen = match before.remove(&certificate.id) {
-                Some(Seen::Done(known)) if known == stamps => Seen::Done(stamps),
-                seen => match read(certificate) {
-                    Ok(now) => {
-                        if now != *certificate {
-                            changes.push(Change { name: now.name.clone(), result: Ok(now) });
-                        }
-                        Seen::Done(stamps)
+            let before = known.remove(&certificate.id).filter(|seen| *seen.stamps() == stamps);
+            match before {
+                Some(seen @ (Seen::Fit(_) | Seen::Faulty { told: true, again: false, .. })) => {
+                    self.0.insert(certificate.id.clone(), seen);
+                }
+                before => {
+                    let new = read(certificate);
+                    if let Ok(new) = &new {
+                        kinds.insert(&certificate.id, new.facts.algorithm);
                     }
-                    Err(error) if seen == Some(Seen::Faulty(stamps)) => {
-                        let name = certificate.name.clone();
-                        changes.push(Change { name, result: Err(error) });
-                        Seen::Done(stamps)
+                    read_anew.push((certificate, stamps, before, new));
+                }
+            }
+        }
+        let mut changes = Vec::new();
+        for (certificate, stamps, before, new) in read_anew {
+            let Certificate { id, name, .. } = certificate;
+            let told = matches!(before, Some(Seen::Faulty { told: true, .. }));
+            let seen = match new.and_then(|new| suits(model, &kinds, new)) {
+                Ok(new) => {
+                    if new != *certificate {
+                        let (id, name) = (id.clone(), name.clone());
+                        changes.push(Change { id, name, result: Ok(new) });
                     }
-                    Err(_) => Seen::Faulty(stamps),
-                },
+                    let is_young = stamps.iter().flatten().any(|stamp| stamp.is_young(now));
+                    (!is_young).then_some(Seen::Fit(stamps))
+                }
+                Err(fault) => {
+                    let (error, again) = (fault.to_string(), fault.is_of_the_moment());
+                    if before.is_some() && !told {
+                        let (id, name) = (id.clone(), name.clone());
+                        changes.push(Change { id, name, result: Err(fault) });
+                    }
+                    let told = told || before.is_some();
+                    Some(Seen::Faulty { stamps, error, told, again })
+                }
             };
-            self.0.insert(certificate.id.clone(), seen);
+            self.0.extend(seen.map(|seen| (id.clone(), seen)));
         }
         changes
     }
+
+    /// Certificates whose files cannot be used as they are, by id, and why.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(id, seen)| match seen {
+            Seen::Faulty { error, told: true, .. } => Some((&**id, &**error)),
+            Seen::Faulty { .. } | Seen::Fit(_) => None,
+        })
+    }
+}
+
+impl FileError {
+    fn is_of_the_moment(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::SameKind { .. } => true,
+            Self::Identity { .. } => false,
+        }
+    }
+}
+
+/// Whether a new certificate can be where the old one is: two defaults of a listener are of
+/// different kinds.
+fn suits(
+    model: &Model,
+    kinds: &BTreeMap<&str, KeyAlgorithm>,
+    new: Certificate,
+) -> Result<Certificate, FileError> {
+    let algorithm = new.facts.algorithm;
+    for listener in model.load_balancers.iter().flat_map(|balancer| &balancer.listeners) {
+        let ids = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        if !ids.clone().any(|id| *id == new.id) {
+            continue;
+        }
+        let mut others = ids.filter(|id| **id != new.id && kinds.get(&***id) == Some(&algorithm));
+        if let Some(other) = others.find_map(|id| model.certificate(id)) {
+            let file = new.files.0.or(new.files.1).unwrap_or_default();
+            let (other, listener) = (other.name.clone(), listener.name.clone());
+            return Err(FileError::SameKind { file, algorithm, other, listener });
+        }
+    }
+    Ok(new)
 }
 
 /// The model with its certificates replaced; `None` if nothing could be replaced.

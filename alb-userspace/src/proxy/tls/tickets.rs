@@ -8,7 +8,7 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -21,6 +21,13 @@ use rustls::server::ProducesTickets;
 
 /// How long one key makes tickets. They are taken for as long again.
 const EPOCH: Duration = Duration::from_hours(6);
+/// How far a chain may be ahead of the clock, epochs: a week, which no ticket outlives either (RFC
+/// 8446 §4.6.1). One that is further came from a clock that was wrong; it would never be left.
+const AHEAD: u64 = 28;
+/// The first epoch of 2025. A clock that says it is earlier has not been set yet: it says nothing.
+const UNSET: u64 = 1_735_689_600 / EPOCH.as_secs();
+/// No seed has a later epoch than this one, of the year 9999.
+const LAST: u64 = 253_402_300_800 / EPOCH.as_secs();
 const NAME_LEN: usize = 16;
 /// In the state directory.
 const FILE: &str = "ticket-seed";
@@ -61,8 +68,16 @@ pub enum TicketsError {
 #[derive(Debug)]
 pub struct Tickets {
     keys: RwLock<Keys>,
-    chain: Mutex<Chain>,
+    state: Mutex<State>,
     file: Option<PathBuf>,
+}
+
+/// Where the keys come from.
+#[derive(Debug)]
+struct State {
+    chain: Chain,
+    /// The file says the same.
+    saved: bool,
 }
 
 /// The seed of an epoch; the one before the present, so that its tickets outlive a restart.
@@ -106,35 +121,37 @@ impl Tickets {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Chain::random(now)?,
             Err(source) => return Err(TicketsError::Read { file, source }),
         };
-        let tickets = Self::new(chain.at(now), Some(file))?;
-        tickets.save()?;
+        let tickets = Self::new(chain.at(now)?, Some(file))?;
+        tickets.save(&mut tickets.lock())?;
         Ok(tickets)
     }
 
     fn new(chain: Chain, file: Option<PathBuf>) -> Result<Self, TicketsError> {
         let keys = RwLock::new(chain.keys()?);
-        Ok(Self { keys, chain: Mutex::new(chain), file })
+        Ok(Self { keys, state: Mutex::new(State { chain, saved: false }), file })
     }
 
-    /// Goes on to the keys of this time; to be called every minute or so.
+    /// Goes on to the keys of this time, and saves what could not be saved before; to be called
+    /// every minute or so.
     pub fn rotate(&self, now: SystemTime) -> Result<(), TicketsError> {
-        {
-            let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = chain.clone().at(now);
-            if next == *chain {
-                return Ok(());
-            }
+        let mut state = self.lock();
+        let next = state.chain.clone().at(now)?;
+        if next != state.chain {
             let keys = next.keys()?;
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-            *chain = next;
+            *state = State { chain: next, saved: false };
         }
-        self.save()
+        if state.saved { Ok(()) } else { self.save(&mut state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file is replaced as a whole and readable by its owner only.
-    fn save(&self) -> Result<(), TicketsError> {
+    fn save(&self, state: &mut State) -> Result<(), TicketsError> {
         let Some(file) = &self.file else { return Ok(()) };
-        let text = self.chain.lock().unwrap_or_else(PoisonError::into_inner).text();
+        let text = state.chain.text();
         let new = file.with_extension("new");
         let write = || {
             let mut options = fs::OpenOptions::new();
@@ -144,7 +161,9 @@ impl Tickets {
             handle.sync_all()?;
             fs::rename(&new, file)
         };
-        write().map_err(|source| TicketsError::Write { file: file.clone(), source })
+        write().map_err(|source| TicketsError::Write { file: file.clone(), source })?;
+        state.saved = true;
+        Ok(())
     }
 }
 
@@ -155,12 +174,26 @@ impl Chain {
         Ok(Self { epoch: epoch(now).saturating_sub(1), seed })
     }
 
-    /// The chain whose present is at `now`; never backwards.
-    fn at(mut self, now: SystemTime) -> Self {
-        while self.epoch + 1 < epoch(now) {
+    /// The chain whose present is at `now`. It never goes back; another one begins if it is too
+    /// far ahead.
+    fn at(mut self, now: SystemTime) -> Result<Self, Unspecified> {
+        let (present, found) = (epoch(now), self.epoch);
+        if present < UNSET {
+            return Ok(self);
+        }
+        if found > present.saturating_add(AHEAD) {
+            tracing::warn!(
+                found,
+                present,
+                "the seed of the session tickets is of a time to come; beginning anew, sessions are not \
+                 resumed once"
+            );
+            return Self::random(now);
+        }
+        while self.epoch + 1 < present {
             self = self.next();
         }
-        self
+        Ok(self)
     }
 
     fn next(&self) -> Self {
@@ -188,7 +221,8 @@ impl Chain {
         for (octet, at) in seed.iter_mut().zip((0..).step_by(2)) {
             *octet = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
         }
-        Some(Self { epoch: epoch.parse().ok()?, seed })
+        let epoch = epoch.parse().ok().filter(|epoch| *epoch <= LAST)?;
+        Some(Self { epoch, seed })
     }
 
     fn text(&self) -> String {

@@ -13,10 +13,15 @@ const TIME: Duration = Duration::from_secs(5);
 /// How many bytes at most.
 const BYTES: usize = 1 << 26;
 
-/// Says that nothing more comes (also in TLS) and closes.
+/// Says that nothing more comes (also in TLS) and closes. A client that still has to read before
+/// that can be sent is waited for: without it, what it got looks cut off.
 pub(super) async fn shut<S: Stream>(mut client: Client<S>) {
-    // A client that takes nothing is not waited for.
-    let _shut = poll_fn(|cx| Poll::Ready(Pin::new(&mut client.stream).poll_shutdown(cx))).await;
+    client.deadline.set(Instant::now(), TIME);
+    poll_fn(|cx| match Pin::new(&mut client.stream).poll_shutdown(cx) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => client.deadline.poll(cx),
+    })
+    .await;
 }
 
 /// Closes so that what was sent can be read.

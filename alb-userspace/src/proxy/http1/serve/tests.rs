@@ -1,6 +1,7 @@
 //! The real loop over loopback: raw bytes in, a recording origin behind.
 
 mod bulk;
+mod ends;
 mod framing;
 mod halves;
 mod lab;

@@ -97,9 +97,15 @@ impl Way {
                 self.shut = true;
                 return Poll::Ready(Ok(()));
             }
-            match buffer.poll_fill(from, cx)? {
-                Poll::Ready(0) => self.ended = true,
-                Poll::Ready(_) => {}
+            match buffer.poll_fill(from, cx) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                // TLS that ends without `close_notify`: many clients close that way, and what
+                // is spoken here knows its own ends.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.ended = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     // What a TLS stream holds back must go out before waiting for more.
                     return match Pin::new(&mut *to).poll_flush(cx)? {

@@ -15,8 +15,13 @@ fn put(dir: &Path, name: &str, from: &str) {
     fs::rename(new, dir.join(name)).unwrap();
 }
 
+/// A look when the files are no longer young.
 fn look(watch: &mut Watch, model: &mut Model) -> Vec<String> {
-    let changes = watch.look(model);
+    look_at(watch, model, SystemTime::now() + 10 * YOUNG)
+}
+
+fn look_at(watch: &mut Watch, model: &mut Model, now: SystemTime) -> Vec<String> {
+    let changes = watch.look(model, now);
     let told = changes.iter().map(|change| match &change.result {
         Ok(now) => format!("{}: {}", change.name, now.facts.algorithm),
         Err(error) => error.to_string(),
@@ -62,7 +67,73 @@ fn a_change_is_seen_once_and_a_fault_when_it_stays() {
     assert!(gone.len() == 1 && gone[0].contains("cannot be read"), "{gone:?}");
     assert_eq!(model, before);
 
+    assert_eq!(watch.faults().map(|(_, fault)| fault).collect::<Vec<_>>(), gone);
+
     put(dir.path(), "c.key", "ecdsa.key");
     put(dir.path(), "c.pem", "ecdsa.pem");
     assert_eq!(look(&mut watch, &mut model), ["c: ECDSA"]);
+    assert_eq!(watch.faults().count(), 0);
+}
+
+#[test]
+fn what_was_served_all_along_is_no_change_and_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "c.pem", "ecdsa.pem");
+    put(dir.path(), "c.key", "ecdsa.key");
+    let text = "node: { interfaces: [eth0] }\n\
+                certificates: [{ name: c, certFile: c.pem, keyFile: c.key }]\n";
+    let mut model = config::parse(text, dir.path()).unwrap().model;
+    let mut watch = Watch::default();
+    let none: [&str; 0] = [];
+    fs::write(dir.path().join("c.pem"), "-----BEGIN CERT").unwrap();
+    assert_eq!(look(&mut watch, &mut model), none);
+    assert_eq!(look(&mut watch, &mut model).len(), 1, "half written for long");
+    assert_eq!(watch.faults().count(), 1);
+    put(dir.path(), "c.pem", "ecdsa.pem");
+    assert_eq!(look(&mut watch, &mut model), none);
+    assert_eq!(watch.faults().count(), 0);
+}
+
+#[test]
+fn a_file_that_changes_twice_within_its_time_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "c.pem", "ecdsa.pem");
+    put(dir.path(), "c.key", "ecdsa.key");
+    let text = "node: { interfaces: [eth0] }\n\
+                certificates: [{ name: c, certFile: c.pem, keyFile: c.key }]\n";
+    let mut model = config::parse(text, dir.path()).unwrap().model;
+    let mut watch = Watch::default();
+    let none: [&str; 0] = [];
+    assert_eq!(look_at(&mut watch, &mut model, SystemTime::now()), none);
+    // As if the second change had left no trace: the watch has seen nothing yet.
+    assert!(watch.0.is_empty(), "{watch:?}");
+    assert_eq!(look(&mut watch, &mut model), none);
+    assert_eq!(watch.0.len(), 1);
+}
+
+#[test]
+fn a_second_default_of_the_same_kind_is_a_fault_while_it_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["rsa", "ecdsa"] {
+        put(dir.path(), &format!("{name}.pem"), &format!("{name}.pem"));
+        put(dir.path(), &format!("{name}.key"), &format!("{name}.key"));
+    }
+    let text = "node: { interfaces: [eth0] }\n\
+                subnets: [{ name: front, addressPrefix: 198.18.0.0/24 }]\n\
+                certificates: [{ name: r, certFile: rsa.pem, keyFile: rsa.key }, \
+                { name: e, certFile: ecdsa.pem, keyFile: ecdsa.key }]\n\
+                loadBalancers:\n- name: lb\n  subnet: front\n  \
+                backends: [{ name: b, protocol: Http, port: 80 }]\n  \
+                listeners: [{ name: l, protocol: Https, port: 443, backend: b, certificates: [r, e] }]\n";
+    let mut model = config::parse(text, dir.path()).unwrap().model;
+    let mut watch = Watch::default();
+    put(dir.path(), "rsa.pem", "api.pem");
+    put(dir.path(), "rsa.key", "api.key");
+    assert!(look(&mut watch, &mut model).is_empty());
+    let told = look(&mut watch, &mut model).concat();
+    assert!(told.contains("of kind ECDSA now, as that of certificate e is"), "{told}");
+    // The other one makes room.
+    put(dir.path(), "ecdsa.pem", "rsa.pem");
+    put(dir.path(), "ecdsa.key", "rsa.key");
+    assert_eq!(look(&mut watch, &mut model), ["r: ECDSA", "e: RSA"]);
 }

@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
+/// So many epochs after the beginning of 2025.
 fn at(epochs: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + EPOCH * u32::try_from(epochs).unwrap()
+    SystemTime::UNIX_EPOCH + EPOCH * u32::try_from(UNSET + epochs).unwrap()
 }
 
 fn opens(tickets: &Tickets, ticket: &[u8]) -> bool {
@@ -53,9 +54,15 @@ fn a_seed_does_not_tell_the_one_before() {
 #[test]
 fn what_is_no_seed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for text in
-        ["", "1", "1 00", &format!("x {}", "00".repeat(32)), &format!("1 {}", "zz".repeat(32))]
-    {
+    for text in [
+        "",
+        "1",
+        "1 00",
+        &format!("x {}", "00".repeat(32)),
+        &format!("1 {}", "zz".repeat(32)),
+        &format!("{} {}", u64::MAX, "00".repeat(32)),
+        &format!("{} {}", LAST + 1, "00".repeat(32)),
+    ] {
         fs::write(dir.path().join(FILE), text).unwrap();
         let error = Tickets::open(dir.path(), at(1)).expect_err(text).to_string();
         assert!(error.contains("is no ticket seed"), "{error}");
@@ -74,4 +81,59 @@ fn forged_tickets_are_none() {
         forged[place] ^= 1;
         assert_eq!(tickets.decrypt(&forged), None, "byte {place}");
     }
+}
+
+#[test]
+fn a_seed_of_a_time_far_ahead_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(FILE);
+    for found in [UNSET + 10 + AHEAD + 1, LAST] {
+        fs::write(&file, format!("{found} {}", "07".repeat(32))).unwrap();
+        let tickets = Tickets::open(dir.path(), at(10)).unwrap();
+        assert!(!fs::read_to_string(&file).unwrap().contains(&"07".repeat(32)), "{found}");
+        // And it goes on from here.
+        let ticket = tickets.encrypt(b"state").unwrap();
+        tickets.rotate(at(12)).unwrap();
+        assert!(!opens(&tickets, &ticket));
+    }
+    // The clock is put right under a running daemon.
+    let tickets = Tickets::open(dir.path(), at(500)).unwrap();
+    let ticket = tickets.encrypt(b"state").unwrap();
+    tickets.rotate(at(490)).unwrap();
+    assert!(opens(&tickets, &ticket), "somewhat ahead");
+    tickets.rotate(at(12)).unwrap();
+    assert!(!opens(&tickets, &ticket));
+}
+
+#[test]
+fn a_clock_that_is_not_set_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ticket = Tickets::open(dir.path(), at(10)).unwrap().encrypt(b"state").unwrap();
+    let file = dir.path().join(FILE);
+    let before = fs::read_to_string(&file).unwrap();
+    let tickets = Tickets::open(dir.path(), SystemTime::UNIX_EPOCH + Duration::from_mins(1));
+    let tickets = tickets.unwrap();
+    assert!(opens(&tickets, &ticket));
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    tickets.rotate(at(10)).unwrap();
+    assert!(opens(&tickets, &ticket), "once it is set");
+}
+
+#[test]
+fn keys_that_could_not_be_saved_are_saved_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let tickets = Tickets::open(dir.path(), at(10)).unwrap();
+    let file = dir.path().join(FILE);
+    let before = fs::read_to_string(&file).unwrap();
+    // In the way of the new file.
+    let obstacle = file.with_extension("new");
+    fs::create_dir(&obstacle).unwrap();
+    let error = tickets.rotate(at(12)).unwrap_err().to_string();
+    assert!(error.contains("cannot be written"), "{error}");
+    let ticket = tickets.encrypt(b"state").unwrap();
+    tickets.rotate(at(12)).unwrap_err();
+    fs::remove_dir(&obstacle).unwrap();
+    tickets.rotate(at(12)).unwrap();
+    assert_ne!(fs::read_to_string(&file).unwrap(), before);
+    assert!(opens(&Tickets::open(dir.path(), at(12)).unwrap(), &ticket), "the same keys");
 }
