@@ -2,6 +2,7 @@
 //! they depend on each other, then serves one loop until a signal ends it.
 
 mod causes;
+mod certificates;
 mod handover;
 mod node_change;
 mod packet_path;
@@ -26,7 +27,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{packet_path::PacketPath, signals::Signals, takeover::predecessor::Predecessor};
+use self::{
+    certificates::Certificates, packet_path::PacketPath, signals::Signals,
+    takeover::predecessor::Predecessor,
+};
 use crate::{
     api,
     config::{Diagnostic, Loaded},
@@ -255,9 +259,9 @@ async fn start(
     place_vips(&vips, &store.snapshot().model);
     vips.settled(RESOLVE).await;
 
-    let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
-    config.note_applied(SystemTime::now());
     let daemon = serve::Daemon {
+        certificates: Certificates::new(&store.snapshot().model),
+        config: as_started(&options),
         store,
         packet_path,
         proxy,
@@ -266,7 +270,6 @@ async fn start(
         vips,
         options,
         started,
-        config,
         sampler: Sampler::default(),
         behind: None,
         ending: None,
@@ -278,6 +281,13 @@ async fn start(
         is_away: false,
     };
     Ok((daemon, requests))
+}
+
+/// The file is applied once it serves.
+fn as_started(options: &Options) -> ConfigReport {
+    let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
+    config.note_applied(SystemTime::now());
+    config
 }
 
 /// Where the API is served: the socket a predecessor handed over, or one of our own.

@@ -5,6 +5,7 @@
 //! second over the last sampling interval.
 
 mod build;
+mod certificate;
 mod counters;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -12,6 +13,7 @@ mod proxied;
 mod rates;
 
 pub use build::{About, build};
+pub use certificate::{CertificateReport, Reloads};
 pub use counters::{Counters, Draining, ListenerRef};
 pub use proxied::{Proxied, ProxiedBackend, ProxiedListener, ProxyReport, TargetTotals};
 pub use rates::{Rates, Sample, Sampler};

@@ -99,6 +99,12 @@ fn header(report: &StatusReport) -> String {
         line("", "the last reload was refused, what was served before still is:");
         line("", error);
     }
+    for (name, certificate) in report.proxy.iter().flat_map(|proxy| &proxy.certificates) {
+        if let Some(fault) = &certificate.fault {
+            line("", &format!("certificate {name} changed, what was served before still is:"));
+            line("", fault);
+        }
+    }
     match &report.datapath {
         Some(datapath) => {
             line("datapath", &attached(datapath));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     AvailabilityGroup, Certificate, ElasticIp, Instance, InstanceTemplate, LoadBalancer, Model,
-    SecurityGroup, Subnet, Tag,
+    SecurityGroup, SecurityPolicy, Subnet, Tag,
 };
 
 const AZS: usize = 2;
@@ -50,6 +50,7 @@ pub(super) struct Top<'m> {
     pub(super) availability_groups: BTreeMap<&'m str, &'m AvailabilityGroup>,
     pub(super) instance_templates: BTreeMap<&'m str, &'m InstanceTemplate>,
     pub(super) certificates: BTreeMap<&'m str, &'m Certificate>,
+    pub(super) security_policies: BTreeMap<&'m str, &'m SecurityPolicy>,
 }
 
 impl<'m> Top<'m> {
@@ -64,6 +65,7 @@ impl<'m> Top<'m> {
             availability_groups: availability_groups.iter().map(|ag| (&*ag.id, ag)).collect(),
             instance_templates: instance_templates.iter().map(|t| (&*t.id, t)).collect(),
             certificates: model.certificates.iter().map(|c| (&*c.id, c)).collect(),
+            security_policies: model.security_policies.iter().map(|p| (&*p.id, p)).collect(),
         }
     }
 }
@@ -115,6 +117,7 @@ pub(super) fn read(
         certificates: scopes.certificates,
         security_policies: scopes.security_policies,
         known: &top.certificates,
+        policies: &top.security_policies,
     };
     let listeners_read =
         each(&listener_items, |object| listener::read(object, &listener_scopes, &backends_read));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Backend, BackendProtocol, Certificate, ExtensionCertificate, Listener, ListenerHttp,
-    ListenerProtocol, ListenerTls, TargetSource,
+    ListenerProtocol, ListenerTls, SecurityPolicy, TargetSource,
 };
 
 const IDLE: RangeInclusive<u32> = 1..=86_400;
@@ -47,6 +47,8 @@ pub(super) struct Scopes<'s> {
     pub(super) security_policies: &'s Scope,
     /// The certificates that could be read, by id.
     pub(super) known: &'s BTreeMap<&'s str, &'s Certificate>,
+    /// The security policies that could be read, by id.
+    pub(super) policies: &'s BTreeMap<&'s str, &'s SecurityPolicy>,
 }
 
 /// Reads one listener; `backends` are those of its load balancer that could be read.
@@ -219,8 +221,16 @@ fn tls(
         }
         extension_certificates.push(extension);
     }
-    let security_policy =
-        object.get("securityPolicy").and_then(|field| scopes.security_policies.resolve(&field));
+    let security_policy = object.get("securityPolicy").and_then(|field| {
+        let id = scopes.security_policies.resolve(&field)?;
+        if let Some(policy) = scopes.policies.get(&*id) {
+            let known = |id: &String| scopes.known.get(&**id).copied();
+            let defaults: Vec<_> = certificates.iter().filter_map(known).collect();
+            let named = extension_certificates.iter().map(|extension| &extension.certificate);
+            fits(&field, policy, &defaults, named.filter_map(known));
+        }
+        Some(id)
+    });
     let hsts = object.bool("hstsEnable", false);
     let age = object.int("hstsMaxAge", &HSTS_AGE);
     ListenerTls {
@@ -254,6 +264,36 @@ fn certificates(field: &Field<'_>, scopes: &Scopes<'_>) -> Vec<String> {
         ids.push(id);
     }
     ids
+}
+
+/// Certificates that no cipher of the policy goes with: a fault if that are all of the defaults.
+fn fits<'c>(
+    field: &Field<'_>,
+    policy: &SecurityPolicy,
+    defaults: &[&'c Certificate],
+    named: impl Iterator<Item = &'c Certificate>,
+) {
+    let useless = |certificate: &&&Certificate| !policy.serves(certificate.facts.algorithm);
+    let all = !defaults.is_empty() && defaults.iter().all(|one| useless(&one));
+    if all {
+        let kinds: Vec<_> = defaults.iter().map(|one| one.facts.algorithm.to_string()).collect();
+        field.reject(format!(
+            "none of its ciphers goes with the key of a default certificate ({}): no client could connect",
+            kinds.join(", ")
+        ));
+        return;
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for certificate in defaults.iter().copied().chain(named).filter(|one| useless(&one)) {
+        let Certificate { name, facts, .. } = certificate;
+        if !told.contains(&&**name) {
+            told.push(name);
+            field.warn(format!(
+                "none of its ciphers goes with the key of certificate {name} ({}), which is never served",
+                facts.algorithm
+            ));
+        }
+    }
 }
 
 fn not_covered(certificate: &Certificate) -> String {

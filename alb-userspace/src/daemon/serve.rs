@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Options,
     causes::with_causes,
+    certificates::{Certificates, Looked},
     handover::{Wish, wish},
     node_change,
     packet_path::PacketPath,
@@ -44,6 +45,7 @@ pub(super) struct Daemon {
     pub(super) packet_path: PacketPath,
     pub(super) proxy: Proxy,
     pub(super) log: Option<Arc<AccessLog>>,
+    pub(super) certificates: Certificates,
     pub(super) netlink: Netlink,
     pub(super) vips: VipKeeper,
     pub(super) options: Options,
@@ -82,6 +84,8 @@ enum Event {
     Changed,
     SweepDue,
     Swept(Result<Swept, MapError>),
+    LookDue,
+    Looked(Looked),
     Asked(Option<Command>),
     Reload,
     End(&'static str),
@@ -120,6 +124,7 @@ impl Daemon {
                 () = changed(&mut hops) => Event::Changed,
                 () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
+                found = self.certificates.next() => found.map_or(Event::LookDue, Event::Looked),
                 command = requests.recv(), if !requests.is_closed() => Event::Asked(command),
                 signal = signals.next() => signal.map_or(Event::Reload, Event::End),
                 all = drained(&mut self.proxy, self.ending) => Event::Drained(all),
@@ -154,6 +159,11 @@ impl Daemon {
                     };
                 }
                 Event::Swept(swept) => sweep = pause(self.swept(swept).await),
+                Event::LookDue if self.may_change() => {
+                    self.certificates.look(self.store.snapshot().model.clone(), &self.proxy);
+                }
+                Event::LookDue => self.certificates.rest(),
+                Event::Looked(looked) => self.looked(looked).await,
                 Event::Asked(Some(command)) => self.answer(command).await,
                 Event::Asked(None) => {}
                 Event::Reload => {
@@ -258,6 +268,30 @@ impl Daemon {
         }
     }
 
+    /// Serves with changed certificates.
+    async fn looked(&mut self, looked: Looked) {
+        if !self.may_change() {
+            // It is found again, if this daemon goes on.
+            return self.certificates.rest();
+        }
+        let Some(model) = self.certificates.take(looked, &self.store.snapshot().model) else {
+            return;
+        };
+        let model = Arc::new(model);
+        match self.proxy.check(&self.store.candidate(model.clone())) {
+            Ok(()) => {
+                self.store.apply(model);
+                self.apply().await;
+            }
+            Err(error) => tracing::error!(%error, "changed certificates cannot be served"),
+        }
+    }
+
+    /// Neither ending nor being taken over.
+    fn may_change(&self) -> bool {
+        self.ending.is_none() && self.successor.is_none() && !self.is_away
+    }
+
     async fn answer(&mut self, command: Command) {
         // An asker who has gone away does not matter.
         match command {
@@ -290,7 +324,7 @@ impl Daemon {
             report::Counters::default()
         });
         counters.add_proxied(self.proxy.plan());
-        counters.add_certificates(&snapshot.model);
+        counters.add_certificates(&snapshot.model, self.certificates.reloads());
         counters.proxied.access_log = self.log.as_deref().map(AccessLog::report);
         let sample = Sample { at: Instant::now(), counters };
         let rates = self.sampler.push(&sample);
@@ -355,8 +389,10 @@ impl Daemon {
             self.packet_path
                 .fits(&candidate, &interfaces)
                 .map_err(|error| refused(format!("loadBalancers: {}", with_causes(&error))))?;
+            self.proxy.check(&candidate).map_err(|error| refused(error.to_string()))?;
             self.proxy.bind(&model).map_err(|error| refused(error.to_string()))?;
         }
+        self.certificates.told(&model);
         let snapshot = self.store.apply(model);
         self.apply().await;
         let not_applied = |error| ReloadError::NotApplied { file: file.to_owned(), error };

@@ -11,21 +11,16 @@ use crate::{
         access_log::LogReport,
         stats::{BOUNDS, HistogramTotals},
     },
-    report::{ProxiedBackend, ProxiedListener, ProxyReport},
+    report::{CertificateReport, ProxiedBackend, ProxiedListener, ProxyReport},
 };
 
 pub(super) fn families(report: &ProxyReport, out: &mut Vec<MetricFamily>) {
-    let ProxyReport { listeners, backends, certificates, access_log } = report;
+    let ProxyReport { listeners, backends, certificates, unverified, access_log } = report;
     of_listeners(listeners, out);
     of_backends(backends, out);
     of_targets(backends, out);
 
-    let mut expiry =
-        gauge("certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix time");
-    for (name, end) in certificates {
-        expiry.with_count(&[("certificate", name)], *end);
-    }
-    out.push(expiry);
+    of_certificates(certificates, *unverified, out);
 
     if let Some(LogReport { written, lost, failing }) = access_log {
         let mut lines = counter("access_log_lines_total", "Lines of the access log, by outcome");
@@ -35,6 +30,35 @@ pub(super) fn families(report: &ProxyReport, out: &mut Vec<MetricFamily>) {
         fails.with_flag(&[], *failing);
         out.extend([lines, fails]);
     }
+}
+
+fn of_certificates(
+    certificates: &BTreeMap<String, CertificateReport>,
+    unverified: u64,
+    out: &mut Vec<MetricFamily>,
+) {
+    let mut expiry =
+        gauge("certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix time");
+    let mut reloads =
+        counter("certificate_reloads_total", "Changed files of a certificate, by outcome");
+    let mut stale = gauge(
+        "certificate_stale",
+        "Whether the files of a certificate cannot be used, and what they held before is served",
+    );
+    let mut failures = counter(
+        "certificate_verify_failures_total",
+        "Listeners that were found to serve another certificate than is set",
+    );
+    for (name, report) in certificates {
+        let CertificateReport { serial: _, ends, reloaded, refused, fault } = report;
+        let label = ("certificate", name.as_str());
+        expiry.with_count(&[label], *ends);
+        reloads.with_count(&[label, ("outcome", "applied")], *reloaded);
+        reloads.with_count(&[label, ("outcome", "refused")], *refused);
+        stale.with_flag(&[label], fault.is_some());
+    }
+    failures.with_count(&[], unverified);
+    out.extend([expiry, reloads, stale, failures]);
 }
 
 fn of_listeners(listeners: &[ProxiedListener], out: &mut Vec<MetricFamily>) {

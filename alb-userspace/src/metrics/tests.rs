@@ -59,6 +59,9 @@ fn the_proxy_is_rendered() {
         "alb_backend_errors_total{load_balancer=\"shop\",backend=\"web\",reason=\"connect_failed\"} 3",
         "alb_target_in_flight{load_balancer=\"shop\",backend=\"web\",address=\"198.18.1.11\",port=\"8080\"} 5",
         "alb_certificate_expiry_timestamp_seconds{certificate=\"shop\"} 1800000000",
+        "alb_certificate_reloads_total{certificate=\"shop\",outcome=\"refused\"} 1",
+        "alb_certificate_stale{certificate=\"shop\"} 1",
+        "alb_certificate_verify_failures_total 0",
         "alb_access_log_lines_total{outcome=\"lost\"} 1",
     ] {
         assert!(text.contains(&format!("{line}\n")), "no {line} in\n{text}");

@@ -85,6 +85,16 @@ pub struct SecurityPolicy {
     pub ciphers: Vec<Cipher>,
 }
 
+impl SecurityPolicy {
+    /// Whether one of its ciphers goes with a key of this kind: in TLS 1.2 a cipher names the kind.
+    pub fn serves(&self, kind: KeyAlgorithm) -> bool {
+        self.ciphers.iter().any(|Cipher(name)| match kind {
+            KeyAlgorithm::Rsa => !name.starts_with("ECDHE-ECDSA-"),
+            KeyAlgorithm::Ecdsa | KeyAlgorithm::Ed25519 => !name.starts_with("ECDHE-RSA-"),
+        })
+    }
+}
+
 /// A TLS version that is offered; older ones are retired (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {

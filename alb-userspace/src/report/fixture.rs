@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    AttachMode, ConfigReport, DatapathReport, EventReport, FlowsReport, InterfaceReport,
-    ListenerReport, ProxiedBackend, ProxiedListener, ProxyReport, ReasonReport, SnatReport,
-    StatusReport, TableReport, TargetReport, TargetState, TargetTotals, Traffic, VerdictReport,
+    AttachMode, CertificateReport, ConfigReport, DatapathReport, EventReport, FlowsReport,
+    InterfaceReport, ListenerReport, ProxiedBackend, ProxiedListener, ProxyReport, ReasonReport,
+    SnatReport, StatusReport, TableReport, TargetReport, TargetState, TargetTotals, Traffic,
+    VerdictReport,
 };
 use crate::proxy::{
     access_log::LogReport,
@@ -80,8 +81,19 @@ pub(crate) fn proxy() -> ProxyReport {
                 failed: 3,
             }],
         }],
-        certificates: counts("shop", 1_800_000_000),
+        certificates: [("shop".to_owned(), certificate())].into(),
+        unverified: 0,
         access_log: Some(LogReport { written: 9, lost: 1, failing: false }),
+    }
+}
+
+fn certificate() -> CertificateReport {
+    CertificateReport {
+        serial: "0A1B".into(),
+        ends: 1_800_000_000,
+        reloaded: 2,
+        refused: 1,
+        fault: Some("shop.key: the key does not belong to the certificate".into()),
     }
 }
 

@@ -1,14 +1,11 @@
 //! The proxy's part of the report: what its workers counted, by the names of the model.
 
-use std::{
-    collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::UNIX_EPOCH,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, ListenerRef, Rates, Traffic};
+use super::{CertificateReport, Counters, ListenerRef, Rates, Traffic};
 use crate::{
-    model::Model,
     proxy::{
         access_log::LogReport,
         plan::Plan,
@@ -27,8 +24,10 @@ pub struct Proxied {
     pub backends: BTreeMap<String, BackendTotals>,
     /// By backend and target: where it is, and what it was given.
     pub targets: BTreeMap<TargetRef, TargetTotals>,
-    /// When certificates end, in Unix time, by name.
-    pub certificates: BTreeMap<String, u64>,
+    /// The model's certificates, by name.
+    pub certificates: BTreeMap<String, CertificateReport>,
+    /// How often a listener was found to serve another certificate than is set.
+    pub unverified: u64,
     /// The access log, if there is one.
     pub access_log: Option<LogReport>,
 }
@@ -55,8 +54,10 @@ pub struct ProxyReport {
     pub listeners: Vec<ProxiedListener>,
     /// Backends these lead to.
     pub backends: Vec<ProxiedBackend>,
-    /// When certificates end, in Unix time, by name.
-    pub certificates: BTreeMap<String, u64>,
+    /// The model's certificates, by name.
+    pub certificates: BTreeMap<String, CertificateReport>,
+    /// How often a listener was found to serve another certificate than is set.
+    pub unverified: u64,
     /// The access log, if there is one.
     pub access_log: Option<LogReport>,
 }
@@ -94,16 +95,6 @@ pub struct ProxiedBackend {
 }
 
 impl Counters {
-    /// Adds when the model's certificates end.
-    pub fn add_certificates(&mut self, model: &Model) {
-        for certificate in &model.certificates {
-            let end = certificate.facts.not_after.duration_since(UNIX_EPOCH);
-            // One that ended before 1970 has ended.
-            let end = end.map_or(0, |end| end.as_secs());
-            self.proxied.certificates.insert(certificate.name.clone(), end);
-        }
-    }
-
     /// Adds what the proxy counted: as its own part, and as traffic beside the packet path's. A
     /// proxied listener counts for all its addresses together, under the first; requests count
     /// as flows of their target.
@@ -155,9 +146,11 @@ fn add_handshakes(tally: &Tally, totals: &mut ListenerTotals) {
 impl ProxyReport {
     /// `None` if the proxy serves nothing and logs nothing.
     pub(super) fn of(snapshot: &Snapshot, counters: &Counters, rates: &Rates) -> Option<Self> {
-        let Proxied { listeners, backends, targets, certificates, access_log } = &counters.proxied;
+        let Proxied { listeners, backends, targets, certificates, unverified, access_log } =
+            &counters.proxied;
         let mut report = Self {
             certificates: certificates.clone(),
+            unverified: *unverified,
             access_log: access_log.clone(),
             ..Self::default()
         };

@@ -36,6 +36,9 @@ fn requests_of_an_http_listener() {
     let text = render(&report);
     let line = "  0 requests in flight, 7 answered, 812.5/s, 0 with 5xx\n";
     assert!(text.contains(line), "{text}");
+    let fault = "           certificate shop changed, what was served before still is:\n           \
+                 shop.key: the key does not belong to the certificate\n";
+    assert!(text.contains(fault), "{text}");
 }
 
 #[test]

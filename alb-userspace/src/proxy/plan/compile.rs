@@ -186,6 +186,9 @@ fn candidate(target: &Target) -> balance::Candidate {
     }
 }
 
+/// What handshakes are done with; `None` = there are none.
+type Tls = Option<Arc<tls::Context>>;
+
 /// What a listener does its handshakes with; unchanged if its certificates are. An error comes
 /// with what it did them with until now, if that is of use.
 fn context(
@@ -193,7 +196,7 @@ fn context(
     snapshot: &Snapshot,
     tickets: &Arc<Tickets>,
     before: &Before<'_>,
-) -> Result<Option<Arc<tls::Context>>, (ContextError, Option<Arc<tls::Context>>)> {
+) -> Result<Tls, (ContextError, Tls)> {
     let Some(settings) = &listener.tls else { return Ok(None) };
     let before = before.listeners.get(&*listener.id);
     let before = before.filter(|before| before.protocol == listener.protocol);
@@ -219,7 +222,7 @@ fn gate(
 
 fn compile(
     listener: &model::Listener,
-    tls: Option<Arc<tls::Context>>,
+    tls: Tls,
     backends: &mut Backends<'_>,
 ) -> Option<Arc<Listener>> {
     let balancer = backends.balancer;

@@ -144,6 +144,10 @@ impl Context {
             let Served { name, facts, .. } = &self.table.served[position];
             let host = host.as_deref();
             let certificate = &**name;
+            if self.source.policy.as_ref().is_some_and(|policy| !policy.serves(facts.algorithm)) {
+                // The file was warned of; there is nothing to verify.
+                continue;
+            }
             match verify::serial(self, host, position) {
                 Ok(serial) if serial == facts.serial => {
                     if !known.contains(&&*serial) {

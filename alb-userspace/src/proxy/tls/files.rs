@@ -54,6 +54,21 @@ pub enum FileError {
         /// Name of the listener.
         listener: String,
     },
+    /// It could be used, but not under the security policy of a listener.
+    #[error(
+        "{}: the key is of kind {algorithm} now, and none of the ciphers of security policy {policy} of listener {listener} goes with it",
+        file.display()
+    )]
+    Policy {
+        /// The file of the chain.
+        file: PathBuf,
+        /// What kind.
+        algorithm: KeyAlgorithm,
+        /// Name of the policy.
+        policy: String,
+        /// Name of the listener.
+        listener: String,
+    },
 }
 
 /// A certificate whose files changed.
@@ -196,30 +211,41 @@ impl Watch {
 impl FileError {
     fn is_of_the_moment(&self) -> bool {
         match self {
-            Self::Read { .. } | Self::SameKind { .. } => true,
+            Self::Read { .. } | Self::SameKind { .. } | Self::Policy { .. } => true,
             Self::Identity { .. } => false,
         }
     }
 }
 
 /// Whether a new certificate can be where the old one is: two defaults of a listener are of
-/// different kinds.
+/// different kinds, and its policy has ciphers for each.
 fn suits(
     model: &Model,
     kinds: &BTreeMap<&str, KeyAlgorithm>,
     new: Certificate,
 ) -> Result<Certificate, FileError> {
     let algorithm = new.facts.algorithm;
+    let before = model.certificate(&new.id).map(|old| old.facts.algorithm);
+    let file = || new.files.0.clone().or_else(|| new.files.1.clone()).unwrap_or_default();
     for listener in model.load_balancers.iter().flat_map(|balancer| &balancer.listeners) {
+        let policy = listener.tls.as_ref().and_then(|tls| tls.security_policy.as_ref());
+        let policy = policy.and_then(|id| model.security_policy(id));
+        let named = listener.tls.iter().flat_map(|tls| &tls.extension_certificates);
         let ids = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        let is_here = ids.clone().chain(named.map(|one| &one.certificate)).any(|id| *id == new.id);
+        if let Some(policy) = policy.filter(|policy| is_here && !policy.serves(algorithm))
+            && before != Some(algorithm)
+        {
+            let (policy, listener) = (policy.name.clone(), listener.name.clone());
+            return Err(FileError::Policy { file: file(), algorithm, policy, listener });
+        }
         if !ids.clone().any(|id| *id == new.id) {
             continue;
         }
         let mut others = ids.filter(|id| **id != new.id && kinds.get(&***id) == Some(&algorithm));
         if let Some(other) = others.find_map(|id| model.certificate(id)) {
-            let file = new.files.0.or(new.files.1).unwrap_or_default();
             let (other, listener) = (other.name.clone(), listener.name.clone());
-            return Err(FileError::SameKind { file, algorithm, other, listener });
+            return Err(FileError::SameKind { file: file(), algorithm, other, listener });
         }
     }
     Ok(new)

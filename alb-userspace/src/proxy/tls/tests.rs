@@ -181,6 +181,12 @@ async fn the_certificate_follows_the_name_and_the_keys_a_client_can_verify() {
     assert!(context.confirm(None, "l"), "every certificate is served where it should be");
 }
 
+#[test]
+fn what_a_policy_never_serves_is_nothing_to_verify() {
+    let keys = https("certificates: [rsa, ecdsa], securityPolicy: v12");
+    assert!(context(&keys, &tickets(), None).confirm(None, "l"));
+}
+
 #[tokio::test]
 async fn versions_ciphers_and_protocols_are_told() {
     let context = context(&https("certificates: [rsa, ecdsa]"), &tickets(), None);

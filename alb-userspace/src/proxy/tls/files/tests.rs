@@ -112,6 +112,30 @@ fn a_file_that_changes_twice_within_its_time_is_read_again() {
 }
 
 #[test]
+fn a_key_that_the_policy_has_no_cipher_for_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "c.pem", "rsa.pem");
+    put(dir.path(), "c.key", "rsa.key");
+    let text = "node: { interfaces: [eth0] }\n\
+                subnets: [{ name: front, addressPrefix: 198.18.0.0/24 }]\n\
+                securityPolicies: [{ name: p, protocols: [TLSv1.2], ciphers: [ECDHE-RSA-AES128-GCM-SHA256] }]\n\
+                certificates: [{ name: c, certFile: c.pem, keyFile: c.key }]\n\
+                loadBalancers:\n- name: lb\n  subnet: front\n  \
+                backends: [{ name: b, protocol: Http, port: 80 }]\n  \
+                listeners: [{ name: l, protocol: Https, port: 443, backend: b, certificates: [c], securityPolicy: p }]\n";
+    let mut model = config::parse(text, dir.path()).unwrap().model;
+    let mut watch = Watch::default();
+    put(dir.path(), "c.pem", "ecdsa.pem");
+    put(dir.path(), "c.key", "ecdsa.key");
+    assert!(look(&mut watch, &mut model).is_empty());
+    let told = look(&mut watch, &mut model).concat();
+    assert!(told.contains("none of the ciphers of security policy p of listener l"), "{told}");
+    // A file that says so is refused for the same reason.
+    let errors = config::parse(text, dir.path()).unwrap_err().to_string();
+    assert!(errors.contains("none of its ciphers goes with the key of a default"), "{errors}");
+}
+
+#[test]
 fn a_second_default_of_the_same_kind_is_a_fault_while_it_is_one() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["rsa", "ecdsa"] {
