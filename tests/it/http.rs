@@ -7,6 +7,7 @@ mod cookies;
 mod ends;
 mod families;
 mod groups;
+mod https;
 mod identity;
 mod limits;
 mod load;

@@ -19,19 +19,23 @@ use crate::{
 };
 
 /// Programs the lab, the demo and the tests start, with the Debian package of each.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("cc", "build-essential"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("nginx", "nginx-light"),
     ("bpftool", "bpftool"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("h2load", "nghttp2-client"),
+    ("nghttp", "nghttp2-client"),
 ];
 
 /// Makes this machine ready; fast and silent but for one line when it already is.
 pub(crate) fn run() -> Result<()> {
     let mut packages: Vec<&str> = Vec::new();
     for (program, package) in PROGRAMS {
-        if find_program(program).is_none() {
+        if find_program(program).is_none() && !packages.contains(&package) {
             packages.push(package);
         }
     }

@@ -117,9 +117,14 @@ impl Site {
 
     /// A ready daemon that serves this.
     pub(crate) fn serve<'lab>(&self, lab: &'lab Lab) -> Daemon<'lab> {
+        self.serve_body(lab, &self.body())
+    }
+
+    /// A ready daemon that serves this node with another body.
+    pub(crate) fn serve_body<'lab>(&self, lab: &'lab Lab, body: &str) -> Daemon<'lab> {
         let mut node = Node::xdp(lab.interfaces());
         node.more.extend(self.node.iter().cloned());
-        Instance::new(&lab.balancer.namespace, node, &self.body()).start()
+        Instance::new(&lab.balancer.namespace, node, body).start()
     }
 }
 

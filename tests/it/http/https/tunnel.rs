@@ -1,0 +1,83 @@
+//! A tls listener: TLS ends here, the bytes go on, and the target is told whose they are.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
+
+use alb_tests::{
+    topology::{CLIENT, Host, VIP},
+    wait,
+};
+
+use super::{ECDSA, certificate, site};
+use crate::http::setting::{ORIGIN, lab};
+
+/// Greets whoever connects, once it knows whom; then repeats what it is told until `quit`.
+fn speaks_first(host: &Host) -> thread::JoinHandle<()> {
+    let listener = host.namespace.enter(|| TcpListener::bind(("0.0.0.0", ORIGIN)));
+    let listener = listener.expect("a listener");
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let mut lines = BufReader::new(&stream).lines();
+        let mut next = || lines.next().expect("a line").expect("no error");
+        writeln!(&stream, "220 {}", next()).expect("a greeting");
+        loop {
+            let line = next();
+            writeln!(&stream, "250 {line}").expect("an answer");
+            if line == "quit" {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_target_that_speaks_first_knows_the_client() {
+    let dir = tempfile::tempdir().expect("a directory");
+    certificate(dir.path(), "c", &["mail.test"], ECDSA, 90);
+    let lab = lab(1);
+    let server = speaks_first(&lab.targets[0]);
+    let mut site = site(&lab, dir.path(), &["c"]).backend("proxyProtocol: true");
+    site.protocol = ("Tls", 443);
+    let log = dir.path().join("access");
+    site.node.push(format!("accessLog: {{ file: {} }}", log.display()));
+    let body = site.body().replace("name: all, protocol: Http", "name: all, protocol: Tcp");
+    let _daemon = site.serve_body(&lab, &body);
+
+    let mut client = lab.client.namespace.command("openssl");
+    client.args(["s_client", "-quiet", "-servername", "mail.test", "-connect"]);
+    client.arg(format!("{VIP}:443")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.stderr(Stdio::null()).spawn().expect("openssl is installed");
+    let mut stdin = client.stdin.take().expect("a pipe");
+    let mut stdout = BufReader::new(client.stdout.take().expect("a pipe"));
+    let mut greeting = String::new();
+    stdout.read_line(&mut greeting).expect("a greeting before anything was sent");
+    let words: Vec<_> = greeting.split_whitespace().collect();
+    let (client_address, vip) = (CLIENT.to_string(), VIP.to_string());
+    let ["220", "PROXY", "TCP4", from, to, port, "443"] = words[..] else { panic!("{greeting}") };
+    assert_eq!((from, to), (&*client_address, &*vip));
+
+    stdin.write_all(b"hello\nquit\n").expect("writing");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("the rest");
+    assert_eq!(rest, "250 hello\n250 quit\n");
+    // `s_client` fails if the end is not said in TLS.
+    drop(stdin);
+    assert!(client.wait().expect("an end").success());
+    server.join().expect("the server");
+
+    let line = wait::until("the log", Duration::from_secs(10), || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.lines().next().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+    });
+    assert_eq!((&line["protocol"], &line["client_port"].to_string()[..]), (&"tls".into(), port));
+    assert_eq!(line["ssl_protocol"], "TLSv1.3", "{line}");
+    let greeted = format!("220 {}\n", words[1..].join(" ")).len() as u64;
+    assert_eq!(line["bytes_sent"], greeted + rest.len() as u64, "{line}");
+}
