@@ -29,7 +29,15 @@ struct Daemon {
 impl Daemon {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("temporary directory");
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/quickstart.yaml");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (from, to) in [
+            ("examples/quickstart.yaml", "quickstart.yaml"),
+            ("tests/fixtures/tls/ecdsa.pem", "quickstart.pem"),
+            ("tests/fixtures/tls/ecdsa.key", "quickstart.key"),
+        ] {
+            std::fs::copy(root.join(from), folder.path().join(to)).expect("a copy");
+        }
+        let file = folder.path().join("quickstart.yaml");
         let loaded = config::load(&file).expect("the example is valid");
         let store = Store::new(loaded.model, &TargetStates::default());
 
@@ -92,7 +100,7 @@ async fn status_shows_what_the_file_says() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let table = text(&output.stdout);
     for expected in [
-        "quickstart/web  tcp 198.18.0.10:80 → web, RoundRobin\n",
+        "quickstart/tcp  tcp 198.18.0.10:8080 → tcp, RoundRobin\n",
         "  198.18.1.11:8080  initial",
         "  198.18.1.13:8080  initial",
     ] {

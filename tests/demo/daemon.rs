@@ -114,13 +114,14 @@ impl<'a> Daemon<'a> {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    /// Whether one server is in this state.
+    /// Whether one server is in this state for every listener.
     pub(crate) fn is_in_state(&self, server: &Server, state: &str) -> Result<bool> {
         let status = self.status()?;
         let listeners = status["listeners"].as_array().into_iter().flatten();
-        let mut targets = listeners.filter_map(|entry| entry["targets"].as_array()).flatten();
+        let targets = listeners.filter_map(|entry| entry["targets"].as_array()).flatten();
         let address = server.address.to_string();
-        Ok(targets.any(|target| target["address"] == address.as_str() && target["state"] == state))
+        let mut own = targets.filter(|target| target["address"] == address.as_str()).peekable();
+        Ok(own.peek().is_some() && own.all(|target| target["state"] == state))
     }
 
     /// Waits until all these servers are in this state.

@@ -1,11 +1,13 @@
-//! The demo: a client, the balancer and three web servers in network namespaces of their own, real
-//! connections, a server that dies and comes back. Started by `cargo xtask run`.
+//! The demo: a client, the balancer and three web servers in network namespaces of their own; TCP,
+//! HTTP and HTTPS listeners; a server that dies and comes back. Started by `cargo xtask run`.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 mod daemon;
+mod files;
 mod interrupt;
 mod plan;
 mod table;
+mod web;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +23,9 @@ use alb_tests::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use daemon::Daemon;
+use files::Files;
 use plan::{Plan, Server};
+use web::Web;
 
 const FIRST: usize = 3_000;
 const LATER: usize = 1_000;
@@ -43,27 +47,36 @@ fn main() -> Result<()> {
 }
 
 fn show(alb: &Path, config: &Path, hold: bool) -> Result<()> {
-    let plan = Plan::read(config)?;
+    let files = Files::make(config)?;
+    let plan = Plan::read(&files.config())?;
     step("making namespaces: a client, the balancer, three targets");
     let lab = Lab::new(Shape::default());
     plan.check(&lab)?;
-    let mut web = Vec::new();
+    let mut servers = Vec::new();
     for (server, host) in plan.servers.iter().zip(&lab.targets) {
         println!("    {}  nginx on {}:{}", host.namespace.name(), server.address, server.port);
-        web.push(Some(nginx(&host.namespace, server)?));
+        servers.push(Some(nginx(&host.namespace, server)?));
     }
 
-    step(&format!("starting alb run --config {}", config.display()));
-    let daemon = Daemon::start(alb, config, &plan, &lab.balancer.namespace)?;
+    let file = config.file_name().unwrap_or_default();
+    step(&format!("starting alb run with a copy of {}", Path::new(file).display()));
+    let daemon = Daemon::start(alb, &files.config(), &plan, &lab.balancer.namespace)?;
     daemon.wait_state(&plan.servers, "healthy")?;
 
     let client = &lab.client.namespace;
-    step(&format!("{FIRST} connections from the client to {}", plan.vip));
+    step(&format!("TCP, in the kernel: {FIRST} connections from the client to {}", plan.tcp));
     table::print(&plan.servers, &[], &send(client, &plan, FIRST)?);
 
-    let victim = &plan.servers[1];
-    step(&format!("stopping {}", victim.name));
-    web[1] = None;
+    let web = Web { client, plan: &plan, files: &files };
+    step("HTTP, in the proxy, with cookie persistence");
+    let victim = web.show_persistence()?;
+    step("HTTPS, with the certificate made for this demo");
+    web.show_tls()?;
+
+    let position = plan.servers.iter().position(|server| server.name == victim.name);
+    let position = position.context("one of the servers")?;
+    step(&format!("stopping {}, which the cookie is for", victim.name));
+    servers[position] = None;
     let stopped = Instant::now();
     let (mut tried, mut failed) = (0, 0);
     while !daemon.is_in_state(victim, "unhealthy")? {
@@ -77,9 +90,10 @@ fn show(alb: &Path, config: &Path, hold: bool) -> Result<()> {
         stopped.elapsed().as_secs_f32()
     );
     table::print(&plan.servers, &[victim], &send(client, &plan, LATER)?);
+    web.show_new_choice(victim)?;
 
     step(&format!("starting {} again", victim.name));
-    web[1] = Some(nginx(&lab.targets[1].namespace, victim)?);
+    servers[position] = Some(nginx(&lab.targets[position].namespace, victim)?);
     let started = Instant::now();
     daemon.wait_state(&plan.servers, "healthy")?;
     println!(
@@ -89,10 +103,15 @@ fn show(alb: &Path, config: &Path, hold: bool) -> Result<()> {
     );
     table::print(&plan.servers, &[], &send(client, &plan, LATER)?);
 
-    hints(&lab, &plan, (alb, daemon.pid()), config, hold);
     if hold {
+        hints(&lab, &web, (alb, daemon.pid()), &files.config());
         interrupt::wait();
         println!("\nremoving everything");
+    } else {
+        step("what to try next");
+        println!("    cargo xtask run --hold              the same, and stays up to look around");
+        println!("    cargo xtask run --config FILE       serve a file of yours on this host");
+        println!("    {} doctor    what this host can do", alb.display());
     }
     daemon.stop()
 }
@@ -107,7 +126,7 @@ fn nginx(namespace: &Namespace, server: &Server) -> Result<Nginx> {
 }
 
 fn get(client: &Namespace, plan: &Plan) -> std::io::Result<String> {
-    client.enter(|| http_get_here(plan.vip, "/"))
+    client.enter(|| http_get_here(plan.tcp, "/"))
 }
 
 /// One request a connection, one after the other; how many each server answered.
@@ -115,7 +134,7 @@ fn send(client: &Namespace, plan: &Plan, count: usize) -> Result<BTreeMap<String
     client.enter(|| {
         let mut answers = BTreeMap::new();
         for number in 1..=count {
-            let name = http_get_here(plan.vip, "/")
+            let name = http_get_here(plan.tcp, "/")
                 .with_context(|| format!("connection {number} of {count} failed"))?;
             *answers.entry(name.trim().to_owned()).or_default() += 1;
             interrupt::check()?;
@@ -124,26 +143,23 @@ fn send(client: &Namespace, plan: &Plan, count: usize) -> Result<BTreeMap<String
     })
 }
 
-fn hints(lab: &Lab, plan: &Plan, (alb, pid): (&Path, u32), config: &Path, hold: bool) {
+fn hints(lab: &Lab, web: &Web<'_>, (alb, pid): (&Path, u32), config: &Path) {
     let inside = |namespace: &Namespace| format!("nsenter --net={}", namespace.path().display());
+    let client = inside(&lab.client.namespace);
     step("what to try next");
-    if hold {
-        println!("    {} curl http://{}/", inside(&lab.client.namespace), plan.vip);
-        println!("    {} status --socket {}", alb.display(), plan.socket.display());
-        println!("    kill -HUP {pid}    after a change to {}", config.display());
-        println!(
-            "    kill -9 {pid}      connections go on: the kernel forwards without the daemon"
-        );
-        println!(
-            "    {} {} run --config {}    a new daemon takes over",
-            inside(&lab.balancer.namespace),
-            alb.display(),
-            config.display()
-        );
-        println!("    Ctrl-C removes everything");
-    } else {
-        println!("    cargo xtask run --hold              the same, and stays up to look around");
-        println!("    cargo xtask run --config FILE       serve a file of yours on this host");
-        println!("    {} doctor    what this host can do", alb.display());
-    }
+    println!("  TCP");
+    println!("    {client} curl http://{}/", web.plan.tcp);
+    println!("    kill -9 {pid}      connections go on: the kernel forwards without the daemon");
+    println!(
+        "    {} {} run --config {}    a new daemon takes over",
+        inside(&lab.balancer.namespace),
+        alb.display(),
+        config.display()
+    );
+    println!("  HTTP and HTTPS");
+    web.hints(&client);
+    println!("  all of them");
+    println!("    {} status --socket {}", alb.display(), web.plan.socket.display());
+    println!("    kill -HUP {pid}    after a change to {}", config.display());
+    println!("    Ctrl-C removes everything");
 }

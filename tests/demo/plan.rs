@@ -6,21 +6,25 @@ use std::{
 };
 
 use alb_tests::topology::Lab;
-use alb_userspace::config;
+use alb_userspace::{config, model::ListenerProtocol};
 use anyhow::{Context as _, Result, ensure};
 
 /// The part of the file that the demo shows.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The first listener.
-    pub(crate) vip: SocketAddr,
+    /// The tcp listener.
+    pub(crate) tcp: SocketAddr,
+    /// The http listener.
+    pub(crate) http: SocketAddr,
+    /// The https listener.
+    pub(crate) https: SocketAddr,
     /// Where the daemon keeps its state.
     pub(crate) state_dir: PathBuf,
     /// The daemon's control socket.
     pub(crate) socket: PathBuf,
     /// What makes a server healthy again.
     pub(crate) recovery: String,
-    /// The targets of its backend, in file order.
+    /// The targets of the tcp listener's backend, in file order; the others have the same.
     pub(crate) servers: Vec<Server>,
 }
 
@@ -42,8 +46,16 @@ impl Plan {
     pub(crate) fn read(config: &Path) -> Result<Self> {
         let model = config::load(config)?.model;
         let balancer = model.load_balancers.first().context("the file has no load balancer")?;
-        let listener = balancer.listeners.first().context("its load balancer has no listener")?;
         let vip = balancer.vips.first().context("its load balancer has no address")?;
+        let listener = |protocol| {
+            let mut listeners = balancer.listeners.iter();
+            let found = listeners.find(|listener| listener.protocol == protocol);
+            found.with_context(|| format!("its load balancer has no {protocol:?} listener"))
+        };
+        let address = |protocol| {
+            listener(protocol).map(|listener| SocketAddr::new(*vip, listener.port.get()))
+        };
+        let listener = listener(ListenerProtocol::Tcp)?;
         let backend = balancer.backend(&listener.backend).context("its listener has no backend")?;
         let targets = balancer.targets_of(backend).iter().enumerate();
         let servers = targets.map(|(position, target)| Server {
@@ -59,7 +71,9 @@ impl Plan {
                 check.healthy_threshold,
                 check.interval.as_secs()
             ),
-            vip: SocketAddr::new(*vip, listener.port.get()),
+            tcp: address(ListenerProtocol::Tcp)?,
+            http: address(ListenerProtocol::Http)?,
+            https: address(ListenerProtocol::Https)?,
             state_dir: model.node.state_dir.clone(),
             socket: model.node.socket.clone(),
             servers: servers.collect(),

@@ -159,12 +159,25 @@ fn serve(name: &str, stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// An nginx that answers every request with its name.
+/// An nginx that answers every request with its name, and `/seen` also with what a balancer told it
+/// of the client.
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
     _dir: TempDir,
 }
+
+/// What `/seen` shows.
+const SEEN: [&str; 8] = [
+    "Host",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Host",
+    "X-Forwarded-LBIP",
+    "X-Forwarded-Client-Port",
+    "X-Request-Id",
+];
 
 impl Nginx {
     /// Starts it in the namespace and waits until it listens.
@@ -180,7 +193,13 @@ impl Nginx {
                  http {{\n  access_log off; client_body_temp_path {path}/a; \
                  proxy_temp_path {path}/b; fastcgi_temp_path {path}/c; uwsgi_temp_path {path}/d; \
                  scgi_temp_path {path}/e;\n  \
-                 server {{ listen {port} backlog=4096; location / {{ return 200 \"{name}\\n\"; }} }}\n}}\n"
+                 server {{ listen {port} backlog=4096; location / {{ return 200 \"{name}\\n\"; }}\n  \
+                 location = /seen {{ return 200 \"{name}\\n{}\"; }} }}\n}}\n",
+                SEEN.map(|field| {
+                    let variable = field.to_ascii_lowercase().replace('-', "_");
+                    format!("{field}: $http_{variable}\\n")
+                })
+                .concat()
             ),
         )?;
         let mut command = namespace.command("nginx");
