@@ -9,12 +9,13 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag};
 
 use super::Diagnostic;
 
-/// Largest text that is read, bytes.
-pub(super) const MAX_TEXT: usize = 4 << 20;
+/// Largest text that is read, bytes: room for all the targets that the packet path holds, with all that
+/// can be said of each.
+pub(super) const MAX_TEXT: usize = 32 << 20;
 /// Deepest nesting of lists and mappings; the grammar needs 8.
 const MAX_DEPTH: usize = 32;
 /// Most nodes a document has once its aliases are expanded.
-const MAX_NODES: usize = 200_000;
+const MAX_NODES: usize = 2_000_000;
 /// Most bytes of scalars a document has once its aliases are expanded.
 const MAX_BYTES: usize = 2 * MAX_TEXT;
 

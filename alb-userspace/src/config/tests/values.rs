@@ -335,7 +335,7 @@ fn files_that_cannot_be_read_are_errors_too() {
     assert!(error(&path).contains("cannot be read: No such file"), "{}", error(&path));
     std::fs::write(&path, b"node: \xff\n").unwrap();
     assert!(error(&path).contains("not a text file"), "{}", error(&path));
-    std::fs::write(&path, vec![b' '; (4 << 20) + 1]).unwrap();
-    assert!(error(&path).contains("larger than 4 MiB"), "{}", error(&path));
+    std::fs::write(&path, vec![b' '; (32 << 20) + 1]).unwrap();
+    assert!(error(&path).contains("larger than 32 MiB"), "{}", error(&path));
     assert!(error(dir.path()).contains("cannot be read"), "{}", error(dir.path()));
 }
