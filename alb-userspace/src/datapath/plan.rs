@@ -141,13 +141,13 @@ pub fn plan(
         }
     }
 
-    for addr in old.locals.keys().filter(|addr| !desired.locals.contains_key(addr)) {
+    for addr in gone(&old.locals, &desired.locals) {
         ops.push(MapOp::RemoveLocal(*addr));
     }
-    for key in installed.entries.keys().filter(|key| !entries.contains_key(key)) {
+    for key in gone(&installed.entries, &entries) {
         ops.push(MapOp::RemoveListener(*key));
     }
-    for index in old.targets.keys().filter(|index| !desired.targets.contains_key(index)) {
+    for index in gone(&old.targets, &desired.targets) {
         ops.push(MapOp::ClearTarget(*index));
     }
     Ok(Plan { ops, installed: Installed { contents: desired.clone(), entries } })
@@ -193,11 +193,28 @@ fn listeners(
     Ok(entries)
 }
 
+/// Both are sorted: one walk beside the other, for there may be a hundred thousand of them.
 fn changed<'a, K: Ord, V: PartialEq>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
-    new.iter().filter(|(key, value)| old.get(key) != Some(value))
+    let mut before = old.iter().peekable();
+    new.iter().filter(move |(key, value)| {
+        while before.next_if(|(old, _)| old < key).is_some() {}
+        before.peek().is_none_or(|(old, was)| old != key || was != value)
+    })
+}
+
+/// Keys of `old` that `new` has not.
+fn gone<'a, K: Ord, V, W>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, W>,
+) -> impl Iterator<Item = &'a K> {
+    let mut after = new.keys().peekable();
+    old.keys().filter(move |key| {
+        while after.next_if(|new| new < key).is_some() {}
+        after.peek() != Some(key)
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! What survives a change of the model: pure.
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    time::SystemTime,
+};
 
 use super::{Health, TargetRef, TargetState, TargetStates};
-use crate::model::{HealthCheck, Model};
+use crate::model::{HealthCheck, LoadBalancer, Model};
 
 /// The states of `new`'s targets, given what was known before.
 ///
@@ -17,9 +22,16 @@ pub(super) fn carry(
     generation: u64,
     now: SystemTime,
 ) -> TargetStates {
-    let before = old.map(uses);
+    let same = old.map(|old| unchanged(old, new)).unwrap_or_default();
+    let differs = |balancer: &&LoadBalancer| !same.contains(&*balancer.id);
+    let before = old.map(|old| uses(old.load_balancers.iter().filter(differs)));
     let mut states = TargetStates::default();
-    for (target, is) in uses(new) {
+    for balancer in new.load_balancers.iter().filter(|balancer| !differs(balancer)) {
+        for backend in &balancer.backends {
+            states.share(known, &backend.id);
+        }
+    }
+    for (target, is) in uses(new.load_balancers.iter().filter(differs)) {
         let was = before.as_ref().map(|before| before.get(&target));
         let kept = match was {
             Some(None) => None,
@@ -68,9 +80,18 @@ impl Use<'_> {
     }
 }
 
-fn uses(model: &Model) -> BTreeMap<TargetRef, Use<'_>> {
+/// Ids of the load balancers that are the same in both. A node has thousands of backends, and one
+/// change leaves most of them alone.
+fn unchanged<'a>(old: &Model, new: &'a Model) -> BTreeSet<&'a str> {
+    let before: BTreeMap<&str, &LoadBalancer> =
+        old.load_balancers.iter().map(|balancer| (&*balancer.id, balancer)).collect();
+    let same = |balancer: &&LoadBalancer| before.get(&*balancer.id) == Some(balancer);
+    new.load_balancers.iter().filter(same).map(|balancer| &*balancer.id).collect()
+}
+
+fn uses<'a>(balancers: impl Iterator<Item = &'a LoadBalancer>) -> BTreeMap<TargetRef, Use<'a>> {
     let mut uses = BTreeMap::new();
-    for balancer in &model.load_balancers {
+    for balancer in balancers {
         for backend in &balancer.backends {
             for target in balancer.targets_of(backend) {
                 let (address, port) = (target.address, target.port_for(backend));

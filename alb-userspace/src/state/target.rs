@@ -194,6 +194,13 @@ impl TargetStates {
         Arc::make_mut(self.backends.entry(backend).or_default()).insert(target, state);
     }
 
+    /// Takes over what another one knows of a backend's targets, without copying it.
+    pub(super) fn share(&mut self, from: &Self, backend: &str) {
+        if let Some((id, targets)) = from.backends.get_key_value(backend) {
+            self.backends.insert(id.clone(), targets.clone());
+        }
+    }
+
     pub(super) fn get_mut(&mut self, target: &TargetRef) -> Option<&mut TargetState> {
         Arc::make_mut(self.backends.get_mut(&target.backend)?).get_mut(&target.target)
     }

@@ -77,6 +77,22 @@ fn opening_and_closing_checks_never_takes_a_serving_target_out() {
 }
 
 #[test]
+fn a_load_balancer_that_stays_shares_its_states() {
+    let old = model(&[("backend-1", Some(tcp_check()))], &[at(1, 80)]);
+    let known = known(Unhealthy);
+    let mut new = old.clone();
+    let mut other = old.load_balancers[0].clone();
+    other.id = "alb-2".into();
+    other.backends[0].id = "backend-2".into();
+    new.load_balancers.push(other);
+    let states = carry(&known, Some(&old), &new, 9, SystemTime::now());
+    let place =
+        |states: &TargetStates| std::ptr::from_ref(states.get("backend-1", "target-1").unwrap());
+    assert_eq!(place(&states), place(&known), "not copied");
+    assert_eq!(states.get("backend-2", "target-1").unwrap().health, Initial);
+}
+
+#[test]
 fn a_start_adopts_what_is_known_by_id_and_nothing_else() {
     let new = model(
         &[("backend-1", Some(tcp_check()))],
