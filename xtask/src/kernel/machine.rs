@@ -51,7 +51,7 @@ pub(super) fn run(kernel: &Path, initramfs: &Path) -> Result<()> {
         let mut console = BufReader::new(output);
         let mut line = Vec::new();
         while console.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let text = plain(String::from_utf8_lossy(&line).trim_end());
             line.clear();
             if lines.send(text).is_err() {
                 return;
@@ -77,5 +77,34 @@ pub(super) fn run(kernel: &Path, initramfs: &Path) -> Result<()> {
                 bail!("the machine ended before the tests did")
             }
         }
+    }
+}
+
+/// Without what would set or clear the user's terminal, which the firmware begins with: an escape
+/// and one character, or a control sequence up to its final byte (ECMA-48, 5.4).
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '\u{1b}' {
+            if letters.next() == Some('[') {
+                letters.find(|letter| ('\u{40}'..='\u{7e}').contains(letter));
+            }
+        } else if letter == '\t' || !letter.is_control() {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firmware_does_not_clear_the_screen() {
+        let said = "\u{1b}c\u{1b}[?7l\u{1b}[2J\u{1b}[0mSeaBIOS\r (version 1)\tx";
+        assert_eq!(plain(said), "SeaBIOS (version 1)\tx");
+        assert_eq!(plain("6.1.0 \u{1b}[1"), "6.1.0 ");
     }
 }
