@@ -6,6 +6,7 @@ mod setting;
 
 mod claim;
 mod counters;
+mod databases;
 mod devices;
 mod doctor;
 mod health;

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod database;
 pub mod http;
 pub mod netns;
 pub mod origin;

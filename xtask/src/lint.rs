@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     bpf_toolchain::BpfToolchain,
-    build_ebpf,
-    shell::{self, find_program, step},
+    build_ebpf, deny,
+    shell::{self, step},
     workspace,
 };
 
@@ -39,11 +39,13 @@ pub(crate) fn run() -> Result<()> {
         }
     }
 
-    if find_program("cargo-deny").is_some() {
-        step("cargo deny check");
-        shell::run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    if deny::is_installed() {
+        deny::rules()?;
     } else {
-        println!("\ncargo-deny is not installed; dependency rules (deny.toml) are not checked");
+        println!(
+            "\ncargo-deny is not installed; dependency rules (deny.toml) are not checked: \
+             `cargo xtask test --all` installs it"
+        );
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod bpf_toolchain;
 mod build_ebpf;
+mod deny;
 mod kernel;
 mod lint;
 mod run;

@@ -4,11 +4,15 @@
 
 mod apt;
 mod compiler;
+mod databases;
+mod dependency_rules;
 mod linker;
 mod peers;
 mod virtual_machine;
 
-pub(crate) use peers::install as peers;
+pub(crate) use databases::install as databases;
+pub(crate) use dependency_rules::install as dependency_rules;
+pub(crate) use peers::{forwarders, install as peers};
 pub(crate) use virtual_machine::install as virtual_machine;
 
 use anyhow::{Result, bail};

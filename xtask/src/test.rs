@@ -5,7 +5,7 @@ use std::{process::Command, time::Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    build_ebpf,
+    build_ebpf, deny,
     kernel::{self, Kernel},
     lint, setup,
     shell::{self, step},
@@ -15,7 +15,8 @@ use crate::{
 /// Arguments of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run the long tests too, and the kernel rings under Debian's stock kernel.
+    /// Run the long tests too, those with real databases, and the kernel rings under Debian's stock
+    /// kernel.
     #[arg(long)]
     all: bool,
     /// Run only the kernel rings, under this kernel in a virtual machine.
@@ -39,6 +40,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     setup::run()?;
+    if args.all {
+        setup::databases()?;
+        setup::dependency_rules()?;
+    }
     if args.filter.is_none() {
         step("is the committed object up to date");
         build_ebpf::check()?;
@@ -48,6 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     build_ebpf::build(&object)?;
     if args.filter.is_none() {
         lint::run()?;
+        if args.all {
+            deny::advisories()?;
+        }
     }
 
     let filter = args.filter.as_deref();

