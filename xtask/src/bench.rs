@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: figures, from a release build.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -33,6 +36,20 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// TCP through real namespaces beside plain forwarding, nftables, haproxy and nginx, which are
+    /// installed by apt; needs root and two cores.
+    E2eTcp {
+        /// Passed on to the bench program; `--help` lists what it takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// How long a large configuration takes to load and one change of it to reach the kernel's
+    /// tables, and the memory they take; needs root.
+    Scale {
+        /// Passed on to the bench program; `--help` lists what it takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -40,6 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Datapath { args } => datapath(args),
         What::Http { args } => http(args),
+        What::E2eTcp { args } => e2e_tcp(args),
+        What::Scale { args } => scale(args),
     }
 }
 
@@ -52,16 +71,38 @@ fn datapath(args: &[String]) -> Result<()> {
     shell::run(cargo.env("ALB_BPF_OBJECT", &object).env("ALB_BENCH_OBJECT", &bench))
 }
 
+fn scale(args: &[String]) -> Result<()> {
+    let object = workspace::built_object();
+    build_ebpf::build(&object)?;
+    step("building and running the bench");
+    shell::run(example("bench_scale", args).env("ALB_BPF_OBJECT", &object))
+}
+
+fn e2e_tcp(args: &[String]) -> Result<()> {
+    setup::forwarders()?;
+    let object = workspace::built_object();
+    build_ebpf::build(&object)?;
+    let alb = daemon(Some(&object))?;
+    step("building and running the bench");
+    shell::run(example("bench_e2e", args).env("ALB_BPF_OBJECT", &object).env("ALB_BIN", alb))
+}
+
 fn http(args: &[String]) -> Result<()> {
     let peers = setup::peers()?;
+    let alb = daemon(None)?;
+    step("building and running the bench");
+    let mut cargo = example("bench_http", args);
+    shell::run(cargo.env("ALB_BINARY", alb).env("ALB_BENCH_PEERS", peers))
+}
+
+/// Builds the program, with this packet path or the committed one; returns where it is.
+fn daemon(object: Option<&Path>) -> Result<PathBuf> {
     step("building alb");
     let mut build = Command::new(workspace::cargo());
     build.args(["build", "--locked", "--release", "--package", "alb-userspace"]);
+    build.envs(object.map(|object| ("ALB_BPF_OBJECT", object)));
     shell::run(build.current_dir(workspace::root()))?;
-    step("building and running the bench");
-    let mut cargo = example("bench_http", args);
-    let alb = workspace::root().join("target/release/alb");
-    shell::run(cargo.env("ALB_BINARY", alb).env("ALB_BENCH_PEERS", peers))
+    Ok(workspace::root().join("target/release/alb"))
 }
 
 fn example(name: &str, args: &[String]) -> Command {
