@@ -2,11 +2,11 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
-    /// Addresses this node answers for: `Be32` → [`crate::service::LocalFlags`].
+    /// Addresses this node answers for: `Be32` → [`crate::service::local`] bits.
     pub const LOCALS: &str = "LOCALS";
     /// Listeners: [`crate::service::ListenerKey`] → [`crate::service::ListenerEntry`].
     pub const LISTENERS: &str = "LISTENERS";
@@ -18,6 +18,8 @@ pub mod map {
     pub const TARGETS: &str = "TARGETS";
     /// Link-layer next hop of each target, by target index.
     pub const HOPS: &str = "HOPS";
+    /// When flows of each target end, by target index.
+    pub const TARGET_TIMES: &str = "TARGET_TIMES";
     /// Active flows of each target, by target index. Userspace maps it and corrects it by atomic
     /// additions.
     pub const TARGET_STATES: &str = "TARGET_STATES";
@@ -25,6 +27,8 @@ pub mod map {
     pub const TARGET_TOTALS: &str = "TARGET_TOTALS";
     /// The same by listener index.
     pub const LISTENER_TOTALS: &str = "LISTENER_TOTALS";
+    /// Security groups: [`crate::filter::FilterKey`] → [`crate::filter::FilterEntry`], a trie.
+    pub const FILTERS: &str = "FILTERS";
     /// Interfaces the packet path may send through, by slot.
     pub const INTERFACES: &str = "INTERFACES";
     /// Interface index → slot in `INTERFACES`.
@@ -49,17 +53,19 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 22] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
         SCRATCH,
         LOCALS,
         LISTENERS,
+        FILTERS,
         LISTENER_STATES,
         SLOTS,
         TARGETS,
         HOPS,
+        TARGET_TIMES,
         TARGET_STATES,
         TARGET_TOTALS,
         LISTENER_TOTALS,

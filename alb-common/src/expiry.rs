@@ -54,6 +54,12 @@ pub const fn older(now: u32, last: u32, age: u32) -> bool {
     elapsed <= u32::MAX / 2 && elapsed > age
 }
 
+/// Whether the tick `at` has come. It may lie a year ahead or behind.
+#[inline(always)]
+pub const fn due(now: u32, at: u32) -> bool {
+    now.wrapping_sub(at).cast_signed() >= 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +81,15 @@ mod tests {
             (40, 41, 0, false),           // ahead
         ] {
             assert_eq!(older(now, last, age), expected, "{now} {last} {age}");
+        }
+    }
+
+    #[test]
+    fn moments() {
+        for (now, at, expected) in
+            [(9, 9, true), (10, 9, true), (8, 9, false), (3, u32::MAX, true), (u32::MAX, 3, false)]
+        {
+            assert_eq!(due(now, at), expected, "{now} {at}");
         }
     }
 

@@ -32,7 +32,16 @@ pub struct HopEntry {
     /// Destination of the frame; all zero = not resolved.
     pub mac: Mac,
     /// Slot of the outgoing interface.
-    pub interface: u16,
+    pub interface: u8,
+    /// [`hop_flag`] bits.
+    pub flags: u8,
 }
 
-plain!(HopEntry, 8: mac: Mac, interface: u16);
+plain!(HopEntry, 8: mac: Mac, interface: u8, flags: u8);
+
+/// Bits of [`HopEntry::flags`]: what else is to be known of the target. They are here because
+/// every packet to it reads this word anyway.
+pub mod hop_flag {
+    /// Its flows end at [`crate::target::TargetTimes::cut_at`].
+    pub const DRAINS: u8 = 1;
+}

@@ -17,6 +17,7 @@
 pub mod abi;
 pub mod checksum;
 pub mod expiry;
+pub mod filter;
 pub mod flow;
 pub mod hash;
 pub mod interface;

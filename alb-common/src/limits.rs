@@ -13,6 +13,8 @@ pub const MAX_TARGETS: usize = 131_072;
 pub const MAX_LEAST_CONN_TARGETS: usize = 1_000;
 /// Slots over all selection tables.
 pub const MAX_SLOTS: usize = 1 << 20;
+/// Prefixes of clients over all security groups in use, each set of groups counted once.
+pub const MAX_PREFIXES: usize = 131_072;
 /// Interfaces of one instance.
 pub const MAX_INTERFACES: usize = 64;
 /// Half-open flows by default.

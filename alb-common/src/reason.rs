@@ -84,6 +84,7 @@ reasons! {
     UnknownFlow = "unknown_flow", Reset, "packet of no known flow to a served port";
     NoHealthyTarget = "no_healthy_target", Reset, "SYN to a listener without a healthy target";
     NoListener = "no_listener", Reset, "TCP to a VIP port without a listener";
+    FlowCut = "flow_cut", Reset, "packet of a flow whose target has drained, or failed";
     SnatExhausted = "snat_exhausted", Reset, "no free SNAT port towards the chosen target";
 
     Truncated = "truncated", Drop, "frame ends within its headers";
@@ -95,6 +96,7 @@ reasons! {
     UnsupportedProtocol = "unsupported_protocol", Drop,
         "protocol other than TCP and ICMP to a VIP";
     TtlExceeded = "ttl_exceeded", Drop, "time to live ended here";
+    SecurityGroup = "security_group", Drop, "no security group allows it";
     UnexpectedRst = "unexpected_rst", Drop, "RST of no known flow";
     RstLimited = "rst_limited", Drop, "RST not sent: over the rate limit";
     HalfOpenFull = "half_open_full", Drop, "half-open table refused an entry";

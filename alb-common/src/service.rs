@@ -14,6 +14,22 @@ pub mod local {
     /// With [`VIP`]: the host's stack has connections on it, because the proxy serves some of its
     /// ports or did.
     pub const PROXY: u32 = 4;
+
+    /// Bits below the filter's id.
+    const KIND_BITS: u32 = 8;
+    /// Largest id of a filter.
+    pub const MAX_FILTER: u32 = u32::MAX >> KIND_BITS;
+
+    /// The filter that new connections to the address have to pass; 0 = none, all are open.
+    #[inline(always)]
+    pub const fn filter(flags: u32) -> u32 {
+        flags >> KIND_BITS
+    }
+
+    /// Flags with a filter, 0 to [`MAX_FILTER`].
+    pub const fn filtered(flags: u32, filter: u32) -> u32 {
+        flags | filter << KIND_BITS
+    }
 }
 
 /// An address and port that is listened on.

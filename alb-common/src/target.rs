@@ -2,6 +2,7 @@
 
 use crate::{
     abi::plain,
+    expiry,
     limits::MAX_SNAT_ADDRESSES,
     net::{Be16, Be32},
 };
@@ -26,6 +27,27 @@ pub struct TargetEntry {
 pub type SnatAddresses = [Be32; MAX_SNAT_ADDRESSES];
 
 plain!(TargetEntry, 32: id: u64, addr: Be32, port: Be16, snat_count: u16, snat: SnatAddresses);
+
+/// Moments of a target, by its index. Read only if its hop's flags say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TargetTimes {
+    /// Tick at which its flows are ended; 0 = they are not.
+    pub cut_at: u32,
+    /// Seconds that its flows may live on once it is removed: told to a restarted daemon that
+    /// does not find it in the file any more.
+    pub drain: u32,
+}
+
+plain!(TargetTimes, 8: cut_at: u32, drain: u32);
+
+impl TargetTimes {
+    /// Whether its flows are over.
+    #[inline(always)]
+    pub const fn is_cut(&self, now: u32) -> bool {
+        self.cut_at != 0 && expiry::due(now, self.cut_at)
+    }
+}
 
 /// Live numbers of a target, updated atomically.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,6 +35,9 @@ impl FlowFlags {
     pub const REVERSE: u8 = 1;
     /// Half-open: the target's SYN-ACK passed.
     pub const SYN_ACK: u8 = 2;
+    /// Established: the sender of this direction's packets was told with a RST that the flow is
+    /// over. (An established entry has no use for [`Self::SYN_ACK`].)
+    pub const CUT: u8 = Self::SYN_ACK;
     /// The client's FIN passed.
     pub const FIN_CLIENT: u8 = 4;
     /// The target's FIN passed.

@@ -5,6 +5,7 @@ pub(crate) mod balance;
 mod established;
 mod handshake;
 
+mod filter;
 mod open;
 mod select;
 mod snat;

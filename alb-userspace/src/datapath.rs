@@ -14,6 +14,7 @@ pub mod tables;
 
 pub mod contents;
 pub mod extents;
+pub mod filter;
 pub mod plan;
 
 mod active;
@@ -22,6 +23,7 @@ mod carry;
 pub mod collect;
 pub mod kernel;
 pub mod maps;
+mod provoke;
 mod reconcile;
 mod shape;
 mod sys;

@@ -14,7 +14,7 @@ mod rates;
 
 pub use build::{About, build};
 pub use certificate::{CertificateReport, Reloads};
-pub use counters::{Counters, Draining, ListenerRef};
+pub use counters::{Counters, Draining, ListenerRef, REFUSED};
 pub use proxied::{Proxied, ProxiedBackend, ProxiedListener, ProxyReport, TargetTotals};
 pub use rates::{Rates, Sample, Sampler};
 

@@ -73,6 +73,11 @@ impl Rules {
         Gate { v4: of(true), v6: of(false) }
     }
 
+    /// The rules in the order they count: the first that matches decides.
+    pub fn ordered(&self) -> &[SecurityRule] {
+        &self.ordered
+    }
+
     fn about(
         &self,
         direction: Direction,
@@ -86,7 +91,8 @@ impl Rules {
         })
     }
 
-    fn otherwise(&self) -> RuleAction {
+    /// The verdict on what no rule is about.
+    pub fn otherwise(&self) -> RuleAction {
         if self.open { RuleAction::Allow } else { RuleAction::Deny }
     }
 }

@@ -122,6 +122,7 @@ pub(crate) fn configure(runner: &mut Runner) {
             rst_per_window: 1_000,
             half_open_mask: 0xffff,
             closed_mask: 0xffff,
+            draining: 0,
         },
     );
     path.insert(map::LOCALS, Be32::from(VIP), local::VIP);
@@ -155,7 +156,7 @@ pub(crate) fn configure(runner: &mut Runner) {
                 snat,
             },
         );
-        let hop = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0 };
+        let hop = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0, flags: 0 };
         path.set(map::HOPS, target, hop);
     }
 }

@@ -78,6 +78,7 @@ impl Runner {
             half_open: alb_common::limits::half_open_entries(1 << 16),
             ring: 1 << 16,
             targets: 2_048,
+            prefixes: 16_384,
             slots: 2_048,
         });
         let bpffs = BpfFs::mount();

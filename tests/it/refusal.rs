@@ -115,10 +115,10 @@ fn touched(lab: &Lab) -> (String, usize) {
 #[test]
 fn what_cannot_be_served_yet_is_named() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
-    let reset = "targetGroup: all, unhealthyFlows: Reset";
-    let body = Service::of(&lab).body().replace("targetGroup: all", reset);
+    let with = "targetGroup: all, retries: 2";
+    let body = Service::of(&lab).body().replace("targetGroup: all", with);
     let instance = Instance::new(&lab.balancer.namespace, Node::xdp(lab.interfaces()), &body);
-    ends_with(&instance, &["unhealthyFlows", "not served yet"]);
+    ends_with(&instance, &["retries", "not served yet"]);
 }
 
 /// `alb run` ends with 1, says all of `words`, and leaves nothing.

@@ -4,7 +4,9 @@
 mod world;
 
 mod closing;
+mod draining;
 mod established;
+mod filtering;
 mod flow;
 mod limits;
 mod neighbours;

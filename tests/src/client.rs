@@ -112,6 +112,11 @@ impl Conversation {
         }
     }
 
+    /// Waits without a word until it ends, and says how: with an error in any case.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.reader.read_exact(&mut [0])
+    }
+
     /// Ends it with a RST.
     pub fn reset(self) -> io::Result<()> {
         let socket = Socket::from(self.reader.into_inner());

@@ -11,13 +11,14 @@ use std::{
 use alb_common::{
     Reason,
     abi::{self, Plain, map},
+    filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, Totals},
     reason::{COUNTERS, Event},
     target::TargetState,
 };
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 
@@ -43,11 +44,13 @@ pub struct Sizes {
     pub targets: u32,
     /// Selection slots.
     pub slots: u32,
+    /// Prefixes of security groups.
+    pub prefixes: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { flows: 64, half_open: 64, ring: 16, targets: 16, slots: 64 }
+        Self { flows: 64, half_open: 64, ring: 16, targets: 16, slots: 64, prefixes: 64 }
     }
 }
 
@@ -88,6 +91,7 @@ impl Prog {
             (map::CLOSED_RING, sizes.ring),
             (map::TARGETS, sizes.targets),
             (map::HOPS, sizes.targets),
+            (map::TARGET_TIMES, sizes.targets),
             (map::TARGET_STATES, sizes.targets),
             (map::TARGET_TOTALS, sizes.targets),
             (map::LISTENER_TOTALS, 16),
@@ -95,6 +99,7 @@ impl Prog {
             (map::LISTENERS, 16),
             (map::LOCALS, 16),
             (map::SLOTS, sizes.slots),
+            (map::FILTERS, sizes.prefixes),
         ] {
             loader.map_max_entries(name, size);
         }
@@ -192,6 +197,14 @@ impl Prog {
         name: &str,
     ) -> HashMap<&mut MapData, Raw<K>, Raw<V>> {
         self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
+    }
+
+    /// Inserts or replaces a prefix of a security group.
+    pub fn allow(&mut self, key: FilterKey, entry: FilterEntry) {
+        let mut trie: LpmTrie<&mut MapData, [u32; 2], Raw<FilterEntry>> =
+            self.ebpf.map_mut(map::FILTERS).expect("a map").try_into().expect("a trie");
+        let key = Key::new(key.bits, [key.id, key.addr.0]);
+        trie.insert(&key, Raw(entry), 0).expect("room in the map");
     }
 
     /// Removes an element of a hash map.

@@ -9,7 +9,7 @@ use alb_common::{
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
 
-use super::{clock, count, established, handshake, maps, neighbour, open};
+use super::{clock, count, established, filter, handshake, maps, neighbour, open};
 use crate::{
     packet::Packet,
     parse::{self, Segment},
@@ -103,7 +103,7 @@ fn decide<P: Packet + Host>(
     let mut egress = Egress::NONE;
     let mut looks = 0;
     let reason = loop {
-        if let Some(forward) = established::find(packet, segment, now)? {
+        if let Some(forward) = established::find(packet, segment, settings, now)? {
             finish(packet, segment, &forward)?;
             return Ok((forward.reason, forward.egress));
         }
@@ -111,6 +111,10 @@ fn decide<P: Packet + Host>(
             break reason;
         }
         if kind & local::PROXY != 0 && open::is_proxied(segment) {
+            // Whether other packets are of a connection that was let in knows the stack alone.
+            if segment.opens() && filter::denies(kind, segment) {
+                return Err(Reason::SecurityGroup);
+            }
             return Err(Reason::Proxied);
         }
         looks += 1;
@@ -121,12 +125,14 @@ fn decide<P: Packet + Host>(
         if kind & local::VIP == 0 {
             return Err(Reason::HostTraffic);
         }
-        let reason = no_flow(packet, segment, now, &mut egress);
-        if reason == Reason::NoListener && kind & local::SNAT != 0 {
-            // The node's own address is a VIP too: other ports are the host's.
+        // The node's own address is a VIP too: other ports are the host's.
+        if kind & local::SNAT != 0 && !open::is_listener(segment) {
             return Err(Reason::HostTraffic);
         }
-        break reason;
+        if filter::denies(kind, segment) {
+            return Err(Reason::SecurityGroup);
+        }
+        break no_flow(packet, segment, now, &mut egress);
     };
     if egress.ifindex == 0 {
         return Err(reason);
@@ -229,6 +235,9 @@ fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outco
         return Outcome::Drop;
     }
     count::reason(reason);
+    if reason == Reason::FlowCut {
+        established::told(&segment.key);
+    }
     let interface = neighbour::slot_of(packet.ifindex()).and_then(interface);
     interface.map_or(Outcome::Reflect, |interface| send(packet, Egress::of(interface)))
 }

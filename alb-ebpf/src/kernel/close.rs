@@ -111,15 +111,17 @@ pub(super) fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> u64 {
 /// Whether a target that holds a closed flow in TIME-WAIT takes this SYN for a new
 /// connection: sequence number and, if both have one, timestamp are beyond the last
 /// (RFC 6191 §2; Linux `tcp_timewait_state_process`). `syn` has the two in `packets` and `bytes`;
-/// `reverse` is the old flow's.
+/// `reverse` is the old flow's, `forward` the place for its other entry.
 #[inline(always)]
-pub(super) fn beyond_last(syn: &FlowEntry, reverse: &FlowEntry) -> bool {
+pub(super) fn beyond_last(syn: &FlowEntry, reverse: &FlowEntry, forward: &mut FlowEntry) -> bool {
     if !reverse.flags.closed() || !reverse.flags.has(FlowFlags::TARGET_FIRST) {
         return false;
     }
     let key = reverse.peer_key();
     let Some(entry) = maps::FLOWS.get_ptr_mut(&key) else { return false };
-    let Some(forward) = established::copy(entry, &key) else { return false };
+    if !established::copy_to(forward, entry, &key) {
+        return false;
+    }
     if !after(syn.packets, forward.packets) {
         return false;
     }
@@ -137,24 +139,27 @@ fn after(a: u32, b: u32) -> bool {
 /// a flow whose port is already free.
 #[inline(never)]
 pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
-    let Some(copy) = established::copy(entry, key) else { return };
-    let peer_key = copy.peer_key();
+    let Some(Scratch { forward: own, reverse: other }) = maps::spare() else { return };
+    if !established::copy_to(own, entry, key) {
+        return;
+    }
+    let peer_key = own.peer_key();
     let peer = maps::FLOWS.get_ptr_mut(&peer_key);
-    let (forward_key, reverse_key) = match copy.flags.direction() {
+    let (forward_key, reverse_key) = match own.flags.direction() {
         Direction::Forward => (key, &peer_key),
         Direction::Reverse => (&peer_key, key),
     };
     // Whoever removes the forward entry counts: another CPU, or userspace, may be at it too.
-    let closed = copy.flags.closed();
+    let closed = own.flags.closed();
     let first = maps::FLOWS.remove(forward_key).is_ok();
     if first && !closed {
-        count::active(copy.target, -1);
+        count::active(own.target, -1);
         if let Some(peer) = peer
-            && let Some(peer) = established::copy(peer, &peer_key)
+            && established::copy_to(other, peer, &peer_key)
         {
-            match copy.flags.direction() {
-                Direction::Forward => count::fold(&copy, &peer),
-                Direction::Reverse => count::fold(&peer, &copy),
+            match own.flags.direction() {
+                Direction::Forward => count::fold(own, other),
+                Direction::Reverse => count::fold(other, own),
             }
         }
     }

@@ -5,8 +5,10 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey},
+    interface::hop_flag,
     net::Mac,
-    tcp::{Direction, FlowFlags},
+    settings::Settings,
+    tcp::{Direction, FlowFlags, flag},
 };
 
 use super::{
@@ -20,6 +22,7 @@ use crate::{packet::Packet, parse::Segment, rewrite::Rewrite};
 pub(super) fn find<P: Packet + Host>(
     packet: &P,
     segment: &Segment,
+    settings: &Settings,
     now: u32,
 ) -> Result<Option<Forward>, Reason> {
     let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) else {
@@ -33,9 +36,21 @@ pub(super) fn find<P: Packet + Host>(
         close::remove(&segment.key, entry);
         return Ok(None);
     }
-    touch(segment, entry, &copy, now);
-    if copy.flags.concerns(copy.flags.direction(), segment.flags) {
-        close::note(packet, segment, entry, now);
+    if is_cut(settings, copy.target, now) {
+        if segment.opens() {
+            close::remove(&segment.key, entry);
+            return Ok(None);
+        }
+        if segment.flags & flag::RST == 0 {
+            return Err(Reason::FlowCut);
+        }
+        // Who sends a RST knows; the other side may have it from him, or be told as well.
+        mark_told(entry);
+    } else {
+        touch(segment, entry, &copy, now);
+        if copy.flags.concerns(copy.flags.direction(), segment.flags) {
+            close::note(packet, segment, entry, now);
+        }
     }
     match copy.flags.direction() {
         Direction::Forward => {
@@ -43,10 +58,34 @@ pub(super) fn find<P: Packet + Host>(
             way(&copy, Reason::FlowForward).map(Some)
         }
         Direction::Reverse => {
-            let (interface, mac) = neighbour::client(packet, entry, &copy);
+            let (interface, mac) = neighbour::client(packet, settings, entry, &copy);
             by(&copy, interface as u32, mac, Reason::FlowReverse).map(Some)
         }
     }
+}
+
+/// Whether the flows of a target are over.
+#[inline(always)]
+pub(super) fn is_cut(settings: &Settings, target: u32, now: u32) -> bool {
+    settings.draining != 0
+        && maps::HOPS.get(target).is_some_and(|hop| hop.flags & hop_flag::DRAINS != 0)
+        && maps::TARGET_TIMES.get(target).is_some_and(|times| times.is_cut(now))
+}
+
+/// Notes that the sender of a packet was told that its flow is over.
+#[inline(never)]
+pub(super) fn told(key: &FlowKey) {
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+        mark_told(entry);
+    }
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn mark_told(entry: *mut FlowEntry) {
+    // SAFETY: a live element of the flow table; if it is another flow's by now, that one is told
+    // later than it might be, when it is cut.
+    unsafe { (*entry).flags.0 |= FlowFlags::CUT }
 }
 
 /// Notes a FIN that came with the very ACK that established its flow.
@@ -78,8 +117,9 @@ pub(super) fn copy(entry: *mut FlowEntry, key: &FlowKey) -> Option<FlowEntry> {
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKey) -> bool {
-    // SAFETY: as in `copy`.
-    *place = unsafe { *entry };
+    // An assignment would be a call of `memmove`.
+    // SAFETY: as in `copy`; an element of one map does not overlap that of another.
+    unsafe { core::ptr::copy_nonoverlapping(entry, place, 1) };
     compiler_fence(Ordering::SeqCst);
     // SAFETY: as in `copy`.
     let tag = unsafe { &raw const (*entry).tag };

@@ -37,6 +37,13 @@ pub(super) fn find<P: Packet>(
     if !established::copy_to(copy, entry, &segment.key) {
         return Ok(None);
     }
+    // A repeated SYN may go to a target that lives.
+    if segment.opens()
+        && balance::settings().is_some_and(|all| established::is_cut(all, copy.target, now))
+    {
+        ring::remove_half_open(&segment.key, copy);
+        return Ok(None);
+    }
     let tcp = packet.window::<TCP_LEN>(segment.l4).ok_or(Reason::Internal)?;
     let sequence = u32::from_be(tcp.u32::<4>());
     let acknowledgment = u32::from_be(tcp.u32::<8>());

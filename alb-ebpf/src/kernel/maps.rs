@@ -2,21 +2,22 @@
 //! loader replaces from `node.flows`.
 
 use alb_common::{
+    filter::FilterEntry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals, ring},
     interface::{HopEntry, InterfaceEntry},
     limits::{
         DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS,
-        MAX_LOCALS, MAX_SLOTS, MAX_TARGETS, half_open_entries,
+        MAX_LOCALS, MAX_PREFIXES, MAX_SLOTS, MAX_TARGETS, half_open_entries,
     },
     net::Be32,
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::{RstBudget, Settings},
-    target::{TargetEntry, TargetState},
+    target::{TargetEntry, TargetState, TargetTimes},
 };
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
 
@@ -32,9 +33,9 @@ pub(super) static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT }> = PerCpuArray::n
 #[btf_map]
 pub(super) static RST_BUDGET: PerCpuArray<RstBudget, 1> = PerCpuArray::new();
 
-/// Entries under construction.
+/// Entries under construction, and entries under removal: see [`scratch`] and [`spare`].
 #[btf_map]
-pub(super) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+pub(super) static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 
 /// Our addresses: VIPs and SNAT sources. Small, so that a packet that is not ours costs the
 /// same however many flows there are.
@@ -46,11 +47,18 @@ pub(super) static LOCALS: HashMap<Be32, u32, { MAX_LOCALS }> = HashMap::new();
 pub(super) static LISTENERS: HashMap<ListenerKey, ListenerEntry, { MAX_LISTENERS }> =
     HashMap::new();
 
+/// [`alb_common::filter::FilterKey`] as the trie takes it: what follows the length.
+pub(super) type TrieKey = Key<[u32; 2]>;
+
+/// Security groups: id of the filter and client's address → open ports.
+#[btf_map]
+pub(super) static FILTERS: LpmTrie<[u32; 2], FilterEntry, { MAX_PREFIXES }> = LpmTrie::new();
+
 /// Turn and idle timeout, by listener index.
 #[btf_map]
 pub(super) static LISTENER_STATES: Array<ListenerState, { MAX_LISTENERS }> = Array::new();
 
-/// Selection tables as extents of target indices.
+/// Selection tables as extents of target indices, and lists of ports.
 #[btf_map]
 pub(super) static SLOTS: Array<u32, { MAX_SLOTS }> = Array::new();
 
@@ -61,6 +69,10 @@ pub(super) static TARGETS: Array<TargetEntry, { MAX_TARGETS }> = Array::new();
 /// Next hop of each target, by index.
 #[btf_map]
 pub(super) static HOPS: Array<HopEntry, { MAX_TARGETS }> = Array::new();
+
+/// When each target's flows end, by index.
+#[btf_map]
+pub(super) static TARGET_TIMES: Array<TargetTimes, { MAX_TARGETS }> = Array::new();
 
 /// Active flows of each target, by index. Mapped by the daemon, which can only so correct a
 /// counter while packets change it.
@@ -117,4 +129,13 @@ pub(super) fn scratch() -> Option<&'static mut Scratch> {
     // takes the reference once: `handshake` and `open` are asked one after the other, and
     // neither keeps it.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// As [`scratch`], for copies of flows that are in the way of the one under construction.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn spare() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's element, another one than that of `scratch`. `snat::state` and
+    // `close::remove` take the reference, neither calls the other nor keeps it.
+    SCRATCH.get_ptr_mut(1).map(|spare| unsafe { &mut *spare })
 }

@@ -5,13 +5,11 @@ use alb_common::{
     flow::FlowEntry,
     net::{Be32, Mac},
     reason::Event,
+    settings::Settings,
 };
 use aya_ebpf::{bindings::bpf_fib_lookup, helpers::generated::bpf_fib_lookup as fib_lookup};
 
-use super::{
-    balance::{self, Host},
-    count, maps,
-};
+use super::{balance::Host, count, maps};
 use crate::packet::Packet;
 
 const AF_INET: u8 = 2;
@@ -48,11 +46,11 @@ pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: 
 #[expect(unsafe_code, reason = "map value access")]
 pub(super) fn client<P: Packet + Host>(
     packet: &P,
+    settings: &Settings,
     entry: *mut FlowEntry,
     copy: &FlowEntry,
 ) -> (u8, Mac) {
     let learnt = (copy.interface, copy.mac);
-    let Some(settings) = balance::settings() else { return learnt };
     let generation = settings.route_generation;
     if generation == copy.route_generation {
         return learnt;

@@ -47,6 +47,13 @@ pub(super) fn is_proxied(segment: &Segment) -> bool {
     }
 }
 
+/// Whether the port is one of ours.
+#[inline(always)]
+pub(super) fn is_listener(segment: &Segment) -> bool {
+    let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
+    maps::LISTENERS.get_ptr(&key).is_some()
+}
+
 /// Chooses the target and begins the entries; or says why not.
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]

@@ -143,10 +143,14 @@ enum Port {
 #[inline(never)]
 fn state(key: &FlowKey, syn: &FlowEntry, now: u32) -> Port {
     let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return Port::Free };
-    let Some(copy) = established::copy(entry, key) else { return Port::Free };
-    let idle = maps::LISTENER_STATES.get(copy.listener as u32).map_or(u64::MAX, |state| state.idle);
-    let hold = expiry::port_hold(copy.flags, idle as u32);
-    if expiry::older(now, copy.last, hold) || close::beyond_last(syn, &copy) {
+    let Some(Scratch { forward, reverse }) = maps::spare() else { return Port::Live };
+    if !established::copy_to(reverse, entry, key) {
+        return Port::Free;
+    }
+    let idle =
+        maps::LISTENER_STATES.get(reverse.listener as u32).map_or(u64::MAX, |state| state.idle);
+    let hold = expiry::port_hold(reverse.flags, idle as u32);
+    if expiry::older(now, reverse.last, hold) || close::beyond_last(syn, reverse, forward) {
         Port::Done
     } else {
         Port::Live

@@ -73,10 +73,11 @@ pub(super) fn read(object: &Object<'_>, scopes: &Scopes<'_>) -> Option<Backend> 
     };
     if let Some(field) = object.get("connectionDrainingSeconds")
         && field.peek().is_some_and(|text| text != DRAINING.default.to_string())
+        && (proxy_protocol || protocol == Some(BackendProtocol::Http))
     {
         field.warn(
-            "is kept, but not enforced yet: connections of a removed target live until they end \
-             or have been idle for the listener's connectionIdleTimeSeconds",
+            "is kept, but connections that the proxy serves are not cut yet: those of a removed \
+             target live until they end or have been idle for connectionIdleTimeSeconds",
         );
     }
     let connection_draining = seconds(object.int("connectionDrainingSeconds", &DRAINING));

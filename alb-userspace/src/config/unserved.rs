@@ -75,8 +75,7 @@ fn node(model: &Model, found: &mut Findings) {
 }
 
 fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut Findings) {
-    let LoadBalancer { name, elastic_ip, vips, security_groups, listeners, backends, .. } =
-        balancer;
+    let LoadBalancer { name, elastic_ip, vips, listeners, backends, .. } = balancer;
     let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
     // The proxy serves both families, the packet path IPv4.
     let is_kernels =
@@ -92,17 +91,6 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
             format!("{path}.{given_by}"),
             format!("the IPv6 VIP {vip} of load balancer {name} with a Tcp listener is"),
         );
-    }
-    // Where the proxy serves everything, it asks them at accept.
-    let filtered =
-        if model.node.datapath == DatapathMode::Proxy { &[][..] } else { security_groups };
-    for (index, id) in filtered.iter().enumerate() {
-        if let Some(group) = model.security_group(id).filter(|group| !group.open) {
-            found.add(
-                format!("{path}.securityGroups[{index}]"),
-                format!("security group {} on load balancer {name} is", group.name),
-            );
-        }
     }
     let uses = uses(balancer, model.node.datapath);
     for (index, backend) in backends.iter().enumerate() {
@@ -166,7 +154,8 @@ fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut F
             add("passiveMaxPercent", "passiveMaxPercent");
         }
     }
-    if backend.unhealthy_flows != UnhealthyFlows::Keep {
+    // And the packet path has this.
+    if engines.contains(&Engine::Proxy) && backend.unhealthy_flows != UnhealthyFlows::Keep {
         add("unhealthyFlows", "unhealthyFlows: Reset");
     }
 }

@@ -3,7 +3,7 @@
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
     service::ListenerState,
-    target::TargetEntry,
+    target::{TargetEntry, TargetTimes},
 };
 
 use super::{
@@ -32,8 +32,11 @@ fn one(maps: &Maps, op: &MapOp) -> Result<(), MapError> {
             maps.interfaces.set(slot, &InterfaceEntry::default())
         }
         MapOp::SetTarget { index, entry } => maps.targets.set(index, entry),
+        MapOp::SetTimes { index, entry } => maps.target_times.set(index, entry),
         MapOp::SetHop { index, entry } => maps.hops.set(index, entry),
         MapOp::SetSlots { offset, targets } => slots(maps, *offset, targets),
+        MapOp::SetFilter { key, entry } => maps.filters.set(key, entry),
+        MapOp::RemoveFilter(key) => maps.filters.remove(key).map(drop),
         MapOp::SetListenerIdle { index, idle } => {
             let index = u32::from(*index);
             let turn = maps.listener_states.get(&index)?.unwrap_or_default().turn;
@@ -46,6 +49,7 @@ fn one(maps: &Maps, op: &MapOp) -> Result<(), MapError> {
         MapOp::RemoveLocal(addr) => maps.locals.remove(addr).map(drop),
         MapOp::ClearTarget(index) => {
             maps.hops.set(index, &HopEntry::default())?;
+            maps.target_times.set(index, &TargetTimes::default())?;
             maps.targets.set(index, &TargetEntry::default())
         }
     }

@@ -55,9 +55,11 @@ impl Carry {
         copy(&old.interface_slots, &new.interface_slots)?;
         copy(&old.targets, &new.targets)?;
         copy(&old.hops, &new.hops)?;
+        copy(&old.target_times, &new.target_times)?;
         copy(&old.listener_states, &new.listener_states)?;
         copy(&old.slots, &new.slots)?;
-        copy(&old.listeners, &new.listeners)
+        copy(&old.listeners, &new.listeners)?;
+        copy(&old.filters, &new.filters)
     }
 
     /// Makes the new flow tables equal to the old ones; nothing may run over the new ones yet.

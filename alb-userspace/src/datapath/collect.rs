@@ -10,7 +10,7 @@ use alb_common::{
     expiry::{self, TICK_SHIFT},
     flow::{FlowEntry, FlowKey},
     net::Be32,
-    tcp::Direction,
+    tcp::{Direction, FlowFlags},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -41,6 +41,8 @@ pub struct Sweep {
     pub removed: Vec<(u32, u16, Live)>,
     /// What was added to active counters that were wrong, by target index.
     pub corrected: BTreeMap<u32, i64>,
+    /// Packets that a peer of a flow that is over, and has not been told so, would send.
+    pub provoke: Vec<FlowKey>,
     /// How long it took.
     pub took: Duration,
 }
@@ -117,16 +119,34 @@ pub fn now() -> u32 {
     u32::try_from(ticks).unwrap_or_default()
 }
 
-/// Sweeps both tables and sets the active counters of these targets right.
-pub fn sweep(maps: &Maps, active: &Active, targets: &[u32]) -> Result<Sweep, MapError> {
+/// How long the peers of a flow that is over may take to hear of it. After that it is removed;
+/// what they send then is answered as a packet of no flow.
+const LINGER: u32 = expiry::ticks(15);
+
+/// Sweeps both tables and sets the active counters of these targets right. `cuts` says when the
+/// flows of targets that drain are over.
+pub fn sweep(
+    maps: &Maps,
+    active: &Active,
+    targets: &[u32],
+    cuts: &BTreeMap<u32, u32>,
+) -> Result<Sweep, MapError> {
     let started = Instant::now();
     let start = now();
     let idle = idle_timeouts(maps)?;
     let mut found = Sweep::default();
-    let established = |entry: &FlowEntry| {
-        expiry::lifetime(entry.flags, idle.get(&entry.listener).copied().unwrap_or(u32::MAX))
+    let cut = |entry: &FlowEntry| {
+        let at = cuts.get(&entry.target).filter(|at| expiry::due(start, **at));
+        at.filter(|_| !entry.flags.closed())
     };
-    let half_open = |_: &FlowEntry| expiry::HALF_OPEN;
+    let established = |entry: &FlowEntry| {
+        let idle = idle.get(&entry.listener).copied().unwrap_or(u32::MAX);
+        let is_told =
+            |at: &u32| entry.flags.has(FlowFlags::CUT) || expiry::older(start, *at, LINGER);
+        expiry::older(now(), entry.last, expiry::lifetime(entry.flags, idle))
+            || cut(entry).is_some_and(is_told)
+    };
+    let half_open = |entry: &FlowEntry| expiry::older(now(), entry.last, expiry::HALF_OPEN);
 
     let before = Counters::before(maps, active, targets)?;
     let mut removed: BTreeMap<u32, u64> = BTreeMap::new();
@@ -167,6 +187,9 @@ pub fn sweep(maps: &Maps, active: &Active, targets: &[u32]) -> Result<Sweep, Map
         }
         found.listeners.entry(entry.listener).or_default().join(&live);
         found.targets.entry(entry.target).or_default().join(&live);
+        if cut(entry).is_some() && !entry.flags.has(FlowFlags::CUT) {
+            found.provoke.push(*key);
+        }
         if entry.flags.direction() == Direction::Forward {
             found.established += 1;
             found.snat.insert(entry.src);
@@ -245,17 +268,16 @@ fn idle_timeouts(maps: &Maps) -> Result<BTreeMap<u16, u32>, MapError> {
     Ok(timeouts)
 }
 
-/// Visits every entry; returns the keys of those older than `lifetime`.
+/// Visits every entry; returns the keys of those that have had their time.
 fn walk(
     table: &Table<FlowKey, FlowEntry>,
-    lifetime: impl Fn(&FlowEntry) -> u32,
+    is_over: impl Fn(&FlowEntry) -> bool,
     mut visit: impl FnMut(&FlowKey, &FlowEntry),
 ) -> Result<Vec<FlowKey>, MapError> {
-    let now = now();
     let mut expired = Vec::new();
     table.for_each(|key, entry| {
         visit(key, entry);
-        if expiry::older(now, entry.last, lifetime(entry)) {
+        if is_over(entry) {
             expired.push(*key);
         }
     })?;
@@ -268,14 +290,12 @@ fn walk(
 fn remove(
     table: &Table<FlowKey, FlowEntry>,
     key: &FlowKey,
-    lifetime: impl Fn(&FlowEntry) -> u32,
+    is_over: impl Fn(&FlowEntry) -> bool,
 ) -> Result<Option<(FlowKey, FlowEntry, FlowEntry)>, MapError> {
-    let now = now();
     let Some(entry) = table.get(key)? else { return Ok(None) };
     let peer_key = entry.peer_key();
     let peer = table.get(&peer_key)?;
-    let expired = |entry: &FlowEntry| expiry::older(now, entry.last, lifetime(entry));
-    if !expired(&entry) || peer.as_ref().is_some_and(|peer| !expired(peer)) {
+    if !is_over(&entry) || peer.as_ref().is_some_and(|peer| !is_over(peer)) {
         return Ok(None);
     }
     let (forward_key, reverse_key) = match entry.flags.direction() {

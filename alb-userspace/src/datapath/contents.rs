@@ -1,6 +1,6 @@
 //! What the maps hold, as plain data: the desired state and the installed one are both this.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
@@ -8,10 +8,13 @@ use alb_common::{
     selection::weighted_target,
     service::{ListenerEntry, ListenerKey, algorithm},
     settings::Settings,
-    target::TargetEntry,
+    target::{TargetEntry, TargetTimes},
 };
 
-use super::maps::{MapError, Maps};
+use super::{
+    filter::{self, Filter},
+    maps::{MapError, Maps},
+};
 
 /// A listener with its selection table in place of an extent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub struct Selection {
     /// Idle timeout, ticks.
     pub idle: u32,
     /// Target indices in turn or by hash, or each once with its weight.
-    pub slots: std::sync::Arc<[u32]>,
+    pub slots: Arc<[u32]>,
 }
 
 impl Selection {
@@ -45,8 +48,12 @@ pub struct Contents {
     pub targets: BTreeMap<u32, TargetEntry>,
     /// Next hops by target index.
     pub hops: BTreeMap<u32, HopEntry>,
+    /// When their flows end, by target index.
+    pub times: BTreeMap<u32, TargetTimes>,
     /// Listeners.
     pub listeners: BTreeMap<ListenerKey, Selection>,
+    /// Security groups, by id.
+    pub filters: BTreeMap<u32, Arc<Filter>>,
     /// Our addresses.
     pub locals: BTreeMap<Be32, u32>,
 }
@@ -58,12 +65,23 @@ pub struct Installed {
     pub contents: Contents,
     /// What `LISTENERS` holds.
     pub entries: BTreeMap<ListenerKey, ListenerEntry>,
+    /// What `FILTERS` holds, by id.
+    pub filters: BTreeMap<u32, filter::Installed>,
+}
+
+impl Installed {
+    /// Every extent of `SLOTS` that is named: offset and length.
+    pub fn extents(&self) -> impl Iterator<Item = (u32, u32)> {
+        let listeners = self.entries.values().map(|entry| (entry.offset, entry.len));
+        let filters = self.filters.values().flat_map(|of| of.values());
+        listeners.chain(filters.map(|entry| (entry.offset, entry.len)))
+    }
 }
 
 /// Reads everything that is installed.
 pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     let mut installed = Installed::default();
-    let Installed { contents, entries } = &mut installed;
+    let Installed { contents, entries, filters } = &mut installed;
     contents.settings = maps.settings.get(&0)?.unwrap_or_default();
     maps.interfaces.for_each(|slot, entry| {
         if entry.ifindex != 0 {
@@ -78,6 +96,8 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     for index in contents.targets.keys() {
         let hop = maps.hops.get(index)?.unwrap_or_default();
         contents.hops.insert(*index, hop);
+        let times = maps.target_times.get(index)?.unwrap_or_default();
+        contents.times.insert(*index, times);
     }
     maps.locals.for_each(|addr, flags| {
         contents.locals.insert(*addr, *flags);
@@ -85,13 +105,26 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     maps.listeners.for_each(|key, entry| {
         entries.insert(*key, *entry);
     })?;
+    let mut prefixes = BTreeMap::<u32, BTreeMap<_, _>>::new();
+    maps.filters.for_each(|key, entry| {
+        let (id, prefix) = filter::prefix(key);
+        prefixes.entry(id).or_default().insert(prefix, *entry);
+    })?;
     let mut slots = Vec::new();
-    if !entries.is_empty() {
+    if !entries.is_empty() || !prefixes.is_empty() {
         maps.slots.for_each(|_, target| slots.push(*target))?;
     }
+    let extent = |offset: u32, len: u32| {
+        let first = offset as usize;
+        slots.get(first..first + len as usize).unwrap_or_default().into()
+    };
+    for (id, of) in prefixes {
+        let ports = of.iter().map(|(prefix, entry)| (*prefix, extent(entry.offset, entry.len)));
+        contents.filters.insert(id, Arc::new(Filter(ports.collect())));
+        filters.insert(id, Arc::new(of));
+    }
     for (key, entry) in entries {
-        let first = entry.offset as usize;
-        let slots = slots.get(first..first + entry.len as usize).unwrap_or_default().into();
+        let slots = extent(entry.offset, entry.len);
         let state = maps.listener_states.get(&u32::from(entry.index))?.unwrap_or_default();
         let selection = Selection {
             index: entry.index,

@@ -30,6 +30,7 @@ use super::{
     maps::{MapError, Maps},
     pins::Pins,
     plan::plan,
+    provoke,
     served::served,
     tables::{Compiler, Network, TablesError},
     traffic::{Ended, Ledger, sum},
@@ -38,8 +39,8 @@ use crate::{
     model::{DatapathMode, Model, PortRange},
     net::{Interfaces, NextHopTable},
     report::{
-        Counters, DatapathReport, Draining, FlowsReport, InterfaceReport, ListenerRef, SnatReport,
-        TableReport, Traffic,
+        Counters, DatapathReport, Draining, FlowsReport, InterfaceReport, ListenerRef, REFUSED,
+        SnatReport, TableReport, Traffic,
     },
     state::{Health, Snapshot, TargetRef, TargetState, TargetStates},
 };
@@ -113,7 +114,7 @@ impl Engine {
         compiler.reserve_listeners(named_listeners(&maps)?);
         let slots = u32::try_from(limits::MAX_SLOTS).unwrap_or(u32::MAX);
         let mut extents = Extents::new(slots);
-        extents.keep(installed.entries.values(), Instant::now());
+        extents.keep(installed.extents(), Instant::now());
         let half_open = u64::from(limits::half_open_for(node.flows));
         let capacity = |capacity| TableReport { used: 0, capacity };
         Ok(Self {
@@ -190,9 +191,14 @@ impl Engine {
         interfaces: &Interfaces,
     ) -> Result<(), EngineError> {
         let network = self.network(hops, interfaces);
+        let refused = self.compiler.refused().clone();
         let contents = self.compiler.compile(snapshot, &network)?;
+        for target in self.compiler.refused().difference(&refused) {
+            let TargetRef { backend, target } = target;
+            tracing::warn!(%backend, %target, "gets no connections: {REFUSED}");
+        }
         let now = Instant::now();
-        self.extents.keep(self.installed.entries.values(), now);
+        self.extents.keep(self.installed.extents(), now);
         let plan = plan(&self.installed, &contents, &mut self.extents)?;
         if plan.ops.is_empty() {
             return Ok(());
@@ -207,7 +213,7 @@ impl Engine {
             return Err(error.into());
         }
         self.installed = plan.installed;
-        self.extents.keep(self.installed.entries.values(), now);
+        self.extents.keep(self.installed.extents(), now);
         Ok(())
     }
 
@@ -222,7 +228,7 @@ impl Engine {
         let network = self.network(hops, interfaces);
         let contents = self.compiler.foresee(candidate, &network, &self.installed)?;
         let mut extents = self.extents.clone();
-        extents.keep(self.installed.entries.values(), Instant::now());
+        extents.keep(self.installed.extents(), Instant::now());
         plan(&self.installed, &contents, &mut extents)?;
         Ok(())
     }
@@ -233,6 +239,7 @@ impl Engine {
             hops,
             half_open_ring: limits::half_open_for(self.node.flows),
             closed_ring: limits::closed_ring_for(self.node.flows),
+            now: collect::now(),
         }
     }
 
@@ -287,8 +294,10 @@ impl Engine {
         let (maps, active) = (Arc::clone(&self.maps), Arc::clone(&self.active));
         let (targets, listeners) = self.compiler.in_use();
         let epoch = self.compiler.epoch();
+        let cuts = self.compiler.cuts().clone();
         move || {
-            let sweep = collect::sweep(&maps, &active, &targets)?;
+            let sweep = collect::sweep(&maps, &active, &targets, &cuts)?;
+            provoke::provoke(&sweep.provoke);
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended, epoch })
         }
@@ -356,6 +365,7 @@ impl Engine {
                 }
             }
         }
+        counters.refused = self.compiler.refused().clone();
         for (index, entry, target) in self.compiler.draining() {
             let traffic = self.target_traffic(index)?;
             if traffic.active_flows > 0 {

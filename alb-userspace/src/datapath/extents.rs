@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alb_common::service::ListenerEntry;
-
-/// A packet that has read a listener's entry has read its slot long before this is over.
+/// A packet that has read an entry that names slots has read them long before this is over.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Extents in use, and those that were until recently.
@@ -54,12 +52,13 @@ impl Extents {
         Ok(offset)
     }
 
-    /// Notes which extents the listeners use now. Others are free after a grace period.
-    pub fn keep<'a>(&mut self, entries: impl Iterator<Item = &'a ListenerEntry>, now: Instant) {
+    /// Notes which extents are named now, by offset and length. Others are free after a grace
+    /// period.
+    pub fn keep(&mut self, named: impl Iterator<Item = (u32, u32)>, now: Instant) {
         let mut kept = BTreeSet::new();
-        for entry in entries.filter(|entry| entry.len > 0) {
-            self.used.insert(entry.offset, entry.len);
-            kept.insert(entry.offset);
+        for (offset, len) in named.filter(|(_, len)| *len > 0) {
+            self.used.insert(offset, len);
+            kept.insert(offset);
         }
         for offset in self.used.keys() {
             if kept.contains(offset) {
@@ -85,18 +84,14 @@ impl Extents {
 mod tests {
     use super::*;
 
-    fn entry(offset: u32, len: u32) -> ListenerEntry {
-        ListenerEntry { offset, len, ..ListenerEntry::default() }
-    }
-
     #[test]
     fn holes_are_used_after_a_grace() {
         let mut extents = Extents::new(10);
         assert_eq!((extents.take(4), extents.take(4)), (Ok(0), Ok(4)));
         let start = Instant::now();
-        extents.keep([entry(4, 4)].iter(), start);
+        extents.keep([(4, 4)].into_iter(), start);
         assert!(extents.take(3).is_err(), "a packet may still be reading there");
-        extents.keep([entry(4, 4)].iter(), start + GRACE);
+        extents.keep([(4, 4)].into_iter(), start + GRACE);
         assert_eq!((extents.take(3), extents.take(2)), (Ok(0), Ok(8)));
         assert_eq!(extents.take(2), Err(NoRoom { wanted: 2, used: 9, size: 10 }));
     }
@@ -104,7 +99,7 @@ mod tests {
     #[test]
     fn what_was_found_installed_is_in_use() {
         let mut extents = Extents::new(10);
-        extents.keep([entry(0, 6), entry(0, 6), entry(3, 0)].iter(), Instant::now());
+        extents.keep([(0, 6), (0, 6), (3, 0)].into_iter(), Instant::now());
         assert_eq!(extents.take(5).map_err(|error| error.used), Err(6));
         assert_eq!(extents.take(4), Ok(6));
     }

@@ -151,7 +151,9 @@ impl Kernel {
     fn map_data(&self, name: &'static str) -> Result<&MapData, KernelError> {
         use aya::maps::Map;
         match self.ebpf.map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data)) => Ok(data),
+            Some(
+                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
+            ) => Ok(data),
             _ => Err(KernelError::Open {
                 name,
                 source: AyaMapError::InvalidName { name: name.to_owned() },

@@ -8,12 +8,13 @@ use std::{
 
 use alb_common::{
     abi::{Plain, map},
+    filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, RingSlot, Totals},
     interface::{HopEntry, InterfaceEntry},
     net::Be32,
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::Settings,
-    target::{TargetEntry, TargetState},
+    target::{TargetEntry, TargetState, TargetTimes},
 };
 
 use super::{active::Active, sys};
@@ -130,6 +131,8 @@ maps! {
     locals: Be32 => u32 = LOCALS;
     /// Selection by VIP and port.
     listeners: ListenerKey => ListenerEntry = LISTENERS;
+    /// Security groups.
+    filters: FilterKey => FilterEntry = FILTERS;
     /// By listener index.
     listener_states: u32 => ListenerState = LISTENER_STATES;
     /// Selection tables.
@@ -138,6 +141,8 @@ maps! {
     targets: u32 => TargetEntry = TARGETS;
     /// By target index.
     hops: u32 => HopEntry = HOPS;
+    /// By target index.
+    target_times: u32 => TargetTimes = TARGET_TIMES;
     /// By target index.
     target_states: u32 => TargetState = TARGET_STATES;
     /// By target index, per CPU.

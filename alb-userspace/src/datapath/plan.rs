@@ -4,16 +4,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use alb_common::{
+    filter::{FilterEntry, FilterKey},
     interface::{HopEntry, InterfaceEntry},
     net::Be32,
     service::{ListenerEntry, ListenerKey, local},
     settings::Settings,
-    target::TargetEntry,
+    target::{TargetEntry, TargetTimes},
 };
 
 use super::{
     contents::{Contents, Installed, Selection},
     extents::{Extents, NoRoom},
+    filter,
 };
 
 /// One change of a map.
@@ -42,6 +44,13 @@ pub enum MapOp {
         /// Where it is.
         entry: TargetEntry,
     },
+    /// Writes when a target's flows end.
+    SetTimes {
+        /// Target index.
+        index: u32,
+        /// The moments.
+        entry: TargetTimes,
+    },
     /// Writes a target's next hop.
     SetHop {
         /// Target index.
@@ -49,13 +58,22 @@ pub enum MapOp {
         /// The hop.
         entry: HopEntry,
     },
-    /// Writes a selection table.
+    /// Writes a selection table, or a list of ports.
     SetSlots {
         /// First slot.
         offset: u32,
-        /// Target indices.
+        /// Target indices, or ports.
         targets: Arc<[u32]>,
     },
+    /// Writes the open ports of a prefix.
+    SetFilter {
+        /// The prefix.
+        key: FilterKey,
+        /// The list of ports.
+        entry: FilterEntry,
+    },
+    /// Removes a prefix.
+    RemoveFilter(FilterKey),
     /// Writes a listener's idle timeout.
     SetListenerIdle {
         /// Listener index.
@@ -81,7 +99,7 @@ pub enum MapOp {
     },
     /// An address is not ours any more.
     RemoveLocal(Be32),
-    /// Clears a target and its hop; no flow names it.
+    /// Clears a target, its hop and its moments; no flow names it.
     ClearTarget(u32),
 }
 
@@ -115,6 +133,8 @@ pub fn plan(
     for (slot, entry) in changed(&old.interfaces, &desired.interfaces) {
         ops.push(MapOp::SetInterface { slot: *slot, entry: *entry });
     }
+    let filters = filter::changes(&installed.filters, &old.filters, &desired.filters, extents)?;
+    ops.extend(filters.before);
     // SNAT addresses before the targets that use them: else the first answers would meet the
     // host's own stack.
     for (addr, flags) in &desired.locals {
@@ -128,6 +148,11 @@ pub fn plan(
     }
     for (index, entry) in changed(&old.targets, &desired.targets) {
         ops.push(MapOp::SetTarget { index: *index, entry: *entry });
+    }
+    // Before the flags that have them read, which are with the hop; a moment that is no more
+    // reads as never.
+    for (index, entry) in changed(&old.times, &desired.times) {
+        ops.push(MapOp::SetTimes { index: *index, entry: *entry });
     }
     for (index, entry) in changed(&old.hops, &desired.hops) {
         ops.push(MapOp::SetHop { index: *index, entry: *entry });
@@ -150,7 +175,9 @@ pub fn plan(
     for index in gone(&old.targets, &desired.targets) {
         ops.push(MapOp::ClearTarget(*index));
     }
-    Ok(Plan { ops, installed: Installed { contents: desired.clone(), entries } })
+    ops.extend(filters.after);
+    let installed = Installed { contents: desired.clone(), entries, filters: filters.installed };
+    Ok(Plan { ops, installed })
 }
 
 /// Writes new selection tables and switches listeners to them. Equal tables share an extent.

@@ -117,9 +117,12 @@ mod tests {
             (flows.key as usize, flows.value as usize, flows.entries),
             (size_of::<FlowKey>(), size_of::<FlowEntry>(), limits::DEFAULT_FLOWS * 2)
         );
-        // `BPF_F_MMAPABLE` of linux/bpf.h.
         for map in &maps {
-            let flags = if map.name == map::TARGET_STATES { 1 << 10 } else { 0 };
+            let flags = match map.name.as_str() {
+                map::TARGET_STATES => 1 << 10, // `BPF_F_MMAPABLE` of linux/bpf.h
+                map::FILTERS => 1,             // `BPF_F_NO_PREALLOC`
+                _ => 0,
+            };
             assert_eq!(map.flags, flags, "{}", map.name);
         }
     }

@@ -179,7 +179,7 @@ pub(super) fn update_batch<K: Plain, V: Plain>(
     bpf(MAP_UPDATE_BATCH, &mut attr)
 }
 
-/// Calls `visit` with every element of a hash or array map, in batches. Elements that are
+/// Calls `visit` with every element of a hash, array or trie map, in batches. Elements that are
 /// added or removed meanwhile may or may not be seen.
 pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
     fd: BorrowedFd<'_>,
@@ -189,8 +189,9 @@ pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
     const BATCH: u32 = 4_096;
     let mut keys = vec![K::default(); BATCH as usize];
     let mut values = vec![V::default(); BATCH as usize];
-    // The kernel's cursor: a bucket number for hash maps, the index for arrays.
-    let (mut from, mut to) = (0u64, 0u64);
+    // The kernel's cursor: a bucket number for hash maps, the last key for the others.
+    const { assert!(size_of::<K>() <= size_of::<[u64; 4]>()) };
+    let (mut from, mut to) = ([0u64; 4], [0u64; 4]);
     let mut first = true;
     loop {
         let mut attr = BatchAttr {

@@ -1,6 +1,10 @@
 //! Snapshot and network → what the maps shall hold. Pure but for the memory of which index is
 //! whose.
 
+mod drains;
+mod groups;
+mod host;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,28 +12,32 @@ use std::{
 };
 
 use alb_common::{
-    abi::ABI_VERSION,
     expiry::ticks,
-    interface::{HopEntry, InterfaceEntry},
-    limits::{MAX_LISTENERS, MAX_LOCALS, MAX_SNAT_ADDRESSES, MAX_TARGETS, RST_PER_SECOND},
-    net::{Be16, Be32, Mac},
-    selection::{gcd, weighted},
+    interface::{HopEntry, InterfaceEntry, hop_flag},
+    limits::{MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_TARGETS},
+    net::{Be16, Be32},
+    selection::weighted,
     service::{ListenerKey, algorithm, local},
-    settings::{RST_WINDOW_SHIFT, Settings},
     target::TargetEntry,
 };
 use sha2::{Digest as _, Sha256};
 
+use self::{
+    drains::{Drains, allowed, seconds},
+    groups::{Groups, Outbound},
+    host::{hop, settings, snat, v4},
+};
 use super::{
     collect::Sweep,
     contents::{Contents, Installed, Selection},
+    filter::Filter,
     indices::{Exhausted, Indices},
     replies::Replies,
     served::{key, proxied, served},
 };
 use crate::{
     balance,
-    model::{Algorithm, Backend, LoadBalancer, Model, Node, PortRange, Target},
+    model::{Algorithm, Backend, LoadBalancer, Model, PortRange, Target},
     net::NextHopTable,
     state::{Health, Snapshot, TargetRef},
 };
@@ -45,6 +53,8 @@ pub struct Network {
     pub half_open_ring: u32,
     /// Places in the ring of closed flows, a power of two.
     pub closed_ring: u32,
+    /// Tick of the packet path's clock.
+    pub now: u32,
 }
 
 /// The snapshot does not fit.
@@ -97,6 +107,12 @@ pub struct Compiler {
     hops: BTreeMap<u32, HopEntry>,
     /// Their ids, as far as this run has seen them in a model.
     names: BTreeMap<u32, TargetRef>,
+    /// Which of them drain.
+    drains: Drains,
+    /// Security groups as filters.
+    groups: Groups,
+    /// Targets that outbound rules do not allow.
+    refused: BTreeSet<TargetRef>,
     /// SNAT addresses that flows may use, with the last epoch in which a target did.
     snat: BTreeMap<Be32, u64>,
     /// VIPs that the host's stack has connections on, or once had.
@@ -137,6 +153,9 @@ impl Compiler {
             known,
             hops: installed.contents.hops.clone(),
             names: BTreeMap::new(),
+            drains: Drains::adopt(&installed.contents.times),
+            groups: Groups::default(),
+            refused: BTreeSet::new(),
             snat: local(local::SNAT).map(|addr| (addr, 0)).collect(),
             proxied: local(local::PROXY).collect(),
             replies: Replies::adopt(&installed.contents.settings),
@@ -176,6 +195,10 @@ impl Compiler {
         let kept = old.keys().filter(|addr| !contents.locals.contains_key(addr)).count();
         let locals = contents.locals.len() + kept;
         within("VIPs and SNAT addresses", locals, kept, MAX_LOCALS)?;
+        let prefixes = |of: &BTreeMap<u32, Arc<Filter>>| of.values().map(|of| of.0.len()).sum();
+        let (new, kept): (usize, usize) =
+            (prefixes(&contents.filters), prefixes(&installed.contents.filters));
+        within("prefixes of security groups", new + kept, kept, MAX_PREFIXES)?;
         Ok(contents)
     }
 
@@ -187,13 +210,13 @@ impl Compiler {
     ) -> Result<Contents, TablesError> {
         let model = &*snapshot.model;
         self.epoch += 1;
-        let mut contents = Contents {
-            settings: settings(&model.node, network, self.first_generation, self.replies),
-            interfaces: network.interfaces.clone(),
-            ..Contents::default()
-        };
+        let mut contents =
+            Contents { interfaces: network.interfaces.clone(), ..Contents::default() };
         let (mut targets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
+        self.refused.clear();
+        self.groups.begin();
         for balancer in &model.load_balancers {
+            let (filter, mut outbound) = self.groups.of(model, balancer);
             let proxied = proxied(balancer, model.node.datapath);
             for vip in v4(&balancer.vips) {
                 let vip = Be32::from(vip);
@@ -201,7 +224,8 @@ impl Compiler {
                     self.proxied.insert(vip);
                 }
                 let proxied = if self.proxied.contains(&vip) { local::PROXY } else { 0 };
-                *contents.locals.entry(vip).or_default() |= local::VIP | proxied;
+                let flags = local::filtered(local::VIP | proxied, filter);
+                *contents.locals.entry(vip).or_default() |= flags;
             }
             for listener in proxied {
                 for vip in v4(&balancer.vips) {
@@ -221,8 +245,14 @@ impl Compiler {
             for listener in served(balancer, model.node.datapath) {
                 let Some(backend) = balancer.backend(&listener.backend) else { continue };
                 if !tables.contains_key(&backend.id) {
-                    let candidates =
-                        self.candidates(snapshot, network, choice, balancer, backend)?;
+                    let candidates = self.candidates(
+                        snapshot,
+                        network,
+                        choice,
+                        balancer,
+                        backend,
+                        &mut outbound,
+                    )?;
                     targets.extend(candidates.iter().map(|candidate| candidate.index));
                     tables.insert(backend.id.clone(), select(backend, &candidates));
                 }
@@ -243,15 +273,36 @@ impl Compiler {
                 }
             }
         }
+        contents.filters = self.groups.filters();
         self.proxied.retain(|vip| contents.locals.contains_key(vip));
         self.targets.keep(&targets, self.epoch);
         self.listeners.keep(&listeners, self.epoch);
+        for (index, _) in self.targets.retired() {
+            self.drains.removed(index, network.now);
+        }
+        contents.settings = settings(
+            &model.node,
+            network,
+            self.first_generation,
+            self.replies,
+            self.drains.ends().len(),
+        );
+        self.place_targets(network, &mut contents);
+        Ok(contents)
+    }
+
+    /// Every target that flows may have, with its hop, its moments and its source addresses.
+    fn place_targets(&mut self, network: &Network, contents: &mut Contents) {
+        contents.times =
+            self.known.keys().map(|index| (*index, self.drains.times(*index))).collect();
         for (index, entry) in &self.known {
             contents.targets.insert(*index, *entry);
             if let Some(hop) = hop(network, entry.addr.addr()) {
                 self.hops.insert(*index, hop);
             }
-            contents.hops.insert(*index, self.hops.get(index).copied().unwrap_or_default());
+            let mut hop = self.hops.get(index).copied().unwrap_or_default();
+            hop.flags = if contents.times[index].cut_at == 0 { 0 } else { hop_flag::DRAINS };
+            contents.hops.insert(*index, hop);
             for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
                 self.snat.insert(*snat, self.epoch);
             }
@@ -259,7 +310,6 @@ impl Compiler {
         for snat in self.snat.keys() {
             *contents.locals.entry(*snat).or_default() |= local::SNAT;
         }
-        Ok(contents)
     }
 
     fn candidates(
@@ -269,6 +319,7 @@ impl Compiler {
         choice: Choice,
         balancer: &LoadBalancer,
         backend: &Backend,
+        outbound: &mut Outbound,
     ) -> Result<Vec<Candidate>, TablesError> {
         let mut candidates = Vec::new();
         for target in balancer.targets_of(backend) {
@@ -290,19 +341,25 @@ impl Compiler {
                 self.known.insert(index, entry);
             }
             self.names.insert(index, TargetRef::new(&backend.id, &target.id));
+            let state = snapshot.targets.get(&backend.id, &target.id);
+            let given = allowed(backend, target, state);
+            self.drains.present(index, seconds(backend), given, network.now);
             let (reachable, serves) = match choice {
                 Choice::Usable => (
                     entry.snat_count > 0 && hop(network, address).is_some(),
                     snapshot.targets.serves(&backend.id, &target.id),
                 ),
                 Choice::Possible => {
-                    let state = snapshot.targets.get(&backend.id, &target.id);
                     (true, state.is_none_or(|state| state.health != Health::Unhealthy))
                 }
             };
+            let admitted = outbound.admits(address, port);
+            if !admitted {
+                self.refused.insert(TargetRef::new(&backend.id, &target.id));
+            }
             let of = balance::Candidate {
                 at: SocketAddr::from((address, port)),
-                weight: if reachable { u32::from(target.weight) } else { 0 },
+                weight: if reachable && admitted { u32::from(target.weight) } else { 0 },
                 serves,
                 since: None,
             };
@@ -325,6 +382,7 @@ impl Compiler {
             self.known.remove(index);
             self.hops.remove(index);
             self.names.remove(index);
+            self.drains.forget(*index);
         }
         let listeners = self.listeners.free(epoch, |index| {
             u16::try_from(index).is_ok_and(|index| sweep.names_listener(index))
@@ -371,6 +429,16 @@ impl Compiler {
         self.targets.retired().filter_map(|(index, _)| {
             Some((index, self.known.get(&index)?, self.names.get(&index)?))
         })
+    }
+
+    /// Targets that outbound rules do not allow, as of the last compilation.
+    pub fn refused(&self) -> &BTreeSet<TargetRef> {
+        &self.refused
+    }
+
+    /// When the flows of targets that drain are ended, ticks by target index.
+    pub fn cuts(&self) -> &BTreeMap<u32, u32> {
+        self.drains.ends()
     }
 
     /// Indices in use, draining ones included: targets and listeners.
@@ -426,62 +494,6 @@ fn code(algorithm: Algorithm) -> u16 {
         Algorithm::IpHash => algorithm::IP_HASH,
         Algorithm::LeastConn => algorithm::LEAST_CONN,
     }
-}
-
-/// Source addresses towards a target: those of the file, else the node's own on the way.
-fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32> {
-    let configured: Vec<Be32> = v4(&node.snat.addresses).map(Be32::from).collect();
-    if !configured.is_empty() {
-        return configured.into_iter().take(MAX_SNAT_ADDRESSES).collect();
-    }
-    match network.hops.hops.get(&IpAddr::V4(target)).map(|hop| hop.source) {
-        Some(IpAddr::V4(source)) => vec![source.into()],
-        Some(IpAddr::V6(_)) | None => Vec::new(),
-    }
-}
-
-/// The way to a target, if it is known and leaves by an interface of ours.
-fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
-    let hop = network.hops.hops.get(&IpAddr::V4(target))?;
-    let mac = Mac::new(hop.mac?);
-    let (slot, _) = network.interfaces.iter().find(|(_, entry)| entry.ifindex == hop.interface)?;
-    Some(HopEntry { mac, interface: u16::try_from(*slot).ok()? })
-}
-
-fn settings(node: &Node, network: &Network, first_generation: u16, replies: Replies) -> Settings {
-    let range = node.snat.port_range;
-    let port_count = (range.last - range.first).saturating_add(1);
-    let replies = replies.with(range);
-    let windows_per_second = ticks(1) >> RST_WINDOW_SHIFT;
-    Settings {
-        abi: ABI_VERSION,
-        // The packet path keeps 16 bits of it; only a difference counts.
-        route_generation: u16::try_from(network.hops.route_generation & 0xffff)
-            .unwrap_or(0)
-            .wrapping_add(first_generation),
-        port_first: range.first,
-        port_count,
-        reply_first: replies.first,
-        reply_count: (replies.last - replies.first).saturating_add(1),
-        port_stride: stride(port_count),
-        rst_per_window: RST_PER_SECOND / windows_per_second,
-        half_open_mask: network.half_open_ring - 1,
-        closed_mask: network.closed_ring - 1,
-    }
-}
-
-/// A step near the golden section of `count` that visits every port before it repeats one.
-fn stride(count: u16) -> u16 {
-    let golden = (u32::from(count) * 618 / 1_000).max(1);
-    let coprime = (golden..=u32::from(count)).find(|step| gcd(*step, u32::from(count)) == 1);
-    coprime.and_then(|step| u16::try_from(step).ok()).unwrap_or(1)
-}
-
-fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {
-    addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    })
 }
 
 #[cfg(test)]

@@ -276,8 +276,8 @@ pub struct Backend {
     pub stickiness: Option<Duration>,
     /// Extra request headers for http backends.
     pub forwarded: Forwarded,
-    /// How long flows of a removed target may live on, 0–3600 s. Stored; not enforced yet: they
-    /// live until they end or have been idle for too long.
+    /// How long flows of a target that is removed or has weight 0 may live on, 0–3600 s. The
+    /// packet path ends them then; the proxy does not yet.
     pub connection_draining: Duration,
     /// Settings kept while checks are closed (`closeHealthCheck`); `None` while they run.
     pub closed_health_check: Option<HealthCheck>,

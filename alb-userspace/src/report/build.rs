@@ -129,7 +129,10 @@ fn targets(
             port: target.port_for(backend).get(),
             weight: target.weight,
             state: state.map_or(TargetState::Initial, |state| state.health.into()),
-            reason: state.and_then(|state| state.reason.as_ref()).map(ToString::to_string),
+            reason: state
+                .and_then(|state| state.reason.as_ref())
+                .map(ToString::to_string)
+                .or_else(|| counters.refused.contains(&key).then(|| super::REFUSED.to_owned())),
             since: state.map(|state| unix_seconds(state.since)),
             traffic: counters.target(&key),
             new_flows_per_second: rates.targets.get(&key).copied().unwrap_or_default(),

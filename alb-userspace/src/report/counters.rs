@@ -1,7 +1,7 @@
 //! What the packet path counted, as plain data: whoever reads the maps fills it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -23,9 +23,15 @@ pub struct Counters {
     pub targets: BTreeMap<TargetRef, Traffic>,
     /// Targets that are no longer in the snapshot but still have flows.
     pub draining: Vec<Draining>,
+    /// Targets that no security group's outbound rules allow.
+    pub refused: BTreeSet<TargetRef>,
     /// What the proxy counted.
     pub proxied: Proxied,
 }
+
+/// Why a target in [`Counters::refused`] gets nothing.
+pub const REFUSED: &str =
+    "not allowed by the outbound rules of the load balancer's security groups";
 
 /// A listener on one of its load balancer's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

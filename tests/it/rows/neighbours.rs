@@ -29,7 +29,7 @@ fn another_interface_is_redirected_to() {
     let mut world = World::new();
     let other = InterfaceEntry { ifindex: OTHER, mac: Mac::new(OTHER_MAC), mtu: 1_000, flags: 0 };
     world.prog.set(map::INTERFACES, 1, other);
-    let hop = HopEntry { mac: Mac::new(target_mac(0)), interface: 1 };
+    let hop = HopEntry { mac: Mac::new(target_mac(0)), interface: 1, flags: 0 };
     world.prog.set(map::HOPS, 0, hop);
     let flow = Flow::default();
     let by_other = |(before, after): (Tcp, Tcp), reason| {
@@ -75,7 +75,7 @@ fn a_target_s_new_address_is_used_at_once() {
     let mut world = World::new();
     let flow = Flow::default();
     world.open(&flow);
-    world.prog.set(map::HOPS, 0, HopEntry { mac: Mac::new(OTHER_MAC), interface: 0 });
+    world.prog.set(map::HOPS, 0, HopEntry { mac: Mac::new(OTHER_MAC), interface: 0, flags: 0 });
     let (before, after) = flow.later(flag::ACK, &[]);
     let after = Tcp { to: OTHER_MAC, ..after };
     world.pass_on("data", (before, after), Reason::FlowForward);

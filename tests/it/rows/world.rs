@@ -141,6 +141,7 @@ impl World {
             rst_per_window: 1_000,
             half_open_mask: sizes.ring - 1,
             closed_mask: sizes.ring - 1,
+            draining: 0,
         };
         prog.set(map::SETTINGS, 0, settings);
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
@@ -163,7 +164,7 @@ impl World {
                 snat,
             };
             prog.set(map::TARGETS, index, entry);
-            let hop = HopEntry { mac: Mac::new(target_mac(index)), interface: 0 };
+            let hop = HopEntry { mac: Mac::new(target_mac(index)), interface: 0, flags: 0 };
             prog.set(map::HOPS, index, hop);
         }
         let slots = TURNS.iter().copied().chain(0..TARGETS);

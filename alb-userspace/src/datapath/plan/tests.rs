@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use alb_common::net::Be16;
+use alb_common::{interface::hop_flag, net::Be16};
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::filter::Filter, *};
 
 const SLOTS: u32 = 256;
 
@@ -16,10 +16,12 @@ struct Maps {
     interfaces: BTreeMap<u32, InterfaceEntry>,
     targets: BTreeMap<u32, TargetEntry>,
     hops: BTreeMap<u32, HopEntry>,
+    times: BTreeMap<u32, TargetTimes>,
     slots: BTreeMap<u32, u32>,
     idle: BTreeMap<u16, u32>,
     listeners: BTreeMap<ListenerKey, ListenerEntry>,
     locals: BTreeMap<Be32, u32>,
+    filters: BTreeMap<u32, BTreeMap<filter::Prefix, FilterEntry>>,
 }
 
 impl Maps {
@@ -35,6 +37,9 @@ impl Maps {
             MapOp::SetTarget { index, entry } => {
                 self.targets.insert(index, entry);
             }
+            MapOp::SetTimes { index, entry } => {
+                self.times.insert(index, entry);
+            }
             MapOp::SetHop { index, entry } => {
                 self.hops.insert(index, entry);
             }
@@ -48,6 +53,18 @@ impl Maps {
                     );
                 }
                 self.slots.extend((offset..).zip(targets.iter().copied()));
+            }
+            MapOp::SetFilter { key, entry } => {
+                let (id, prefix) = filter::prefix(&key);
+                self.filters.entry(id).or_default().insert(prefix, entry);
+            }
+            MapOp::RemoveFilter(key) => {
+                let (id, prefix) = filter::prefix(&key);
+                let of = self.filters.get_mut(&id).unwrap();
+                of.remove(&prefix).unwrap();
+                if of.is_empty() {
+                    self.filters.remove(&id);
+                }
             }
             MapOp::SetListenerIdle { index, idle } => {
                 self.idle.insert(index, idle);
@@ -67,11 +84,22 @@ impl Maps {
             MapOp::ClearTarget(index) => {
                 self.targets.remove(&index).unwrap();
                 self.hops.remove(&index);
+                self.times.remove(&index);
             }
         }
     }
 
     fn check(&self) {
+        for flags in self.locals.values() {
+            let id = local::filter(*flags);
+            assert!(id == 0 || self.filters.contains_key(&id), "a filter that is not there");
+        }
+        for (index, hop) in &self.hops {
+            assert!(
+                hop.flags == 0 || self.times.contains_key(index),
+                "a flag has moments read that are not there"
+            );
+        }
         for listener in self.listeners.values() {
             assert!(self.idle.contains_key(&listener.index), "a listener without a timeout");
             let snat = self.locals.values().any(|flags| flags & local::SNAT != 0);
@@ -102,10 +130,24 @@ impl Maps {
                 interfaces: self.interfaces.clone(),
                 targets: self.targets.clone(),
                 hops: self.hops.clone(),
+                times: self.times.clone(),
                 listeners: listeners.collect(),
                 locals: self.locals.clone(),
+                filters: self
+                    .filters
+                    .iter()
+                    .map(|(id, of)| {
+                        let ports = |entry: &FilterEntry| {
+                            let slots = entry.offset..entry.offset + entry.len;
+                            slots.map(|slot| self.slots[&slot]).collect()
+                        };
+                        let of = of.iter().map(|(prefix, entry)| (*prefix, ports(entry)));
+                        (*id, Arc::new(Filter(of.collect())))
+                    })
+                    .collect(),
             },
             entries: self.listeners.clone(),
+            filters: self.filters.iter().map(|(id, of)| (*id, Arc::new(of.clone()))).collect(),
         }
     }
 }
@@ -118,6 +160,15 @@ fn key(port: u16) -> ListenerKey {
 fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
     let used = listeners.values().flatten().copied();
     let entry = |index: u32| TargetEntry { addr: Be32(index + 1), ..TargetEntry::default() };
+    // All of them drain, now until one moment and now until another.
+    let slot = mtu.to_le_bytes()[0];
+    let hop = HopEntry { interface: slot, flags: hop_flag::DRAINS, ..HopEntry::default() };
+    let times = TargetTimes { cut_at: u32::from(mtu), drain: 1 };
+    // Two filters that change places, or share one address after the other.
+    let open = |port: u32| -> Arc<Filter> {
+        Arc::new(Filter([((0, 0), [port, port + 1].into()), ((8, 10 << 24), [].into())].into()))
+    };
+    let id = u32::from(mtu % 2) + 1;
     Contents {
         settings: Settings { port_count: mtu, ..Settings::default() },
         interfaces: [(
@@ -126,9 +177,9 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
         )]
         .into(),
         targets: used.clone().map(|index| (index, entry(index))).collect(),
-        hops: used
-            .map(|index| (index, HopEntry { interface: mtu, ..HopEntry::default() }))
-            .collect(),
+        hops: used.clone().map(|index| (index, hop)).collect(),
+        times: used.map(|index| (index, times)).collect(),
+        filters: [(id, open(u32::try_from(listeners.len()).unwrap()))].into(),
         listeners: listeners
             .iter()
             .map(|(port, targets)| {
@@ -139,7 +190,7 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
             .collect(),
         locals: listeners
             .keys()
-            .map(|port| (Be32(u32::from(*port)), local::VIP))
+            .map(|port| (Be32(u32::from(*port)), local::filtered(local::VIP, id)))
             // Now on an address of its own, now on one that is a VIP too.
             .chain([(Be32(u32::from(mtu)), local::VIP | local::SNAT)])
             .collect(),
@@ -159,7 +210,7 @@ proptest! {
         let mut now = Instant::now();
         for (listeners, mtu) in steps {
             let desired = contents(&listeners, mtu);
-            extents.keep(installed.entries.values(), now);
+            extents.keep(installed.extents(), now);
             let plan = plan(&installed, &desired, &mut extents).unwrap();
             for op in &plan.ops {
                 maps.apply(op);
@@ -185,11 +236,11 @@ fn one_listener_s_change_touches_no_other() {
     let mut extents = Extents::new(SLOTS);
     let first = plan(&Installed::default(), &contents(&before, 1), &mut extents).unwrap();
     let second = plan(&first.installed, &contents(&after, 1), &mut extents).unwrap();
-    let entry = ListenerEntry { offset: 10, len: 1, index: 3, algorithm: 0 };
+    let entry = ListenerEntry { offset: 12, len: 1, index: 3, algorithm: 0 };
     assert_eq!(
         second.ops,
         [
-            MapOp::SetSlots { offset: 10, targets: [3].into() },
+            MapOp::SetSlots { offset: 12, targets: [3].into() },
             MapOp::SetListener { key: key(3), entry },
             MapOp::ClearTarget(13),
         ]
@@ -202,5 +253,6 @@ fn equal_tables_share_an_extent() {
     let mut extents = Extents::new(SLOTS);
     let plan = plan(&Installed::default(), &contents(&same, 1), &mut extents).unwrap();
     let written = plan.ops.iter().filter(|op| matches!(op, MapOp::SetSlots { .. })).count();
-    assert_eq!(written, 1);
+    // And the filter's list of ports.
+    assert_eq!(written, 2);
 }

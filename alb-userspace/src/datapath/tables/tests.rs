@@ -2,14 +2,16 @@
 
 use std::{path::Path, time::SystemTime};
 
-use alb_common::selection::weighted_weight;
+use alb_common::{net::Mac, selection::weighted_weight};
 
-use super::*;
+use super::{host::stride, *};
 use crate::{
     config,
     net::NextHop,
     state::{Health, Store, TargetRef, TargetState, TargetStates},
 };
+
+const NOW: u32 = 1_000;
 
 /// A load balancer with one backend of this algorithm and these targets (last byte, weight).
 fn model(algorithm: &str, targets: &[(u8, u8)]) -> Model {
@@ -69,6 +71,7 @@ fn network() -> Network {
         hops: Arc::new(NextHopTable { hops, route_generation: 0x1_0007 }),
         half_open_ring: 1_024,
         closed_ring: 4_096,
+        now: NOW,
     }
 }
 
@@ -163,7 +166,8 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
 
     let after = compiler.compile(&one, &network()).unwrap();
     assert_eq!(hosts(&after), [11]);
-    assert_eq!((after.targets.get(gone), &after.hops[gone]), (Some(entry), &before.hops[gone]));
+    let hop = HopEntry { flags: hop_flag::DRAINS, ..before.hops[gone] };
+    assert_eq!((after.targets.get(gone), after.hops[gone]), (Some(entry), hop));
     let mut sweep = Sweep::default();
     sweep.targets.entry(*gone).or_default();
     let epoch = compiler.epoch();
@@ -291,4 +295,62 @@ fn what_the_proxy_serves_is_let_through_and_has_no_targets() {
     let contents = compiler.compile(&snapshot(kernel, &[1, 2]), &network()).unwrap();
     assert_eq!(contents.locals[&vip], local::VIP | local::PROXY);
     assert_eq!(contents.listeners[&key(80)].slots.len(), 2);
+}
+
+/// The moments at which flows end, by the last byte of the target.
+fn ends(contents: &Contents) -> BTreeMap<u8, u32> {
+    for (index, hop) in &contents.hops {
+        let drains = hop.flags & hop_flag::DRAINS != 0;
+        assert_eq!(drains, contents.times[index].cut_at != 0);
+    }
+    let drains = contents.times.iter().filter(|(_, times)| times.cut_at != 0);
+    let ends: BTreeMap<_, _> = drains
+        .map(|(index, times)| (contents.targets[index].addr.addr().octets()[3], times.cut_at))
+        .collect();
+    assert_eq!(contents.settings.draining as usize, ends.len());
+    ends
+}
+
+#[test]
+fn targets_without_weight_drain_and_removed_ones_too() {
+    let mut compiler = compiler();
+    let after = NOW + ticks(300);
+    let mut compile = |targets: &[(u8, u8)], now| {
+        let snapshot = snapshot(model("RoundRobin", targets), &[11, 12, 13]);
+        ends(&compiler.compile(&snapshot, &Network { now, ..network() }).unwrap())
+    };
+    assert_eq!(compile(&[(11, 10), (12, 10), (13, 10)], NOW), [].into());
+    assert_eq!(compile(&[(11, 10), (12, 0)], NOW), [(12, after), (13, after)].into());
+    assert_eq!(compile(&[(11, 10), (12, 0)], NOW + 100), [(12, after), (13, after)].into());
+    assert_eq!(compile(&[(11, 10), (12, 1)], NOW + 200), [(13, after)].into());
+    // Back again while it drains: nothing is ended.
+    assert_eq!(compile(&[(11, 10), (13, 10)], NOW + 300), [(12, after + 300)].into());
+}
+
+#[test]
+fn a_failed_target_s_flows_end_at_once_if_the_file_says_so() {
+    use crate::{
+        model::UnhealthyFlows,
+        state::{Unhealthy, UnhealthyReason},
+    };
+    for (policy, failed, expected) in [
+        (UnhealthyFlows::Reset, true, Some(NOW + ticks(0))),
+        (UnhealthyFlows::Reset, false, None), // adopted so, not found so
+        (UnhealthyFlows::Keep, true, None),
+    ] {
+        let mut model = model("RoundRobin", &[(11, 10), (12, 10)]);
+        model.load_balancers[0].backends[0].unhealthy_flows = policy;
+        let mut snapshot = Snapshot::clone(&snapshot(model, &[11]));
+        if failed {
+            let mut states = TargetStates::clone(&snapshot.targets);
+            for (target, state) in snapshot.targets.iter() {
+                let reason = (state.health == Health::Unhealthy)
+                    .then(|| Unhealthy::new(UnhealthyReason::ConnectTimeout, ""));
+                states.insert(target, TargetState { reason, ..state.clone() });
+            }
+            snapshot.targets = Arc::new(states);
+        }
+        let contents = compiler().compile(&snapshot, &network()).unwrap();
+        assert_eq!(ends(&contents).get(&12).copied(), expected, "{policy:?} {failed}");
+    }
 }

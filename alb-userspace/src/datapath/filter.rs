@@ -1,0 +1,201 @@
+//! Security groups as the packet path looks them up: for each prefix that a rule names the ports
+//! that are open to whoever has no longer one. Pure; the verdicts are those of [`Rules`].
+//!
+//! The prefixes that hold an address are nested, so the rules about it are those of its longest
+//! prefix and of the prefixes around that one. These are put together ahead, so that a packet costs
+//! one lookup by its address and one search by its port, however many rules there are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alb_common::{
+    filter::{FilterEntry, FilterKey},
+    net::Be32,
+};
+use ipnet::IpNet;
+
+use super::{
+    extents::{Extents, NoRoom},
+    plan::MapOp,
+};
+use crate::{
+    model::{Direction, RuleAction, RuleProtocol},
+    security::Rules,
+};
+
+/// An IPv4 prefix: length in bits, then the address, host order.
+pub type Prefix = (u32, u32);
+
+/// The open ports of one prefix: at each of these the verdict changes, beginning with deny below
+/// the first. Ascending, 0–65535.
+pub type Ports = Arc<[u32]>;
+
+/// The verdicts on IPv4 clients' TCP, by the longest prefix; what has none is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter(pub BTreeMap<Prefix, Ports>);
+
+/// What is installed of a filter, by prefix.
+pub type Installed = Arc<BTreeMap<Prefix, FilterEntry>>;
+
+impl Filter {
+    /// Of the inbound rules about TCP.
+    pub fn of(rules: &Rules) -> Self {
+        let otherwise = rules.otherwise() == RuleAction::Allow;
+        let mut by_prefix: BTreeMap<(u32, u32), Vec<(usize, (u16, u16), bool)>> = BTreeMap::new();
+        for (rank, rule) in rules.ordered().iter().enumerate() {
+            let about = rule.direction == Direction::In
+                && matches!(rule.protocol, RuleProtocol::Tcp | RuleProtocol::All);
+            let IpNet::V4(prefix) = rule.prefix else { continue };
+            if about {
+                // By address first, then by length: what holds a prefix comes before it.
+                let at = (u32::from(prefix.network()), u32::from(prefix.prefix_len()));
+                let rule = (rank, rule.ports, rule.action == RuleAction::Allow);
+                by_prefix.entry(at).or_default().push(rule);
+            }
+        }
+        by_prefix.entry((0, 0)).or_default();
+        let mut filter = BTreeMap::new();
+        // The prefixes around the one at hand, each with its rules and the verdicts in effect.
+        let mut around: Vec<(Prefix, &[_], Ports)> = Vec::new();
+        for ((address, length), own) in &by_prefix {
+            let holds = |(of, network): &Prefix| *of < *length && first(*address, *of) == *network;
+            while around.last().is_some_and(|(prefix, ..)| !holds(prefix)) {
+                around.pop();
+            }
+            let mut about: Vec<_> =
+                around.iter().flat_map(|(_, rules, _)| *rules).chain(own).copied().collect();
+            about.sort_unstable();
+            let ports = open_ports(&about, otherwise);
+            let prefix = (*length, *address);
+            // Nothing to say beyond what the next prefix around says.
+            if around.last().is_none_or(|(.., outer)| *outer != ports) {
+                filter.insert(prefix, ports.clone());
+            }
+            around.push((prefix, own.as_slice(), ports));
+        }
+        Self(filter)
+    }
+
+    /// Everything is allowed: there is nothing to look up.
+    pub fn is_open(&self) -> bool {
+        self.0.len() == 1 && self.0.get(&(0, 0)).is_some_and(|ports| **ports == [0])
+    }
+}
+
+/// The first `length` bits of an address.
+fn first(address: u32, length: u32) -> u32 {
+    address & u32::MAX.checked_shl(32 - length).unwrap_or_default()
+}
+
+/// The ports that rules open, the first that decides coming first.
+fn open_ports(rules: &[(usize, (u16, u16), bool)], otherwise: bool) -> Ports {
+    // The verdict from each port on; painted over from the last rule to the first.
+    let mut painted: BTreeMap<u32, bool> = [(0, otherwise)].into();
+    for (_, (from, to), allow) in rules.iter().rev() {
+        let (from, after) = (u32::from(*from), u32::from(*to) + 1);
+        let behind = painted.range(..=after).next_back().is_some_and(|(_, allow)| *allow);
+        painted.retain(|port, _| !(from..after).contains(port));
+        painted.insert(from, *allow);
+        if after <= u32::from(u16::MAX) {
+            painted.insert(after, behind);
+        }
+    }
+    let mut before = false;
+    let changes =
+        painted.into_iter().filter(|(_, allow)| std::mem::replace(&mut before, *allow) != *allow);
+    changes.map(|(port, _)| port).collect()
+}
+
+/// How the packet path sees a prefix of a filter.
+pub fn key(id: u32, (length, address): Prefix) -> FilterKey {
+    FilterKey { bits: FilterKey::ID_BITS + length, id, addr: Be32(address.to_be()) }
+}
+
+/// A prefix and the filter that it is of.
+pub fn prefix(key: &FilterKey) -> (u32, Prefix) {
+    (key.id, (key.bits - FilterKey::ID_BITS, u32::from_be(key.addr.0)))
+}
+
+/// What changes filters: first and last part of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Adds and replaces, to be done before addresses name a filter.
+    pub(super) before: Vec<MapOp>,
+    /// Removes, to be done after.
+    pub(super) after: Vec<MapOp>,
+    /// What is installed then.
+    pub(super) installed: BTreeMap<u32, Installed>,
+}
+
+/// The way from installed filters to desired ones. Between any two steps every client has the
+/// verdict that it had before or the one that it has afterwards, and each changes once: new
+/// prefixes come before the change of those that hold them, the longest first; those that go
+/// leave after it, the shortest first.
+pub(super) fn changes(
+    installed: &BTreeMap<u32, Installed>,
+    old: &BTreeMap<u32, Arc<Filter>>,
+    new: &BTreeMap<u32, Arc<Filter>>,
+    extents: &mut Extents,
+) -> Result<Changes, NoRoom> {
+    let mut changes = Changes::default();
+    let mut replaced = Vec::new();
+    let mut removed = Vec::new();
+    let nothing = Arc::<Filter>::default();
+    for (id, filter) in new {
+        let before = old.get(id).unwrap_or(&nothing);
+        let entries = installed.get(id).cloned().unwrap_or_default();
+        if Arc::ptr_eq(before, filter) || before == filter {
+            changes.installed.insert(*id, entries);
+            continue;
+        }
+        let mut placed: BTreeMap<&[u32], FilterEntry> = BTreeMap::new();
+        for (prefix, ports) in &before.0 {
+            placed.extend(entries.get(prefix).map(|entry| (&**ports, *entry)));
+        }
+        let mut after = BTreeMap::new();
+        for (prefix, ports) in filter.0.iter().rev() {
+            let entry = if let Some(entry) = placed.get(&**ports) {
+                *entry
+            } else {
+                let entry = place(ports, extents, &mut changes.before)?;
+                placed.insert(ports, entry);
+                entry
+            };
+            after.insert(*prefix, entry);
+            let op = MapOp::SetFilter { key: key(*id, *prefix), entry };
+            match entries.get(prefix) {
+                None => changes.before.push(op),
+                Some(known) if *known != entry => replaced.push(op),
+                Some(_) => {}
+            }
+        }
+        let gone = entries.keys().filter(|prefix| !after.contains_key(prefix));
+        removed.extend(gone.map(|prefix| (*id, *prefix)));
+        changes.installed.insert(*id, Arc::new(after));
+    }
+    for (id, entries) in installed.iter().filter(|(id, _)| !new.contains_key(id)) {
+        removed.extend(entries.keys().map(|prefix| (*id, *prefix)));
+    }
+    changes.before.append(&mut replaced);
+    removed.sort_unstable_by_key(|(_, prefix)| *prefix);
+    changes.after =
+        removed.into_iter().map(|(id, prefix)| MapOp::RemoveFilter(key(id, prefix))).collect();
+    Ok(changes)
+}
+
+/// Writes a list of ports to where there is room.
+fn place(
+    ports: &Ports,
+    extents: &mut Extents,
+    ops: &mut Vec<MapOp>,
+) -> Result<FilterEntry, NoRoom> {
+    let len = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+    if len == 0 {
+        return Ok(FilterEntry::default());
+    }
+    let offset = extents.take(len)?;
+    ops.push(MapOp::SetSlots { offset, targets: ports.clone() });
+    Ok(FilterEntry { offset, len })
+}
+
+#[cfg(test)]
+mod tests;
