@@ -32,14 +32,19 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Starts the origin and the proxies.
-    pub(crate) fn new(alb: &Path, peers: &Path, kinds: &[Kind]) -> Self {
+    /// Starts the origin and the proxies: those without an access log, those with one, or both.
+    pub(crate) fn new(
+        alb: &Path,
+        peers: &Path,
+        kinds: &[Kind],
+        (plain, logging): (bool, bool),
+    ) -> Self {
         let mut arena = Self::empty();
-        for (number, &kind) in (0_u8..).zip(kinds) {
+        for (number, &kind) in (0_u8..).zip(kinds).filter(|_| plain) {
             let proxy = arena.start(kind, 10 + number, false, alb, peers);
             arena.proxies.push(proxy);
         }
-        for (number, &kind) in (0_u8..).zip(kinds) {
+        for (number, &kind) in (0_u8..).zip(kinds).filter(|_| logging) {
             let proxy = arena.start(kind, 110 + number, true, alb, peers);
             arena.logging.push(proxy);
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
 mod arena;
+mod clients;
 mod config;
 mod cpu;
 mod load;
@@ -48,17 +49,19 @@ fn main() {
     };
     let mut kinds: Vec<Kind> = Kind::ALL.to_vec();
     kinds.retain(|kind| *kind == Kind::Nginx || args.peer.is_empty() || args.peer.contains(kind));
-    let arena = Arena::new(&args.alb, &args.peers, &kinds);
-    println!(
-        "CPU a request, relative to nginx in the same round: median [min max] of {} rounds of {} s",
-        args.rounds, args.seconds
-    );
-    for proxy in &arena.proxies {
-        println!("  {:<12} {}", proxy.kind.name(), proxy.version());
+    let needed = rows::needed(&wanted);
+    if needed != (false, false) {
+        let arena = Arena::new(&args.alb, &args.peers, &kinds, needed);
+        println!(
+            "CPU a request, relative to nginx in the same round: median [min max] of {} rounds of {} s",
+            args.rounds, args.seconds
+        );
+        for proxy in if needed.0 { &arena.proxies } else { &arena.logging } {
+            println!("  {:<12} {}", proxy.kind.name(), proxy.version());
+        }
+        rows::cpu(&arena, args.rounds, args.seconds, &wanted);
+        rows::latency(&arena, args.rounds, args.seconds, &wanted);
     }
-    rows::cpu(&arena, args.rounds, args.seconds, &wanted);
-    rows::latency(&arena, args.rounds, args.seconds, &wanted);
-    drop(arena);
     memory::rows(&args.alb, &args.peers, &kinds, &wanted);
 }
 

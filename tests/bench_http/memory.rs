@@ -1,19 +1,13 @@
-//! Rows about memory: what an idle connection costs, and what slow readers of a huge body cost.
+//! Rows about memory: what an idle connection costs, whether thousands of them leave anything
+//! behind, and what slow readers of a huge body cost.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use alb_tests::wait;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
-use socket2::{Domain, Socket, Type};
 
 use crate::{
     arena::Arena,
+    clients::{Client, Speaks},
     cpu::usage,
     load,
     peer::{Kind, Proxy},
@@ -23,10 +17,10 @@ use crate::{
 const IDLE: usize = 9_000;
 /// Clients that hardly read.
 const SLOW: usize = 1_000;
-/// How long slow readers are looked at.
-const WATCH: Duration = Duration::from_secs(10);
-
-const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: bench.test\r\n\r\n";
+/// Time in which everything that slow readers do not take fills up.
+const WARM: Duration = Duration::from_secs(3);
+/// How long slow readers are looked at after that.
+const WATCH: Duration = Duration::from_secs(7);
 
 /// Prints the rows; each proxy is started afresh for each.
 pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&str) -> bool) {
@@ -43,150 +37,109 @@ pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&st
         load::wrk(&arena, &format!("https://{}/small", proxy.address), 64, 1, &[]);
         (proxy, arena)
     };
-    if wanted("memory, idle plain") {
-        println!("\nmemory, idle plain: {IDLE} kept-alive connections after one request each");
-        for &kind in &kinds {
-            let (proxy, arena) = fresh(kind);
-            report(&proxy, IDLE, || plain(&arena, proxy.address, IDLE));
+    for (name, speaks) in
+        [("memory, idle plain", Speaks::Http), ("memory, idle TLS", Speaks::Https)]
+    {
+        if wanted(name) {
+            println!("\n{name}: {IDLE} kept-alive connections after one request each, twice");
+            for &kind in &kinds {
+                let (proxy, arena) = fresh(kind);
+                idle(&arena, &proxy, speaks);
+            }
         }
     }
-    if wanted("memory, idle TLS") {
-        println!("\nmemory, idle TLS: {IDLE} kept-alive connections after one request each");
-        for &kind in &kinds {
-            let (proxy, arena) = fresh(kind);
-            report(&proxy, IDLE, || tls(&arena, proxy.address, IDLE));
-        }
-    }
-    if wanted("memory, slow readers") {
-        println!("\nmemory, slow readers: {SLOW} clients that read a 1 GiB body at a trickle");
-        for &kind in &kinds {
-            let (proxy, arena) = fresh(kind);
-            slow_readers(&arena, &proxy);
+    for (name, speaks) in [
+        ("memory, slow readers", Speaks::Http),
+        ("memory, slow TLS readers", Speaks::Https),
+        ("memory, slow h2 readers", Speaks::H2),
+    ] {
+        if wanted(name) {
+            println!("\n{name}: {SLOW} idle connections come to read 1 GiB at a trickle");
+            for &kind in &kinds {
+                let (proxy, arena) = fresh(kind);
+                slow_readers(&arena, &proxy, speaks);
+            }
         }
     }
 }
 
-/// Holds what `open` opens and prints how much the proxy grew.
-fn report<T>(proxy: &Proxy, count: usize, open: impl FnOnce() -> Vec<T>) {
+/// Opens all and holds them, closes them, and does the same again.
+fn idle(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
     let before = usage(proxy.group()).resident;
-    let held = open();
-    let after = settled(proxy);
-    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-    let each = after.saturating_sub(before) as f64 / count as f64 / 1024.0;
+    let first = held(arena, proxy, speaks);
+    let closed = settled(proxy);
+    let second = held(arena, proxy, speaks);
     println!(
-        "  {:<12} {each:>6.1} KiB a connection; {} -> {} MiB",
+        "  {:<12} {:>6.1} KiB a connection; {} -> {} MiB; closed {}; again {} ({:+.1} %)",
         proxy.kind.name(),
+        each(before, first, IDLE),
         before >> 20,
-        after >> 20
+        first >> 20,
+        closed >> 20,
+        second >> 20,
+        growth(first, second),
     );
-    drop(held);
 }
 
-/// Resident memory once it has stopped growing.
+/// Resident memory while all connections are idle.
+fn held(arena: &Arena, proxy: &Proxy, speaks: Speaks) -> u64 {
+    let mut clients = Client::open(arena, proxy.address, speaks, IDLE);
+    clients.iter_mut().for_each(Client::ask_little);
+    settled(proxy)
+}
+
+fn slow_readers(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
+    let mut clients = Client::open(arena, proxy.address, speaks, SLOW);
+    clients.iter_mut().for_each(Client::ask_little);
+    let before = settled(proxy);
+    clients.iter_mut().for_each(Client::ask_much);
+    let mut trickle = |time: Duration| {
+        let start = std::time::Instant::now();
+        let mut most = 0;
+        while start.elapsed() < time {
+            // A trickle, so that nobody takes the client for dead.
+            clients.iter_mut().for_each(Client::read_some);
+            most = most.max(usage(proxy.group()).resident);
+        }
+        most
+    };
+    let warm = trickle(WARM);
+    let most = trickle(WATCH);
+    println!(
+        "  {:<12} {:>6.1} KiB a reader; {} -> {} MiB; then {} ({:+.1} %)",
+        proxy.kind.name(),
+        each(before, warm, SLOW),
+        before >> 20,
+        warm >> 20,
+        most >> 20,
+        growth(warm, most),
+    );
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+fn growth(before: u64, after: u64) -> f64 {
+    (after as f64 / before as f64 - 1.0) * 100.0
+}
+
+/// KiB a connection.
+#[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+fn each(before: u64, after: u64, count: usize) -> f64 {
+    after.saturating_sub(before) as f64 / count as f64 / 1024.0
+}
+
+/// Resident memory once it has stopped growing and shrinking.
 fn settled(proxy: &Proxy) -> u64 {
+    /// What does not count as either, bytes.
+    const STILL: u64 = 256 << 10;
     let mut last = usage(proxy.group()).resident;
     let mut calm = 0;
     wait::until("memory to stop growing", Duration::from_secs(20), || {
         let now = usage(proxy.group()).resident;
-        calm = if now > last { 0 } else { calm + 1 };
-        last = now;
+        if now.abs_diff(last) > STILL {
+            (calm, last) = (0, now);
+        } else {
+            calm += 1;
+        }
         (calm >= 50).then_some(now)
     })
-}
-
-fn plain(arena: &Arena, to: Ipv4Addr, count: usize) -> Vec<TcpStream> {
-    arena.namespace.enter(|| {
-        let one = || {
-            let mut stream = TcpStream::connect((to, 80)).expect("connecting");
-            stream.write_all(REQUEST).expect("sending a request");
-            answer(&mut stream);
-            stream
-        };
-        (0..count).map(|_| one()).collect()
-    })
-}
-
-type Secure = StreamOwned<ClientConnection, TcpStream>;
-
-fn tls(arena: &Arena, to: Ipv4Addr, count: usize) -> Vec<Secure> {
-    let config = Arc::new(arena.trust());
-    arena.namespace.enter(|| {
-        let one = || {
-            let name = ServerName::try_from("bench.test").expect("a name");
-            let client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
-            let socket = TcpStream::connect((to, 443)).expect("connecting");
-            let mut stream = StreamOwned::new(client, socket);
-            stream.write_all(REQUEST).expect("sending a request");
-            answer(&mut stream);
-            stream
-        };
-        (0..count).map(|_| one()).collect()
-    })
-}
-
-/// Reads until the end of the origin's 200 bytes.
-fn answer(stream: &mut impl std::io::Read) {
-    let mut got = Vec::new();
-    let mut buffer = [0; 1024];
-    while !got.ends_with(&[b'x'; 200]) {
-        let length = stream.read(&mut buffer).expect("reading an answer");
-        assert!(length > 0, "the proxy closed: {}", String::from_utf8_lossy(&got));
-        got.extend_from_slice(&buffer[..length]);
-    }
-}
-
-fn slow_readers(arena: &Arena, proxy: &Proxy) {
-    let open = |path: &str| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("a small buffer");
-        let to = std::net::SocketAddr::from((proxy.address, 80));
-        socket.connect(&to.into()).expect("connecting");
-        let mut stream = TcpStream::from(socket);
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sending a request");
-        stream
-    };
-    let namespace = &arena.namespace;
-    // Warm: as many connections, each with a request that ends.
-    let warm: Vec<TcpStream> = namespace.enter(|| (0..SLOW).map(|_| open("/small")).collect());
-    for mut stream in warm {
-        answer(&mut stream);
-    }
-    let before = settled(proxy);
-    let mut readers: Vec<TcpStream> =
-        namespace.enter(|| (0..SLOW).map(|_| open("/huge")).collect());
-    let start = std::time::Instant::now();
-    let mut most = before;
-    let mut buffer = [0; 512];
-    while start.elapsed() < WATCH {
-        for reader in &mut readers {
-            // A trickle, so that nobody takes the client for dead.
-            reader.read_exact(&mut buffer).expect("reading a little");
-        }
-        most = most.max(usage(proxy.group()).resident);
-    }
-    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-    let growth = (most as f64 / before as f64 - 1.0) * 100.0;
-    println!(
-        "  {:<12} {growth:>6.1} % growth; {} -> {} MiB",
-        proxy.kind.name(),
-        before >> 20,
-        most >> 20
-    );
-}
-
-impl Arena {
-    /// A client that trusts the run's certificate only.
-    fn trust(&self) -> ClientConfig {
-        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-
-        let path = self.certificate();
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_file(path).expect("a certificate");
-        roots.add(certificate).expect("a root");
-        let mut config =
-            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.resumption = rustls::client::Resumption::disabled();
-        config
-    }
 }

@@ -96,6 +96,15 @@ struct Sample {
     failed: u64,
 }
 
+/// The row about latency.
+const LATENCY: &str = "p99 at equal load";
+
+/// Whether proxies without and with an access log have to be there.
+pub(crate) fn needed(wanted: &dyn Fn(&str) -> bool) -> (bool, bool) {
+    let any = |logging| ROWS.iter().any(|row| row.logging == logging && wanted(row.name));
+    (any(false) || wanted(LATENCY), any(true))
+}
+
 /// Prints the rows about CPU.
 pub(crate) fn cpu(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn Fn(&str) -> bool) {
     for row in ROWS.iter().filter(|row| wanted(row.name)) {
@@ -157,10 +166,9 @@ fn measure(arena: &Arena, row: &Row, proxy: &Proxy, seconds: u32) -> Sample {
 
 /// Prints the 99th percentile at a load that every proxy can carry.
 pub(crate) fn latency(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn Fn(&str) -> bool) {
-    const NAME: &str = "p99 at equal load";
     /// Part of what the slowest of the three that matter most carries.
     const SHARE: f64 = 0.5;
-    if !wanted(NAME) {
+    if !wanted(LATENCY) {
         return;
     }
     let url = |proxy: &Proxy| format!("http://{}/small", proxy.address);
@@ -177,7 +185,7 @@ pub(crate) fn latency(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn F
         reason = "a rate far below 2^31"
     )]
     let rate = (carried as f64 * SHARE) as u32;
-    println!("\n{NAME}: 200 B keep-alive, 32 connections, {rate} requests/s; microseconds");
+    println!("\n{LATENCY}: 200 B keep-alive, 32 connections, {rate} requests/s; microseconds");
     let mut times: Vec<Vec<f64>> = arena.proxies.iter().map(|_| vec![]).collect();
     for round in 0..rounds {
         for turn in 0..arena.proxies.len() {

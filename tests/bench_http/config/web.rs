@@ -31,7 +31,8 @@ pub(super) fn nginx(site: &Site<'_>) -> String {
     let Site { address, dir, certificates, access_log } = site;
     let (dir, certificates) = (dir.display(), certificates.display());
     let log = if *access_log {
-        format!("access_log {dir}/access.log;")
+        // Without a buffer it would be a system call a line; ours are in the file as soon as these.
+        format!("access_log {dir}/access.log combined buffer=32k flush=100ms;")
     } else {
         "access_log off;".into()
     };
