@@ -81,6 +81,16 @@ impl Buffer {
         true
     }
 
+    /// Gives most of the memory back if few bytes need it, for a wait that may be long.
+    pub fn tighten(&mut self) {
+        let len = self.len();
+        if self.memory.len() == SIZE && len <= SIZE / 2 {
+            let memory = Box::from(self.data());
+            (self.start, self.end) = (0, len);
+            give(std::mem::replace(&mut self.memory, memory));
+        }
+    }
+
     /// Gives the memory back if no byte needs it.
     pub fn release(&mut self) {
         if self.is_empty() && !self.memory.is_empty() {
@@ -104,8 +114,11 @@ impl Buffer {
         cx: &mut Context<'_>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.memory.is_empty() {
-            self.memory = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(fresh);
+        if self.memory.len() < SIZE {
+            let mut memory = POOL.with_borrow_mut(Vec::pop).unwrap_or_else(fresh);
+            memory[..self.len()].copy_from_slice(self.data());
+            (self.start, self.end) = (0, self.len());
+            self.memory = memory;
         } else if self.end == self.memory.len() && self.start > 0 {
             self.memory.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.len());
@@ -163,6 +176,21 @@ mod tests {
         buffer.consume(4);
         buffer.release();
         assert!(buffer.memory.is_empty(), "an empty buffer holds no memory");
+    }
+
+    #[tokio::test]
+    async fn few_bytes_need_little_memory_while_they_wait() {
+        let mut buffer = Buffer::default();
+        fill(&mut buffer, &vec![b'a'; SIZE / 2 + 2]).await;
+        buffer.tighten();
+        assert_eq!(buffer.memory.len(), SIZE, "many bytes stay where they are");
+        buffer.consume(2);
+        buffer.tighten();
+        assert_eq!((buffer.memory.len(), buffer.len()), (SIZE / 2, SIZE / 2));
+        assert!(buffer.data().iter().all(|byte| *byte == b'a'));
+        assert_eq!(fill(&mut buffer, b"b").await, 1, "there is room again");
+        assert_eq!((buffer.memory.len(), buffer.len()), (SIZE, SIZE / 2 + 1));
+        assert!(buffer.data().ends_with(b"ab"));
     }
 
     #[tokio::test]

@@ -28,6 +28,9 @@ use crate::proxy::{
 /// Bytes of one DATA frame's worth of work.
 const PIECE: usize = 32_768;
 
+/// Bytes read at a time for a client that had no room for the last ones.
+const SLOWLY: usize = 16 * 1024;
+
 /// A response head, made for the client.
 struct Begun {
     response: Response<()>,
@@ -121,7 +124,7 @@ async fn head(
         }
         let timeout = job.backend.response_timeout;
         let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).is_ready();
-        if fill(job, upstream, gone, timer, account, timeout).await? == 0 {
+        if fill(job, upstream, gone, timer, account, (timeout, usize::MAX)).await? == 0 {
             return Err(Refusal::TargetClosed);
         }
     }
@@ -177,6 +180,7 @@ async fn relay(
     account: &Account,
 ) -> Result<(), Refusal> {
     let bad = |_: crate::proxy::refusal::Malformed| Refusal::BadResponse;
+    let mut most = PIECE;
     loop {
         let ready = body.find(&mut upstream.input).map_err(bad)?;
         if body.is_done() {
@@ -185,7 +189,8 @@ async fn relay(
         if ready > 0 {
             // Small chunks that came together go on together.
             let wanted = upstream.input.len().min(PIECE);
-            let room = room(job, upstream, stream, wanted, timer, account).await?;
+            let (room, paused) = room(job, upstream, stream, wanted, timer, account).await?;
+            most = if paused { SLOWLY } else { PIECE };
             let data = body.take(&mut upstream.input, room).map_err(bad)?;
             account.sent(data.len() as u64);
             body.find(&mut upstream.input).map_err(bad)?;
@@ -198,7 +203,7 @@ async fn relay(
         }
         let idle = account.listener.idle_timeout;
         let is_gone = |cx: &mut Context<'_>| stream.poll_reset(cx).is_ready();
-        match fill(job, upstream, is_gone, timer, account, idle).await {
+        match fill(job, upstream, is_gone, timer, account, (idle, most)).await {
             Ok(1..) => {}
             Ok(0) if body.ends_with_connection() => return end(body, stream),
             Ok(0) => return Err(Refusal::TargetClosed),
@@ -220,7 +225,8 @@ fn gone(error: &h2::Error) -> Refusal {
     Refusal::ClientGone
 }
 
-/// Waits until the client takes some of `wanted` bytes; how many it takes.
+/// Waits until the client takes some of `wanted` bytes; how many it takes, and whether
+/// there was a wait.
 async fn room(
     job: &mut Job,
     upstream: &mut Upstream,
@@ -228,14 +234,14 @@ async fn room(
     wanted: usize,
     timer: &Timer,
     account: &Account,
-) -> Result<usize, Refusal> {
+) -> Result<(usize, bool), Refusal> {
     stream.reserve_capacity(wanted);
-    let mut armed = false;
+    let mut paused = false;
     poll_fn(|cx| {
         loop {
             let room = stream.capacity().min(wanted);
             if room > 0 {
-                return Poll::Ready(Ok(room));
+                return Poll::Ready(Ok((room, paused)));
             }
             match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -246,28 +252,29 @@ async fn room(
         if let Poll::Ready(Err(refusal)) = job.upload.poll(cx, &mut upstream.stream, account) {
             return Poll::Ready(Err(refusal));
         }
-        if !std::mem::replace(&mut armed, true) {
+        if !std::mem::replace(&mut paused, true) {
             timer.set(job.http.write_idle_timeout);
+            upstream.input.tighten();
         }
         timer.poll(cx).map(|()| Err(Refusal::SlowReader))
     })
     .await
 }
 
-/// Reads more of the response; 0 = the target closed.
+/// Reads more of the response, at most `most` bytes; 0 = the target closed.
 async fn fill(
     job: &mut Job,
     upstream: &mut Upstream,
     mut is_gone: impl FnMut(&mut Context<'_>) -> bool,
     timer: &Timer,
     account: &Account,
-    timeout: Duration,
+    (timeout, most): (Duration, usize),
 ) -> Result<usize, Refusal> {
     let Job { upload, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     let mut armed = false;
     poll_fn(|cx| {
-        match input.poll_fill(stream, cx) {
+        match input.poll_fill_some(stream, cx, most) {
             Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
             Poll::Pending => {}

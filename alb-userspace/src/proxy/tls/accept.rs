@@ -23,6 +23,10 @@ use crate::proxy::peer::TlsInfo;
 /// Content type of the record a TLS client begins with (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
 
+/// Bytes that an h2 connection has encrypted and its client's socket did not take: a DATA frame
+/// that goes out at once, with room for its header and those before it.
+const H2_HOLDS: usize = 20 << 10;
+
 /// An encrypted connection with a client.
 pub type Stream = TlsStream<TcpStream>;
 
@@ -95,7 +99,7 @@ async fn handshake(socket: TcpStream, context: &Arc<Context>) -> Result<Accepted
     let handshake = start.into_stream(Arc::clone(&context.config));
     // The certificate is chosen by now: the call above answered the hello.
     let position = table::take_chosen();
-    let stream = handshake.await.map_err(|error| Refused::Failed(Failure::of_io(&error)))?;
+    let mut stream = handshake.await.map_err(|error| Refused::Failed(Failure::of_io(&error)))?;
     let (_, connection) = stream.get_ref();
     let position = position.ok_or(Refused::Failed(Failure::Internal))?;
     let info = TlsInfo {
@@ -116,6 +120,9 @@ async fn handshake(socket: TcpStream, context: &Arc<Context>) -> Result<Accepted
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         presented: Presented { context: Arc::clone(context), position },
     };
+    if info.alpn == Some("h2") {
+        stream.get_mut().1.set_buffer_limit(Some(H2_HOLDS));
+    }
     Ok(Accepted { stream, info })
 }
 

@@ -34,6 +34,12 @@ use crate::proxy::{
     worker::{Slot, Worker},
 };
 
+/// A client that keeps us waiting for so long for a piece is slow: the next one, of which TLS
+/// holds all that its socket does not take, is smaller.
+const SLOW: Duration = Duration::from_millis(100);
+/// Bytes of a piece for a slow client.
+const SLOWLY: usize = 8 * 1024;
+
 /// What is known of a response once its head was written to `Job::out`.
 struct Begun {
     /// Bytes of its head.
@@ -156,7 +162,7 @@ async fn head<S: Stream>(
         if upstream.input.is_full() && !upstream.input.grow(response::MAX_HEAD) {
             return Err(Refusal::ResponseTooLarge);
         }
-        match fill(client, job, upstream, &mut patience).await {
+        match fill(client, job, upstream, &mut patience, usize::MAX).await {
             Ok(1..) => {}
             Ok(0) => return Err(Refusal::TargetClosed),
             Err(refusal) => return Err(refusal),
@@ -227,17 +233,17 @@ async fn relay<S: Stream>(
         if span.removed > 0 {
             upstream.input.shorten(span.removed);
         }
-        write(client, job, upstream, span.len).await?;
+        let took = write(client, job, upstream, span.len).await?;
+        let most = if took < SLOW { usize::MAX } else { SLOWLY };
         job.backend.shared.stats.at(worker.id).bytes_in.add(span.len as u64);
         job.out.clear();
-        upstream.input.consume(span.len);
         if span.ended || body.is_done() {
             return Ok(());
         }
         if let Some((pipe, left)) = splice::worth::<S>(body) {
             return splice::run(client, job, upstream, pipe, left).await;
         }
-        match fill(client, job, upstream, &mut Idle { time: idle, armed: false }).await {
+        match fill(client, job, upstream, &mut Idle { time: idle, armed: false }, most).await {
             Ok(1..) => {}
             Ok(0) if matches!(body, Body::Close) => return Ok(()),
             Err(Refusal::ClientGone) => return Err(Broken::Client),
@@ -290,17 +296,18 @@ impl Limit for Idle {
     }
 }
 
-/// Reads more of the response; 0 = the target closed.
+/// Reads at most `most` bytes more of the response; 0 = the target closed.
 async fn fill<S: Stream>(
     client: &mut Client<S>,
     job: &mut Job,
     upstream: &mut Upstream,
     limit: &mut impl Limit,
+    most: usize,
 ) -> Result<usize, Refusal> {
     let Job { upload, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     poll_fn(|cx| {
-        match input.poll_fill(stream, cx) {
+        match input.poll_fill_some(stream, cx, most) {
             Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
             Poll::Pending => {}
@@ -313,30 +320,40 @@ async fn fill<S: Stream>(
     .await
 }
 
-/// Writes `Job::out` and the first `len` bytes of the target's buffer to the client.
+/// Writes `Job::out` and the first `len` bytes of the target's buffer to the client, and uses the
+/// latter up. The result is how long the client kept us waiting.
 async fn write<S: Stream>(
     client: &mut Client<S>,
     job: &mut Job,
     upstream: &mut Upstream,
     len: usize,
-) -> Result<(), Broken> {
+) -> Result<Duration, Broken> {
     let (mut written, mut seen) = (0, usize::MAX);
+    let mut left = len;
+    let mut waiting = None;
     let Job { out, upload, listener, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     let done = poll_fn(|cx| {
-        let parts = [out.as_slice(), &input.data()[..len]];
+        let parts = if left == len { [out.as_slice(), &input.data()[..len]] } else { [&[][..]; 2] };
         match poll_write_all(&mut client.stream, cx, parts, &mut written) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
             Poll::Pending => {}
+        }
+        if written == out.len() + len {
+            // TLS has taken it all: it is held once.
+            input.consume(std::mem::take(&mut left));
+            input.release();
         }
         if upload.poll(cx, client, stream).is_ready() {
             return Poll::Ready(Err(Broken::Client));
         }
         if written != seen {
             seen = written;
+            let now = Instant::now();
+            waiting.get_or_insert(now);
             let idle = listener.http.map(|http| http.write_idle_timeout).unwrap_or_default();
-            client.deadline.set(Instant::now(), idle);
+            client.deadline.set(now, idle);
         }
         client.deadline.poll(cx).map(|()| {
             client.account.refused(Refusal::SlowReader);
@@ -345,5 +362,6 @@ async fn write<S: Stream>(
     })
     .await;
     client.account.sent(written);
-    done
+    input.consume(left);
+    done.map(|()| waiting.map(|since| since.elapsed()).unwrap_or_default())
 }
