@@ -26,7 +26,8 @@ use crate::model::ListenerProtocol;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Serves a connection to its end. What is served then may change while it is open: nothing of
-/// a listener is held longer than it is needed.
+/// a listener is held longer than it is needed. Each protocol has a box of its own: a connection
+/// takes no more room than what it speaks.
 pub(super) async fn connection(
     stream: TcpStream,
     client: SocketAddr,
@@ -39,39 +40,40 @@ pub(super) async fn connection(
     match listener.protocol {
         ListenerProtocol::Tcp => {
             drop(slot);
-            forward(stream, &peer, listener, &worker).await;
+            Box::pin(forward(stream, &peer, listener, &worker)).await;
         }
         ListenerProtocol::Tls => {
             drop(slot);
             let Some(context) = &listener.tls else { return };
             // A refusal is counted where it is found.
-            let Ok(accepted) = tls::accept(stream, context, HANDSHAKE).await else { return };
-            peer.tls = Some(accepted.info);
-            forward(accepted.stream, &peer, listener, &worker).await;
+            let accepted = Box::pin(tls::accept(stream, context, HANDSHAKE)).await;
+            let Ok(tls::Accepted { stream, info }) = accepted else { return };
+            peer.tls = Some(info);
+            Box::pin(forward(stream, &peer, listener, &worker)).await;
         }
         ListenerProtocol::Http => {
             drop(listener);
-            http1::serve(stream, tcp::reset, peer, slot, worker).await;
+            Box::pin(http1::serve(stream, tcp::reset, peer, slot, worker)).await;
         }
         ListenerProtocol::Https => {
             let Some(context) = &listener.tls else { return };
             let patience = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
-            // Boxed: the connection lives much longer than its handshake.
             let accepted = Box::pin(tls::accept(stream, context, patience)).await;
             match accepted {
-                Ok(accepted) => {
+                Ok(tls::Accepted { stream, info }) => {
                     drop(listener);
-                    let is_h2 = accepted.info.alpn == Some("h2");
-                    peer.tls = Some(accepted.info);
+                    let is_h2 = info.alpn == Some("h2");
+                    peer.tls = Some(info);
                     if is_h2 {
-                        http2::serve(accepted.stream, peer, slot, worker).await;
+                        Box::pin(http2::serve(stream, peer, slot, worker)).await;
                     } else {
                         let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
-                        http1::serve(accepted.stream, abort, peer, slot, worker).await;
+                        Box::pin(http1::serve(stream, abort, peer, slot, worker)).await;
                     }
                 }
                 Err(tls::Refused::PlainHttp(stream)) => {
-                    http1::refuse(stream, peer, &listener, Refusal::PlainOnTls).await;
+                    let refusal = Refusal::PlainOnTls;
+                    Box::pin(http1::refuse(stream, peer, &listener, refusal)).await;
                 }
                 Err(tls::Refused::Failed(_)) => {}
             }
