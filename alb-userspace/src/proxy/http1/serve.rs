@@ -122,6 +122,7 @@ async fn head<S: Stream>(
     drained: &mut Pin<Box<dyn Future<Output = ()>>>,
 ) -> Head {
     let mut skipped = false;
+    let mut paused = false;
     if !has_begun(&mut client.input, &mut skipped) {
         let mut is_ending = false;
         let is_fresh = before.is_none();
@@ -144,12 +145,14 @@ async fn head<S: Stream>(
                 }
                 client.deadline.set(Instant::now(), FIRST_REQUEST.min(slot.get().idle_timeout));
             }
+            paused = true;
             client.deadline.poll(cx).map(|()| false)
         });
         if !begun.await {
             return Head::Closed;
         }
     }
+    client.was_heard_of = paused;
     let begun = Instant::now();
     let listener = slot.get();
     client.account.begin(worker, &listener, begun);

@@ -57,7 +57,7 @@ pub(super) async fn ask(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
-        let mut pooled = shared.worker.pool.take(target.address);
+        let mut pooled = shared.worker.pool.take_for_event(target.address);
         last = loop {
             account.tries(target.address);
             let mut upstream = match pooled.take() {

@@ -99,6 +99,17 @@ impl Pool {
     /// would be taken for the answer to the next request. The kernel is asked, for what it has
     /// may not have been heard of yet; that costs a system call that moves no byte.
     pub fn take(&self, address: SocketAddr) -> Option<Upstream> {
+        self.take_if(address, Idle::is_surely_quiet)
+    }
+
+    /// The same for a request that the runtime has just heard of. Events are heard of in the
+    /// order in which they happened: what came before the request is known without asking the
+    /// kernel. What comes in the moment until this is not, as little as what is under way.
+    pub fn take_for_event(&self, address: SocketAddr) -> Option<Upstream> {
+        self.take_if(address, Idle::is_quiet)
+    }
+
+    fn take_if(&self, address: SocketAddr, is_good: impl Fn(&Idle) -> bool) -> Option<Upstream> {
         let mut inner = self.0.borrow_mut();
         let worker = inner.worker;
         let kept = inner.idle.get_mut(&address)?;
@@ -106,7 +117,7 @@ impl Pool {
         let mut taken = None;
         while let Some(found) = kept.idle.pop() {
             // The sweep drops those that are too old; a second more or less is none.
-            if found.is_surely_quiet() {
+            if is_good(&found) {
                 let stream = found.stream;
                 taken = Some(Upstream { stream, input: Buffer::default(), reused: true });
                 break;
@@ -219,6 +230,33 @@ mod tests {
             let found = pool.take(address).unwrap();
             assert_eq!(found.stream.local_addr().unwrap(), port, "closed and readable are dead");
             assert!(found.reused && pool.take(address).is_none());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_request_is_heard_of_before_it() {
+        use tokio::io::AsyncReadExt as _;
+
+        let test = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let pool = Pool::default();
+            let backend = Arc::<BackendShared>::default();
+            let (mut client, mut client_end) = pair(&listener).await;
+            for round in 0..100 {
+                let (made, mut end) = pair(&listener).await;
+                let keep = (&backend, Duration::from_mins(1));
+                pool.put(address, made.stream, Instant::now(), keep);
+                if round % 3 == 0 {
+                    drop(end);
+                } else {
+                    end.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                }
+                client_end.write_all(b"x").unwrap();
+                assert_eq!(client.stream.read(&mut [0; 9]).await.unwrap(), 1);
+                assert!(pool.take_for_event(address).is_none(), "round {round}");
+            }
         };
         LocalSet::new().run_until(test).await;
     }

@@ -22,6 +22,8 @@ pub(super) struct Client<S> {
     pub(super) account: Account,
     /// It sends nothing any more; it may still be waiting for what it asked for.
     ended: bool,
+    /// The request began with an event, after a wait for it.
+    pub(super) was_heard_of: bool,
 }
 
 impl<S: Stream> Client<S> {
@@ -33,6 +35,7 @@ impl<S: Stream> Client<S> {
             peer,
             account: Account::default(),
             ended: false,
+            was_heard_of: false,
         }
     }
 

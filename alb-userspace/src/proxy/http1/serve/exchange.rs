@@ -160,7 +160,11 @@ async fn reply<S: Stream>(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
-        let mut pooled = worker.pool.take(target.address);
+        let mut pooled = if client.was_heard_of {
+            worker.pool.take_for_event(target.address)
+        } else {
+            worker.pool.take(target.address)
+        };
         last = loop {
             client.account.tries(target.address, again);
             stats.retries.add(u64::from(again));
