@@ -365,7 +365,7 @@ impl Engine {
                 }
             }
         }
-        counters.refused = self.compiler.refused().clone();
+        counters.refused.clone_from(self.compiler.refused());
         for (index, entry, target) in self.compiler.draining() {
             let traffic = self.target_traffic(index)?;
             if traffic.active_flows > 0 {

@@ -36,11 +36,14 @@ pub struct Filter(pub BTreeMap<Prefix, Ports>);
 /// What is installed of a filter, by prefix.
 pub type Installed = Arc<BTreeMap<Prefix, FilterEntry>>;
 
+/// A rule's place among all, its ports and what it says.
+type Ranked = (usize, (u16, u16), bool);
+
 impl Filter {
     /// Of the inbound rules about TCP.
     pub fn of(rules: &Rules) -> Self {
         let otherwise = rules.otherwise() == RuleAction::Allow;
-        let mut by_prefix: BTreeMap<(u32, u32), Vec<(usize, (u16, u16), bool)>> = BTreeMap::new();
+        let mut by_prefix: BTreeMap<(u32, u32), Vec<Ranked>> = BTreeMap::new();
         for (rank, rule) in rules.ordered().iter().enumerate() {
             let about = rule.direction == Direction::In
                 && matches!(rule.protocol, RuleProtocol::Tcp | RuleProtocol::All);
@@ -95,7 +98,7 @@ fn open_ports(rules: &[(usize, (u16, u16), bool)], otherwise: bool) -> Ports {
         let behind = painted.range(..=after).next_back().is_some_and(|(_, allow)| *allow);
         painted.retain(|port, _| !(from..after).contains(port));
         painted.insert(from, *allow);
-        if after <= u32::from(u16::MAX) {
+        if u16::try_from(after).is_ok() {
             painted.insert(after, behind);
         }
     }

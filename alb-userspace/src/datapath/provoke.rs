@@ -9,7 +9,6 @@
 //! path does not see what the host sends.
 
 use std::{
-    io,
     net::{Ipv4Addr, SocketAddrV4},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -34,11 +33,11 @@ pub(super) fn provoke(packets: &[FlowKey]) {
     let first = random as usize % packets.len();
     let chosen = packets[first..].iter().chain(&packets[..first]).take(MOST);
     let sent = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
-        .and_then(|socket| send(&socket, chosen, random));
+        .map(|socket| send(&socket, chosen, random));
     match sent {
         Ok(0) => tracing::debug!(peers = packets.len(), "peers of ended flows asked to speak"),
         Ok(failed) => {
-            tracing::debug!(peers = packets.len(), failed, "some cannot be asked to speak")
+            tracing::debug!(peers = packets.len(), failed, "some cannot be asked to speak");
         }
         Err(error) => {
             tracing::warn!(%error, "idle peers of ended flows are not told: no raw socket");
@@ -47,11 +46,7 @@ pub(super) fn provoke(packets: &[FlowKey]) {
 }
 
 /// How many could not be sent.
-fn send<'a>(
-    socket: &Socket,
-    packets: impl Iterator<Item = &'a FlowKey>,
-    random: u32,
-) -> io::Result<usize> {
+fn send<'a>(socket: &Socket, packets: impl Iterator<Item = &'a FlowKey>, random: u32) -> usize {
     let mut failed = 0;
     for key in packets {
         let to = SocketAddrV4::new(key.src.addr(), key.sport.host());
@@ -60,7 +55,7 @@ fn send<'a>(
             failed += usize::from(socket.send_to(&segment(key, sequence), &to.into()).is_err());
         }
     }
-    Ok(failed)
+    failed
 }
 
 /// Of an IPv4 header and of a TCP header, bytes.

@@ -81,6 +81,7 @@ struct Maps {
 }
 
 impl Maps {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else may come")]
     fn apply(&mut self, op: &MapOp) {
         match op {
             MapOp::SetSlots { offset, targets } => {

@@ -40,12 +40,11 @@ impl Drains {
     /// A target of the model: `seconds` is what its flows are given, `None` = it does not drain.
     pub(super) fn present(&mut self, index: u32, drain: u32, seconds: Option<u32>, now: u32) {
         self.allowed.insert(index, drain);
-        match seconds {
-            Some(seconds) => self.drain(index, seconds, now),
-            None => {
-                self.ends.remove(&index);
-                self.given.remove(&index);
-            }
+        if let Some(seconds) = seconds {
+            self.drain(index, seconds, now);
+        } else {
+            self.ends.remove(&index);
+            self.given.remove(&index);
         }
     }
 
