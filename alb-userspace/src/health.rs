@@ -1,6 +1,7 @@
 //! Health checks: which probes the model asks for, running them, and telling the store what
 //! changed. Knows nothing of how a verdict is used.
 
+mod host;
 mod http;
 mod passive;
 mod plan;

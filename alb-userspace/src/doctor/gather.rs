@@ -93,7 +93,7 @@ fn kernel() -> Kernel {
 /// What the kernel lets this process do.
 pub fn process() -> Process {
     let status = read("/proc/self/status").unwrap_or_default();
-    let (open_files, _hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    let (_soft, open_files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     Process { capabilities: proc::capabilities(&status), open_files }
 }
 

@@ -180,9 +180,9 @@ fn open_files(process: Process) -> Finding {
     Finding::warn(
         "process",
         found,
-        "a quarter of them is for health checks that run at the same time; with many targets \
-         they queue",
-        "raise it: LimitNOFILE=65536 in its unit, or ulimit -n 65536",
+        "a connection through the proxy takes two, one that moves a large body up to six; beyond \
+         that clients wait, and health checks are left out",
+        "raise the hard limit: LimitNOFILE=1048576 in its unit, or ulimit -Hn 1048576",
     )
 }
 

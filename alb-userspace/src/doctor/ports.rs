@@ -37,7 +37,14 @@ pub(super) fn examine(ports: &Ports, snat: PortRange) -> Vec<Finding> {
         ));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(SUBJECT, format!("{first}-{last} towards targets are free")));
+        let count = u32::from(last.saturating_sub(first)) + 1;
+        findings.push(Finding::ok(
+            SUBJECT,
+            format!(
+                "{first}-{last} towards targets are free: {count} connections to each target port \
+                 from each of the node's addresses"
+            ),
+        ));
     }
     findings
 }
@@ -60,6 +67,9 @@ mod tests {
         model::PortRange,
     };
 
+    const FREE: &str = "10000-32767 towards targets are free: 22768 connections to each target \
+                        port from each of the node's addresses";
+
     #[track_caller]
     fn check(
         ephemeral: (u16, u16),
@@ -79,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_defaults_do_not_meet() {
-        let free = [(Ok, "10000-32767 towards targets are free")];
+        let free = [(Ok, FREE)];
         check((32_768, 60_999), &[], &["0.0.0.0:22", "[::]:80"], &free);
         check((32_768, 60_999), &[], &["127.0.0.1:11211"], &free);
     }
@@ -89,7 +99,7 @@ mod tests {
         let shared = [(Warn, "the kernel gives 15000-32767 to its own connections too")];
         check((15_000, 60_999), &[], &[], &shared);
         check((15_000, 60_999), &[(15_000, 20_000), (20_002, 40_000)], &[], &shared);
-        let free = [(Ok, "10000-32767 towards targets are free")];
+        let free = [(Ok, FREE)];
         check((15_000, 60_999), &[(9000, 20_000), (20_001, 40_000)], &[], &free);
     }
 

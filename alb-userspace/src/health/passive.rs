@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::schedule::Checks;
+use super::{host, schedule::Checks};
 use crate::{
     model::Model,
     state::{Health, TargetRef, Transition, Unhealthy, UnhealthyReason},
@@ -47,8 +47,12 @@ pub fn passive() -> (Passive, Suspects) {
 }
 
 impl Passive {
-    /// A connect was refused, or could not reach the target.
+    /// A connect was refused, or could not reach the target. What this host lacks is not the
+    /// target's failure, and is not reported.
     pub fn connect_failed(&self, target: TargetRef, address: IpAddr, error: &io::Error) {
+        if host::is_short(error) {
+            return;
+        }
         let detail = format!("traffic: connect: {error}");
         self.report(target, address, UnhealthyReason::ConnectFailed, detail);
     }

@@ -60,12 +60,15 @@ impl Check {
 }
 
 /// Every check, with the targets whose state it decides. Backends with checks closed ask for
-/// none.
+/// none, nor do those that no listener and no rule uses.
 pub fn plan(model: &Model) -> BTreeMap<Check, BTreeSet<TargetRef>> {
     let mut checks = BTreeMap::<_, BTreeSet<_>>::new();
     for balancer in &model.load_balancers {
         for backend in &balancer.backends {
             let Some(settings) = &backend.health_check else { continue };
+            if !balancer.is_bound(backend) {
+                continue;
+            }
             for target in balancer.targets_of(backend) {
                 let port = settings.port.unwrap_or_else(|| target.port_for(backend));
                 let check = Check::new(settings, (target.address, port.get()).into());
@@ -82,7 +85,7 @@ mod tests {
 
     use super::{Check, plan};
     use crate::{
-        model::HealthCheck,
+        model::{HealthCheck, PathPattern, RouteAction, Rule, UrlMap},
         state::fixture::{model, target, tcp_check},
     };
 
@@ -149,5 +152,33 @@ mod tests {
             tenths[tenth.unwrap() as usize] += 1;
         }
         assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn what_no_listener_and_no_rule_uses_is_not_checked() {
+        let targets = [target("t1", ([198, 18, 1, 1], 80).into())];
+        let ids = ["idle", "ruled", "copied", "used"];
+        let mut model = model(&ids.map(|id| (id, Some(tcp_check()))), &targets);
+        let balancer = &mut model.load_balancers[0];
+        balancer.listeners.retain(|listener| listener.backend == "used");
+        balancer.url_maps.push(UrlMap {
+            id: "m".into(),
+            name: "m".into(),
+            description: String::new(),
+            rules: vec![Rule {
+                id: "r".into(),
+                host: None,
+                path: PathPattern::Prefix("/".into()),
+                action: RouteAction::Forward {
+                    backend: "ruled".into(),
+                    rewrite: None,
+                    mirror: Some("copied".into()),
+                    headers: vec![],
+                },
+                post_actions: vec![],
+            }],
+        });
+        let informed: Vec<_> = plan(&model).into_values().flatten().map(|to| to.backend).collect();
+        assert_eq!(informed, ["copied".into(), "ruled".into(), "used".into()]);
     }
 }

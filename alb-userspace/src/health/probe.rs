@@ -8,41 +8,50 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{http, plan::Check};
+use super::{host, http, plan::Check};
 use crate::state::{Unhealthy, UnhealthyReason};
+
+/// A probe that did not pass.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) unhealthy: Unhealthy,
+    /// Whether it was the target that did not pass.
+    pub(super) left: Left,
+}
+
+/// How far a failed probe came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was on its way to the target.
+    Sent,
+    /// It could not leave this host (no route, link down).
+    Unsent,
+    /// This host is out of files, memory or ports: it says nothing of the target.
+    Untried,
+}
+
+impl From<Unhealthy> for Failed {
+    fn from(unhealthy: Unhealthy) -> Self {
+        Self { unhealthy, left: Left::Sent }
+    }
+}
 
 /// Probes once; done within the check's timeout.
 ///
 /// The connection is closed in the normal way, not reset: a reset would show as an error in
 /// the log of many servers at every probe, while the sockets that stay behind in TIME-WAIT
 /// (twelve per target at the default interval) cost no port towards any other address.
-pub(super) async fn probe(check: &Check) -> Result<(), Unhealthy> {
-    attempt(check).await.map_err(|failed| failed.unhealthy)
-}
-
-/// A probe that did not pass.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) unhealthy: Unhealthy,
-    /// It could not leave this host (no route, link down), so it says nothing of the target.
-    pub(super) unsent: bool,
-}
-
-impl From<Unhealthy> for Failed {
-    fn from(unhealthy: Unhealthy) -> Self {
-        Self { unhealthy, unsent: false }
-    }
-}
-
-/// As `probe`, with more to say of a failure.
-pub(super) async fn attempt(check: &Check) -> Result<(), Failed> {
+pub(super) async fn probe(check: &Check) -> Result<(), Failed> {
     let deadline = Deadline::after(check.timeout);
     let connect = TcpStream::connect(check.address);
     let stream = deadline.bound(connect, UnhealthyReason::ConnectTimeout, "connect").await?;
     let stream = stream.map_err(|error| {
-        let errno = error.raw_os_error();
-        let unsent = matches!(errno, Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN));
-        Failed { unhealthy: refused(&error), unsent }
+        let left = match error.raw_os_error() {
+            _ if host::is_short(&error) => Left::Untried,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN) => Left::Unsent,
+            _ => Left::Sent,
+        };
+        Failed { unhealthy: refused(&error), left }
     })?;
     match &check.http {
         None => Ok(()),

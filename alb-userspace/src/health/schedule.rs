@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     passive::{Allowances, Suspects, allowances},
     plan::{Check, plan},
-    probe::{Failed, attempt, probe},
+    probe::{Failed, Left, probe},
     threshold::Machine,
 };
 use crate::{
@@ -34,6 +34,8 @@ const START_GAP: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(5);
 /// From one such probe to the next.
 const AGAIN: Duration = Duration::from_secs(1);
+/// From one complaint about probes that could not be sent to the next.
+const COMPLAIN: Duration = Duration::from_secs(10);
 
 /// Probes what the published model asks for until `shutdown` turns true or its sender goes.
 /// `suspects` is what traffic reports.
@@ -113,7 +115,7 @@ pub(super) struct Checks {
     pub(super) allowances: Allowances,
     pub(super) names: Names,
     serials: u64,
-    permits: Arc<Semaphore>,
+    means: Arc<Means>,
     found: mpsc::Sender<Found>,
 }
 
@@ -139,7 +141,8 @@ impl Drop for Running {
 impl Checks {
     fn new() -> (Self, mpsc::Receiver<Found>) {
         let (found, results) = mpsc::channel(1024);
-        let permits = Arc::new(Semaphore::new(concurrency()));
+        let permits = Semaphore::new(concurrency());
+        let means = Arc::new(Means { permits, complaints: Complaints::default() });
         (
             Self {
                 running: BTreeMap::new(),
@@ -147,7 +150,7 @@ impl Checks {
                 allowances: Allowances::new(),
                 names: Names::new(),
                 serials: 0,
-                permits,
+                means,
                 found,
             },
             results,
@@ -189,7 +192,7 @@ impl Checks {
                 first,
                 grace,
                 forward.clone(),
-                self.permits.clone(),
+                self.means.clone(),
                 self.found.clone(),
             );
             let task = tokio::spawn(repeat);
@@ -316,21 +319,29 @@ async fn repeat(
     first: Instant,
     grace: Duration,
     forward: Arc<Notify>,
-    permits: Arc<Semaphore>,
+    means: Arc<Means>,
     found: mpsc::Sender<Found>,
 ) {
     let once = async || {
-        let Ok(permit) = permits.acquire().await else { return false };
+        let Ok(permit) = means.permits.acquire().await else { return false };
         let result = probe(&check).await;
         drop(permit);
+        let result = match result {
+            Err(Failed { left: Left::Untried, unhealthy }) => {
+                means.complaints.untried(&check, &unhealthy);
+                return true;
+            }
+            Ok(()) => Ok(()),
+            Err(failed) => Err(failed.unhealthy),
+        };
         found.send(Found { check: check.clone(), serial, result }).await.is_ok()
     };
     sleep_until(first).await;
     while first.elapsed() < grace {
-        let Ok(permit) = permits.acquire().await else { return };
-        let result = attempt(&check).await;
+        let Ok(permit) = means.permits.acquire().await else { return };
+        let result = probe(&check).await;
         drop(permit);
-        if let Err(Failed { unsent: true, unhealthy }) = result {
+        if let Err(Failed { left: Left::Unsent | Left::Untried, unhealthy }) = result {
             tracing::debug!(address = %check.address, detail = &*unhealthy.detail, "no way to the target yet");
             sleep(AGAIN).await;
             continue;
@@ -356,6 +367,32 @@ async fn repeat(
         }
         if !once().await {
             return;
+        }
+    }
+}
+
+/// What all checks share.
+#[derive(Debug)]
+struct Means {
+    /// For probes that run at the same time.
+    permits: Semaphore,
+    complaints: Complaints,
+}
+
+/// Probes that this host could not send are told of once in a while, not one by one.
+#[derive(Debug, Default)]
+struct Complaints(Mutex<Option<Instant>>);
+
+impl Complaints {
+    fn untried(&self, check: &Check, why: &Unhealthy) {
+        let now = Instant::now();
+        let Ok(mut last) = self.0.lock() else { return };
+        if last.is_none_or(|last| now.duration_since(last) >= COMPLAIN) {
+            *last = Some(now);
+            tracing::warn!(
+                target = %check.address, detail = &*why.detail,
+                "cannot send health checks: this host is out of something; targets stay as they are"
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
-use super::{DatapathMode, HealthCheck, UrlMap};
+use super::{DatapathMode, HealthCheck, RouteAction, Rule, UrlMap};
 
 /// One load balancer: the unit that owns addresses.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,32 @@ impl LoadBalancer {
             TargetSource::None | TargetSource::AvailabilityGroup { .. } => &[],
             TargetSource::Group(id) => self.target_group(id).map_or(&[], |group| &group.targets),
         }
+    }
+
+    /// Whether a listener or a rule of a url map uses a backend, if only for copies. Targets of
+    /// one that nothing uses are not checked.
+    pub fn is_bound(&self, backend: &Backend) -> bool {
+        let by_rule = |rule: &Rule| match &rule.action {
+            RouteAction::Forward { backend: to, mirror, .. } => {
+                *to == backend.id || mirror.as_ref() == Some(&backend.id)
+            }
+            RouteAction::Redirect(_) => false,
+        };
+        self.listeners.iter().any(|listener| listener.backend == backend.id)
+            || self.url_maps.iter().flat_map(|map| &map.rules).any(by_rule)
+    }
+
+    /// The backends that a listener's url map sends requests to, but for its default one; each
+    /// once, in the order of the rules.
+    pub fn routed(&self, listener: &Listener) -> Vec<&Backend> {
+        let map = listener.url_map.as_ref().and_then(|id| self.url_map(id));
+        let mut routed: Vec<&Backend> = Vec::new();
+        for rule in map.into_iter().flat_map(|map| &map.rules) {
+            let RouteAction::Forward { backend, .. } = &rule.action else { continue };
+            let is_new = *backend != listener.backend && routed.iter().all(|of| of.id != *backend);
+            routed.extend(self.backend(backend).filter(|_| is_new));
+        }
+        routed
     }
 
     /// Who serves a listener: the kernel what it can, the proxy the rest.

@@ -35,7 +35,7 @@ pub(super) fn carry(
         let was = before.as_ref().map(|before| before.get(&target));
         let kept = match was {
             Some(None) => None,
-            Some(Some(was)) if !was.same_server(&is) => None,
+            Some(Some(was)) if !was.same_server(&is) || !was.bound => None,
             None | Some(Some(_)) => known.get(&target.backend, &target.target),
         };
         let unchanged = matches!(was, Some(Some(was)) if *was == is);
@@ -52,6 +52,10 @@ fn next(
     now: SystemTime,
 ) -> TargetState {
     let fresh = |health| TargetState { health, reason: None, since: now, revision: generation };
+    // The product's rule: what nobody checks since nobody uses it is unhealthy.
+    if is.check.is_some() && !is.bound {
+        return fresh(Health::Unhealthy);
+    }
     let Some(kept) = kept else {
         return fresh(if is.check.is_some() { Health::Initial } else { Health::Unchecked });
     };
@@ -72,6 +76,8 @@ struct Use<'a> {
     address: IpAddr,
     port: NonZeroU16,
     check: Option<&'a HealthCheck>,
+    /// A listener or a rule uses the backend.
+    bound: bool,
 }
 
 impl Use<'_> {
@@ -93,10 +99,14 @@ fn uses<'a>(balancers: impl Iterator<Item = &'a LoadBalancer>) -> BTreeMap<Targe
     let mut uses = BTreeMap::new();
     for balancer in balancers {
         for backend in &balancer.backends {
+            let bound = balancer.is_bound(backend);
             for target in balancer.targets_of(backend) {
                 let (address, port) = (target.address, target.port_for(backend));
                 let check = backend.health_check.as_ref();
-                uses.insert(TargetRef::new(&backend.id, &target.id), Use { address, port, check });
+                uses.insert(
+                    TargetRef::new(&backend.id, &target.id),
+                    Use { address, port, check, bound },
+                );
             }
         }
     }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::model::{
-    Algorithm, Backend, BackendProtocol, DatapathMode, Forwarded, GroupType, HealthCheck,
-    LoadBalancer, Model, Node, PortRange, Quotas, SecurityGroup, Snat, Target, TargetGroup,
-    TargetSource, UnhealthyFlows,
+    Algorithm, Backend, BackendProtocol, DatapathMode, Forwarded, GroupType, HealthCheck, Listener,
+    ListenerProtocol, LoadBalancer, Model, Node, PortRange, Quotas, SecurityGroup, Snat, Target,
+    TargetGroup, TargetSource, UnhealthyFlows,
 };
 
 /// A TCP check with the shortest times the product allows, deciding after three results.
@@ -31,7 +31,25 @@ pub(crate) fn target(id: &str, at: SocketAddr) -> Target {
     Target { id: id.into(), address, port, weight: 10, instance: None }
 }
 
-/// One load balancer; each backend `(id, check)` uses all of the targets.
+fn listener(backend: &str, port: u16) -> Listener {
+    Listener {
+        id: format!("listener-{backend}"),
+        name: backend.into(),
+        description: String::new(),
+        protocol: ListenerProtocol::Tcp,
+        port: NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN),
+        enabled: true,
+        backend: backend.into(),
+        url_map: None,
+        idle_timeout: Duration::from_mins(30),
+        max_connections: None,
+        max_qps: None,
+        tls: None,
+        http: None,
+    }
+}
+
+/// One load balancer with a listener for each backend; each backend `(id, check)` uses all of the targets.
 pub(crate) fn model(backends: &[(&str, Option<HealthCheck>)], targets: &[Target]) -> Model {
     let backend = |(id, health_check): &(&str, Option<HealthCheck>)| Backend {
         id: (*id).into(),
@@ -66,7 +84,7 @@ pub(crate) fn model(backends: &[(&str, Option<HealthCheck>)], targets: &[Target]
         vips: vec![IpAddr::from([198, 18, 0, 10])],
         security_groups: vec!["sg-1".into()],
         delete_protection: false,
-        listeners: vec![],
+        listeners: (1..).zip(backends).map(|(port, (id, _))| listener(id, port)).collect(),
         backends: backends.iter().map(backend).collect(),
         target_groups: vec![TargetGroup {
             id: "tg-1".into(),

@@ -21,4 +21,18 @@ impl Snapshot {
     pub fn is_settled(&self) -> bool {
         self.targets.iter().all(|(_, state)| state.health != Health::Initial)
     }
+
+    /// How many targets take new connections, and how many there are, of the backends that a
+    /// listener or a rule uses.
+    pub fn serving(&self) -> (usize, usize) {
+        let balancers = self.model.load_balancers.iter();
+        let bound = balancers.flat_map(|balancer| {
+            let bound = balancer.backends.iter().filter(|backend| balancer.is_bound(backend));
+            bound.map(|backend| &*backend.id)
+        });
+        let states = bound.flat_map(|backend| self.targets.of_backend(backend));
+        states.fold((0, 0), |(serving, all), (_, state)| {
+            (serving + usize::from(state.health.serves()), all + 1)
+        })
+    }
 }

@@ -56,6 +56,12 @@ impl Setting {
         snapshot.targets.of_backend(backend).map(|(_, state)| state.health).collect()
     }
 
+    fn short_of_files(&self, backend: &str, target: usize) {
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        let to = TargetRef::new(backend, &target.to_string());
+        self.passive.connect_failed(to, self.addresses[target].ip(), &error);
+    }
+
     async fn until(&self, what: impl Fn(&Snapshot) -> bool) {
         let mut snapshots = self.store.subscribe();
         let waiting = snapshots.wait_for(|snapshot| what(snapshot));
@@ -84,6 +90,14 @@ impl Setting {
 }
 
 use Health::{Healthy, Unhealthy as Out};
+
+#[tokio::test(start_paused = true)]
+async fn what_this_host_lacks_takes_no_target_out() {
+    let setting = setting(2, &[("b", Some(tcp_check()), 100)]).await;
+    setting.short_of_files("b", 1);
+    setting.decided().await;
+    assert_eq!(setting.health("b"), [Healthy, Healthy]);
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_connect_takes_a_target_out_at_once_and_its_check_brings_it_back() {

@@ -7,7 +7,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-use super::{Check, probe};
+use super::{Check, Failed, probe};
 use crate::{
     model::{CodeRange, HttpCheck},
     state::UnhealthyReason as Reason,
@@ -50,20 +50,20 @@ async fn answered(chunks: &[&[u8]]) -> Option<(Reason, String)> {
     let check = head(address);
     let (result, request) = tokio::join!(probe(&check), answer(listener, chunks));
     assert!(request.starts_with(b"HEAD /healthz HTTP/1.0\r\n"));
-    result.err().map(|unhealthy| (unhealthy.reason, unhealthy.detail.to_string()))
+    result.err().map(|Failed { unhealthy, .. }| (unhealthy.reason, unhealthy.detail.to_string()))
 }
 
 #[tokio::test]
 async fn a_listening_port_passes() {
     let (_listener, address) = listener().await;
-    assert_eq!(probe(&tcp(address)).await, Ok(()));
+    probe(&tcp(address)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_closed_port_fails_with_the_systems_words() {
     let (listener, address) = listener().await;
     drop(listener);
-    let unhealthy = probe(&tcp(address)).await.unwrap_err();
+    let Failed { unhealthy, .. } = probe(&tcp(address)).await.unwrap_err();
     assert_eq!(unhealthy.reason, Reason::ConnectFailed);
     assert_eq!(&*unhealthy.detail, "connect: Connection refused (os error 111)");
 }
@@ -77,7 +77,7 @@ async fn no_answer_is_a_timeout() {
     // The one place in the queue is taken, so that the kernel drops the next SYN.
     let _first = TcpStream::connect(address).await.unwrap();
     let before = tokio::time::Instant::now();
-    let unhealthy = probe(&tcp(address)).await.unwrap_err();
+    let Failed { unhealthy, .. } = probe(&tcp(address)).await.unwrap_err();
     assert_eq!(unhealthy.reason, Reason::ConnectTimeout);
     assert_eq!(&*unhealthy.detail, "connect: not done within 2 s");
     assert!(before.elapsed() < Duration::from_millis(2100), "{:?}", before.elapsed());
@@ -108,6 +108,6 @@ async fn closing_without_an_answer_is_an_interruption() {
 #[tokio::test(start_paused = true)]
 async fn silence_after_the_request_is_a_receive_timeout() {
     let (_listener, address) = listener().await;
-    let unhealthy = probe(&head(address)).await.unwrap_err();
+    let Failed { unhealthy, .. } = probe(&head(address)).await.unwrap_err();
     assert_eq!(unhealthy.reason, Reason::ReceiveResponseTimeout);
 }

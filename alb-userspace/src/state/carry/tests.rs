@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::carry;
 use crate::{
-    model::{HealthCheck, Target},
+    model::{HealthCheck, Model, Target},
     state::{
         Health::{self, Healthy, Initial, Unchecked, Unhealthy},
         TargetRef, TargetState, TargetStates,
@@ -76,6 +76,27 @@ fn opening_and_closing_checks_never_takes_a_serving_target_out() {
     check((Unhealthy, Some(tcp_check()), at(1, 80)), (None, at(1, 80)), (Unchecked, 9));
 }
 
+/// The model of `check` without the listener that uses its backend.
+fn unbound(check: Option<HealthCheck>) -> Model {
+    let mut model = model(&[("backend-1", check)], &[at(1, 80)]);
+    model.load_balancers[0].listeners.clear();
+    model
+}
+
+#[test]
+fn what_nothing_uses_is_unhealthy_and_is_checked_anew_when_something_does() {
+    let used = model(&[("backend-1", Some(tcp_check()))], &[at(1, 80)]);
+    let idle = unbound(Some(tcp_check()));
+    let next = |health, old: Option<&Model>, new: &Model| {
+        let states = carry(&known(health), old, new, 9, SystemTime::now());
+        states.get("backend-1", "target-1").unwrap().health
+    };
+    assert_eq!(next(Healthy, Some(&used), &idle), Unhealthy);
+    assert_eq!(next(Healthy, None, &idle), Unhealthy);
+    assert_eq!(next(Unhealthy, Some(&idle), &used), Initial);
+    assert_eq!(next(Healthy, Some(&used), &unbound(None)), Unchecked);
+}
+
 #[test]
 fn a_load_balancer_that_stays_shares_its_states() {
     let old = model(&[("backend-1", Some(tcp_check()))], &[at(1, 80)]);
@@ -84,6 +105,7 @@ fn a_load_balancer_that_stays_shares_its_states() {
     let mut other = old.load_balancers[0].clone();
     other.id = "alb-2".into();
     other.backends[0].id = "backend-2".into();
+    other.listeners[0].backend = "backend-2".into();
     new.load_balancers.push(other);
     let states = carry(&known, Some(&old), &new, 9, SystemTime::now());
     let place =
