@@ -5,6 +5,7 @@ mod causes;
 mod certificates;
 mod handover;
 mod node_change;
+mod open_files;
 mod packet_path;
 mod reserved_ports;
 mod serve;
@@ -83,6 +84,7 @@ const SETTLE_MARGIN: Duration = Duration::from_millis(500);
 pub async fn run(model: Model, options: Options) -> anyhow::Result<()> {
     // Before anything else: what comes while starting waits, and does not kill.
     let mut signals = Signals::new()?;
+    open_files::raise();
     let mut tasks = Tasks::default();
     let reached = Cell::new(Reached::Nothing);
     let node = model.node.clone();
@@ -191,10 +193,8 @@ async fn start(
     }
     let (passive, suspects) = health::passive();
     // Before anything in the kernel is touched: a port that is taken leaves nothing behind.
-    let log = match &node.access_log {
-        Some(settings) => Some(Arc::new(AccessLog::start(settings).context("node.accessLog")?)),
-        None => None,
-    };
+    let log = node.access_log.as_ref().map(AccessLog::start).transpose();
+    let log = log.context("node.accessLog")?.map(Arc::new);
     let mut proxy = Proxy::start(&node, &passive, log.as_deref())?;
     if let Some(before) = &mut before {
         proxy.adopt(std::mem::take(&mut before.sockets));
@@ -221,16 +221,19 @@ async fn start(
     let (commands, requests) = mpsc::channel(control::QUEUE);
     let limits = Limits::default();
     let closing = tasks.ending.clone();
-    let serve_control = |socket, tasks: &mut Tasks| {
-        let serving = control::server::run(socket, commands.clone(), limits, ended(end.clone()));
-        tasks.servers.push(tokio::spawn(serving));
+    let serve_control = |socket: Option<ControlSocket>, tasks: &mut Tasks| {
+        if let Some(socket) = socket {
+            let ended = ended(end.clone());
+            let serving = control::server::run(socket, commands.clone(), limits, ended);
+            tasks.servers.push(tokio::spawn(serving));
+        }
         if let Some(listener) = api {
             tasks.servers.push(tokio::spawn(api::run(listener, commands, limits, ended(end))));
         }
     };
     // While another daemon serves, it is the one to be asked.
     let mut serve_control = Some(serve_control);
-    if let (Some(socket), Some(serve)) = (socket, serve_control.take_if(|_| before.is_none())) {
+    if let Some(serve) = serve_control.take_if(|_| before.is_none()) {
         serve(socket, tasks);
     }
 
@@ -251,7 +254,7 @@ async fn start(
             if let Some(serve) = serve_control.take() {
                 serve(socket, tasks);
             }
-            Some(door)
+            door
         }
         None => door(&node),
     };
@@ -318,17 +321,23 @@ async fn first_checks(packet_path: &PacketPath, store: &Store) {
     health::settled(store, patience).await;
 }
 
-/// Takes the doors of the daemon before, which ends what it has and then itself.
+/// Has the daemon before give way, and takes its doors. From then on this one serves, whatever
+/// becomes of the doors.
 async fn succeed(
     before: Predecessor,
     node: &Node,
-) -> anyhow::Result<(ControlSocket, ControlSocket)> {
+) -> anyhow::Result<(Option<ControlSocket>, Option<ControlSocket>)> {
     let pid = before.pid;
-    let socket = ControlSocket::replace(&node.socket)?;
-    let door = ControlSocket::replace(&takeover::socket(&node.state_dir))?;
     before.give_way().await?;
     tracing::info!("taken over from process {pid}");
-    Ok((socket, door))
+    let take = |path: &Path| match ControlSocket::replace(path) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            tracing::error!(%error, "this daemon can be asked nothing there until it is started anew");
+            None
+        }
+    };
+    Ok((take(&node.socket), take(&takeover::socket(&node.state_dir))))
 }
 
 /// Where a daemon that is to follow this one knocks.

@@ -1,10 +1,11 @@
 //! `datapath: proxy`: everything is served in userspace, and nothing is in the kernel.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command, time::Duration};
 
 use alb_tests::{
     client::{http_get, tally, who},
-    daemon::{Instance, Node},
+    daemon::{Daemon, Instance, Node},
+    netns::must,
     program,
     server::{Nginx, Server},
     topology::{Lab, Shape, VIP},
@@ -158,4 +159,35 @@ fn a_packet_path_in_place_has_to_go_first() {
 
 fn balancer_command(lab: &Lab) -> std::process::Command {
     lab.balancer.namespace.command(alb_tests::daemon::binary())
+}
+
+/// Sets the daemon's soft limit of open files.
+fn limit_files(daemon: &Daemon<'_>, soft: &str) {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &daemon.id().to_string(), &format!("--nofile={soft}:")]);
+    must(&mut prlimit);
+}
+
+#[test]
+fn a_balancer_without_files_blames_no_target() {
+    let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
+    let _servers = servers(&lab);
+    let service = Service { checked: true, ..Service::of(&lab) };
+    let instance = Instance::new(&lab.balancer.namespace, node(lab.interfaces()), &service.body());
+    let daemon = instance.start();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).expect("limits");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let [soft, hard] = files.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else {
+        panic!("{files}")
+    };
+    assert_eq!(soft, hard, "the soft limit is raised");
+
+    limit_files(&daemon, "3");
+    wait::until("a probe that cannot be sent", Duration::from_secs(15), || {
+        daemon.log().contains("cannot send health checks").then_some(())
+    });
+    limit_files(&daemon, soft);
+    assert_eq!(daemon.targets_in_state("tcp", "healthy"), 2, "{}", daemon.log());
+    assert!(!daemon.log().contains("server is unhealthy"), "{}", daemon.log());
+    who(&lab.client.namespace, None, vip()).expect("an answer");
 }

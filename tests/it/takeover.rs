@@ -1,8 +1,9 @@
 //! `alb run --takeover`: a new daemon in place of the old one, under load.
 
 use std::{
+    io::{Read as _, Write as _},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{net::UnixStream, process::ExitStatusExt as _},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -15,6 +16,8 @@ use alb_tests::{
     topology::{Lab, Shape, VIP},
     wait,
 };
+
+use serde_json::{Value, json};
 
 use crate::setting::{PORT, Service, servers, vip};
 
@@ -171,6 +174,86 @@ fn a_successor_that_dies_with_the_packet_path_gives_it_back() {
     daemon.take_over();
     assert_ne!(pid(&daemon), old);
     who(client, None, vip()).expect("the next one serves");
+}
+
+#[test]
+fn a_daemon_that_dies_while_it_is_taken_over_from_has_a_successor() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let service = Service::of(&lab);
+    let mut daemon = Instance::new(&lab.balancer.namespace, node(&lab), &service.body()).start();
+    daemon.die_in_takeover("attached");
+    who(&lab.client.namespace, None, vip()).expect("the new one serves");
+    assert!(daemon.reload(&service.body().replace("weight: 10", "weight: 11")));
+    daemon.take_over();
+    who(&lab.client.namespace, None, vip()).expect("and can be taken over from");
+}
+
+/// Half of a takeover, spoken by hand.
+struct Caller(UnixStream);
+
+impl Caller {
+    fn new(daemon: &Daemon<'_>) -> Self {
+        let path = daemon.instance.socket().with_file_name("takeover.sock");
+        Self(UnixStream::connect(path).expect("a daemon to take over from"))
+    }
+
+    fn say(&mut self, message: &Value) {
+        let text = message.to_string();
+        let length = u32::try_from(text.len()).expect("a short message");
+        self.0.write_all(&length.to_le_bytes()).expect("a listener");
+        self.0.write_all(text.as_bytes()).expect("a listener");
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).expect("an answer");
+        let mut text = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut text).expect("a whole answer");
+        serde_json::from_slice(&text).expect("an answer in JSON")
+    }
+}
+
+#[test]
+fn a_successor_that_is_told_to_serve_and_does_not_leaves_the_old_one_serving() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let service = Service::of(&lab);
+    let daemon = Instance::new(&lab.balancer.namespace, node(&lab), &service.body()).start();
+
+    // Who only connects stops nothing.
+    let silent = Caller::new(&daemon);
+    assert!(daemon.reload(&service.body().replace("weight: 10", "weight: 11")));
+    drop(silent);
+
+    let instance = &daemon.instance;
+    let mut caller = Caller::new(&daemon);
+    caller.say(&json!({ "Hello": { "version": 2, "pid": 1, "terms": {
+        "bpffs": instance.bpffs(),
+        "state_dir": instance.socket().parent(),
+        "socket": instance.socket(),
+        "has_packet_path": true,
+        "workers": 2,
+        "api": "127.0.0.1:9180",
+    } } }));
+    let welcome = caller.hear();
+    assert!(welcome["Welcome"]["addresses"].is_array(), "{welcome}");
+    // The API's socket came with a byte.
+    caller.0.read_exact(&mut [0]).expect("a byte");
+    caller.say(&json!("Release"));
+    assert_eq!(caller.hear(), "Released");
+    caller.say(&json!("Ready"));
+    assert_eq!(caller.hear(), "Over");
+    drop(caller);
+
+    wait::until("the old one goes on", LONG, || {
+        daemon.log().contains("came to nothing").then_some(())
+    });
+    wait::until("it has the packet path", LONG, || {
+        (daemon.status()["ready"] == true).then_some(())
+    });
+    assert!(daemon.reload(&service.body()));
+    who(&lab.client.namespace, None, vip()).expect("it goes on");
 }
 
 #[test]

@@ -206,7 +206,12 @@ impl Daemon<'_> {
     /// Returns when it has; [`Daemon::go_on`] must follow.
     pub fn restart_to_stop(&mut self, variable: (&str, &str)) {
         let child = self.child.insert(self.instance.spawn_with(Some(variable)));
-        let stat = format!("/proc/{}/stat", child.id());
+        let id = child.id();
+        self.wait_stopped(id);
+    }
+
+    fn wait_stopped(&self, id: u32) {
+        let stat = format!("/proc/{id}/stat");
         let stopped = || {
             let text = fs::read_to_string(&stat).ok()?;
             // The state follows the name, which ends with a bracket (`proc_pid_stat(5)`).
@@ -224,11 +229,7 @@ impl Daemon<'_> {
 
     /// Has another daemon take over, and waits until that is ready and this one has ended.
     pub fn take_over(&mut self) {
-        let path = self.instance.dir.path().join("log");
-        let log = File::options().append(true).open(path).expect("a log file");
-        let mut command = self.instance.take_over_command();
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        let next = command.spawn().expect("starting alb");
+        let next = self.successor(None);
         let new = u64::from(next.id());
         let mut old = self.child.replace(next).expect("a running daemon");
         wait::until("the takeover", START, || {
@@ -238,6 +239,25 @@ impl Daemon<'_> {
         let ended =
             wait::within(Duration::from_secs(40), || old.try_wait().expect("a child can be asked"));
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
+    }
+
+    /// Kills this one while the one that takes over has come to a step, and waits until that is
+    /// ready.
+    pub fn die_in_takeover(&mut self, step: &str) {
+        let next = self.successor(Some(("ALB_STOP_AT", step)));
+        self.wait_stopped(next.id());
+        self.kill();
+        self.child = Some(next);
+        self.go_on();
+    }
+
+    fn successor(&self, variable: Option<(&str, &str)>) -> Child {
+        let path = self.instance.dir.path().join("log");
+        let log = File::options().append(true).open(path).expect("a log file");
+        let mut command = self.instance.take_over_command();
+        command.envs(variable);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        command.spawn().expect("starting alb")
     }
 
     /// Process id of the running daemon.

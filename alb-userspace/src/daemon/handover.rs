@@ -1,9 +1,12 @@
 //! The running daemon's part of a takeover: it goes on as before until the new one serves, and
 //! goes on again if that never comes to it.
 
-use std::{io, os::fd::AsFd as _};
+use std::{io, os::fd::AsFd as _, time::Duration};
 
-use tokio::{net::UnixStream, time::Instant};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
 
 use super::{
     packet_path::PacketPath,
@@ -14,6 +17,9 @@ use super::{
     },
 };
 use crate::control::socket::ControlSocket;
+
+/// From one failed accept to the next try.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What comes from outside about a takeover.
 pub(super) enum Wish {
@@ -29,9 +35,14 @@ pub(super) async fn wish(successor: &mut Option<Successor>, door: Option<&Contro
         return Wish::Heard(successor.hear().await);
     }
     match door {
-        Some(door) => match door.accept().await {
-            Ok(stream) => Wish::Met(stream),
-            Err(error) => Wish::Heard(Err(error)),
+        Some(door) => loop {
+            match door.accept().await {
+                Ok(stream) => return Wish::Met(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot meet a daemon that wants to take over");
+                    sleep(PAUSE).await;
+                }
+            }
         },
         None => std::future::pending().await,
     }
@@ -49,14 +60,14 @@ impl Daemon {
             Wish::Heard(Err(error)) => Err(error),
         };
         let Err(error) = done else { return false };
-        let Some(Successor { pid, stage, .. }) = self.successor.take() else { return false };
-        match stage {
-            Stage::Met | Stage::Serving => return false,
-            Stage::Welcomed | Stage::Released => {
-                tracing::warn!(pid, %error, "the takeover came to nothing; this daemon goes on");
-            }
+        let Some(successor) = self.successor.take() else { return false };
+        let (pid, stage) = (successor.pid, successor.stage);
+        successor.break_off(&error).await;
+        if stage == Stage::Met {
+            return false;
         }
-        stage == Stage::Released
+        tracing::warn!(pid, %error, "the takeover came to nothing; this daemon goes on");
+        matches!(stage, Stage::Released | Stage::Told)
     }
 
     async fn serve_successor(&mut self, ask: Ask) -> io::Result<()> {
@@ -75,7 +86,8 @@ impl Daemon {
                 self.packet_path = PacketPath::away();
                 successor.released().await
             }
-            (Ask::Ready, Stage::Released) => {
+            (Ask::Ready, Stage::Released) => successor.over().await,
+            (Ask::Serving, Stage::Told) => {
                 let open = self.proxy.connections();
                 let seconds = GRACE.as_secs();
                 tracing::info!(
@@ -88,7 +100,8 @@ impl Daemon {
                 self.closing.send_replace(true);
                 self.ending = Some(Instant::now() + GRACE);
                 self.handed_to = Some(successor.pid);
-                successor.over().await
+                self.successor = None;
+                Ok(())
             }
             (ask, stage) => Err(io::Error::other(format!("{ask:?} while {stage:?}"))),
         }

@@ -23,7 +23,10 @@ use super::{
     packet_path::PacketPath,
     place_vips, servable,
     signals::Signals,
-    takeover::{Ask, successor::Successor},
+    takeover::{
+        Ask,
+        successor::{Stage, Successor},
+    },
 };
 use crate::{
     config,
@@ -107,8 +110,7 @@ impl Daemon {
         // What changed between the start's snapshot and these subscriptions.
         self.apply().await;
         let snapshot = self.store.snapshot();
-        let serving = snapshot.targets.iter().filter(|(_, state)| state.health.serves()).count();
-        let all = snapshot.targets.iter().count();
+        let (serving, all) = snapshot.serving();
         let listeners = self.packet_path.listeners() + self.proxy.listeners();
         let plural = if listeners == 1 { "" } else { "s" };
         let outcome =
@@ -364,7 +366,8 @@ impl Daemon {
 
     async fn read_and_apply(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
         let refused = |errors: String| ReloadError::Refused { file: file.to_owned(), errors };
-        if self.successor.is_some() || self.is_away {
+        let is_met = |successor: &Successor| successor.stage != Stage::Met;
+        if self.successor.as_ref().is_some_and(is_met) || self.is_away {
             return Err(refused("another daemon is taking over".into()));
         }
         let loaded = config::load(file).map_err(|errors| refused(errors.to_string()))?;

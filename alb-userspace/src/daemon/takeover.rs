@@ -1,7 +1,9 @@
 //! How a running daemon hands its work to a new one: the messages, and the sockets with them.
 //! They meet on `takeover.sock` in the state directory. A message is its length (u32, little
 //! endian) and that much JSON. The order: Hello – Welcome with the sockets – Release – Released –
-//! Ready – Over. Whoever goes away before Ready leaves the old daemon serving.
+//! Ready – Over – Serving. A new daemon that goes away before Serving leaves the old one serving;
+//! an old one that dies after Welcome leaves the new one to serve. An old one that lives says
+//! Refused before it breaks off: an end without that is its death.
 
 pub(super) mod predecessor;
 pub(super) mod successor;
@@ -26,7 +28,7 @@ use tokio::{
 use crate::model::Node;
 
 /// Of these messages; daemons with different ones cannot talk.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The socket's name in the state directory.
 const SOCKET: &str = "takeover.sock";
 /// Longer messages are not believed.
@@ -84,8 +86,10 @@ pub(super) enum Ask {
     Hello { version: u32, pid: u32, terms: Terms },
     /// It is about to take over the packet path: no more writing to its maps.
     Release,
-    /// It serves.
+    /// It could serve.
     Ready,
+    /// It does.
+    Serving,
 }
 
 /// What the running daemon answers.
@@ -95,6 +99,7 @@ enum Answer {
     /// Why not, for people.
     Refused(String),
     Released,
+    /// The new one is to serve; the old one gives way as soon as it hears that it does.
     Over,
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{Answer, Ask, Channel, Terms, VERSION, Verdict, Welcome};
 use crate::{
@@ -18,6 +21,11 @@ use crate::{
 
 /// How long a successor may take to read what it is told.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to say who it is, or that it serves once it may.
+const PROMPT: Duration = Duration::from_secs(10);
+/// How long it may take to prepare: to bind what is new, to adopt full tables, to wait for the
+/// first checks of new targets (60 s at most).
+const PREPARES: Duration = Duration::from_mins(2);
 
 /// How far a takeover has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +36,17 @@ pub(in crate::daemon) enum Stage {
     Welcomed,
     /// The packet path's maps are its to write.
     Released,
-    /// It serves.
-    Serving,
+    /// It is ready, and told to serve.
+    Told,
+}
+
+impl Stage {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Met | Self::Told => PROMPT,
+            Self::Welcomed | Self::Released => PREPARES,
+        }
+    }
 }
 
 /// A daemon that wants to take over.
@@ -40,17 +57,22 @@ pub(in crate::daemon) struct Successor {
     pub(in crate::daemon) pid: u32,
     /// How far it is.
     pub(in crate::daemon) stage: Stage,
+    /// It must have said the next thing by then.
+    deadline: Instant,
 }
 
 impl Successor {
     /// Somebody connected.
     pub(in crate::daemon) fn new(stream: UnixStream) -> Self {
-        Self { channel: Channel::new(stream), pid: 0, stage: Stage::Met }
+        let deadline = Instant::now() + Stage::Met.patience();
+        Self { channel: Channel::new(stream), pid: 0, stage: Stage::Met, deadline }
     }
 
     /// What it says next; an error = it is gone, or makes no sense.
     pub(in crate::daemon) async fn hear(&mut self) -> io::Result<Ask> {
-        let heard = self.channel.hear().await?;
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "it takes too long");
+        let heard = timeout_at(self.deadline, self.channel.hear()).await;
+        let heard = heard.map_err(|_elapsed| late())??;
         heard.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
@@ -95,20 +117,32 @@ impl Successor {
         let sockets: Vec<_> =
             api.into_iter().chain(of_proxy.map(|socket| socket.as_fd())).collect();
         timeout(PATIENCE, self.channel.give(&sockets)).await??;
-        self.stage = Stage::Welcomed;
+        self.reach(Stage::Welcomed);
         Ok(())
     }
 
     /// The packet path is released.
     pub(in crate::daemon) async fn released(&mut self) -> io::Result<()> {
-        self.stage = Stage::Released;
+        self.reach(Stage::Released);
         self.say(&Answer::Released).await
     }
 
-    /// Nothing is accepted here any more.
+    /// It is to serve.
     pub(in crate::daemon) async fn over(&mut self) -> io::Result<()> {
-        self.stage = Stage::Serving;
+        self.reach(Stage::Told);
         self.say(&Answer::Over).await
+    }
+
+    /// Tells it that nothing comes of it, as far as it can still be told.
+    pub(in crate::daemon) async fn break_off(mut self, why: &io::Error) {
+        if let Err(error) = self.say(&Answer::Refused(why.to_string())).await {
+            tracing::debug!(pid = self.pid, %error, "the successor is gone");
+        }
+    }
+
+    fn reach(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.deadline = Instant::now() + stage.patience();
     }
 
     async fn say(&mut self, answer: &Answer) -> io::Result<()> {

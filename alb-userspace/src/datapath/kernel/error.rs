@@ -24,7 +24,10 @@ pub enum KernelError {
         source: EbpfError,
     },
     /// The verifier does not accept the program.
-    #[error("this kernel's verifier refuses the packet path:\n{log}")]
+    #[error(
+        "this kernel's verifier refuses the packet path, which is made for Linux 6.1 and later \
+         (`alb doctor`; `node.datapath: proxy` does without):\n{log}"
+    )]
     Verifier {
         /// The end of its log.
         log: String,
