@@ -255,6 +255,21 @@ pub struct ListenerReport {
     pub new_flows_per_second: f64,
     /// The backend's targets in file order, then those that drain.
     pub targets: Vec<TargetReport>,
+    /// Other backends that its url map sends requests to, in the order of the rules.
+    #[serde(default)]
+    pub routed: Vec<RoutedBackend>,
+}
+
+/// A backend that rules of a url map name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutedBackend {
+    /// Name of the backend.
+    pub backend: String,
+    /// `RoundRobin`, `LeastConn` or `IpHash`.
+    pub algorithm: String,
+    /// As [`ListenerReport::targets`].
+    pub targets: Vec<TargetReport>,
 }
 
 /// One target of a backend. A backend that several listeners use shows the same numbers under each.

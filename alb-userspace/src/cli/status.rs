@@ -173,21 +173,19 @@ fn render_listener(
             count(totals.requests.get("5xx").copied().unwrap_or_default()),
         );
     }
-    if listener.targets.is_empty() {
-        text.push_str("  no targets: every connection is refused\n");
-        return text;
-    }
     text.push_str(&targets(&listener.targets, now));
-    for target in &listener.targets {
-        if let (TargetState::Unhealthy, Some(reason)) = (target.state, &target.reason) {
-            let at = SocketAddr::new(target.address, target.port);
-            let _written = writeln!(text, "  {at} is unhealthy: {reason}");
-        }
+    for routed in &listener.routed {
+        let _written = writeln!(text, "  by rule → {}, {}", routed.backend, routed.algorithm);
+        text.push_str(&targets(&routed.targets, now));
     }
     text
 }
 
+/// A table of targets, and why some of them are out.
 fn targets(targets: &[TargetReport], now: u64) -> String {
+    if targets.is_empty() {
+        return "  no targets: every connection is refused\n".to_owned();
+    }
     let columns = [
         ("TARGET", Align::Left),
         ("STATE", Align::Left),
@@ -215,7 +213,15 @@ fn targets(targets: &[TargetReport], now: u64) -> String {
             ]
         })
         .collect();
-    table::render(2, columns, &rows)
+    let mut text = table::render(2, columns, &rows);
+    for target in targets {
+        if let (TargetState::Unhealthy, Some(reason)) = (target.state, &target.reason) {
+            let at = SocketAddr::new(target.address, target.port);
+            // Writing to a string cannot fail.
+            let _written = writeln!(text, "  {at} is unhealthy: {reason}");
+        }
+    }
+    text
 }
 
 /// What was not forwarded, and why.

@@ -1,6 +1,6 @@
 //! Listeners and the targets behind them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter};
 
 use prometheus::proto::MetricFamily;
 
@@ -31,15 +31,19 @@ fn targets(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
     // A backend that several listeners use is one series, not one for each.
     let mut seen = BTreeSet::new();
     for listener in listeners {
-        for target in &listener.targets {
+        let routed = listener.routed.iter().map(|routed| (&routed.backend, &routed.targets));
+        let backends = iter::once((&listener.backend, &listener.targets)).chain(routed);
+        let all =
+            backends.flat_map(|(backend, targets)| targets.iter().map(move |of| (backend, of)));
+        for (backend, target) in all {
             let TargetReport { id: _, address, port, weight: share, state: is, .. } = target;
-            if !seen.insert((&listener.load_balancer, &listener.backend, address, port)) {
+            if !seen.insert((&listener.load_balancer, backend, address, port)) {
                 continue;
             }
             let (address, port) = (address.to_string(), port.to_string());
             let labels = [
                 ("load_balancer", listener.load_balancer.as_str()),
-                ("backend", listener.backend.as_str()),
+                ("backend", backend.as_str()),
                 ("address", address.as_str()),
                 ("port", port.as_str()),
             ];

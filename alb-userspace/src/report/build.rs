@@ -6,8 +6,8 @@ use alb_common::reason::{Event, Reason};
 
 use super::{
     ConfigReport, ConflictReport, Counters, DatapathReport, EventReport, ListenerRef,
-    ListenerReport, ProxyReport, Rates, ReasonReport, StatusReport, TargetReport, TargetState,
-    unix_seconds,
+    ListenerReport, ProxyReport, Rates, ReasonReport, RoutedBackend, StatusReport, TargetReport,
+    TargetState, unix_seconds,
 };
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer},
@@ -89,7 +89,13 @@ fn listeners(
     for listener in &balancer.listeners {
         // Ids in a model always resolve.
         let Some(backend) = balancer.backend(&listener.backend) else { continue };
-        let targets = targets(balancer, backend, snapshot, counters, rates);
+        let of = |backend| targets(balancer, backend, snapshot, counters, rates);
+        let routed = balancer.routed(listener).into_iter().map(|backend| RoutedBackend {
+            backend: backend.name.clone(),
+            algorithm: algorithm_label(backend.algorithm).to_owned(),
+            targets: of(backend),
+        });
+        let (targets, routed) = (of(backend), routed.collect::<Vec<_>>());
         for vip in &balancer.vips {
             let key = ListenerRef::new(&listener.id, *vip);
             let Listener { id, name, port, protocol, enabled, .. } = listener;
@@ -106,6 +112,7 @@ fn listeners(
                 traffic: counters.listener(&key),
                 new_flows_per_second: rates.listeners.get(&key).copied().unwrap_or_default(),
                 targets: targets.clone(),
+                routed: routed.clone(),
             });
         }
     }

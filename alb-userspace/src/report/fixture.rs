@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::{
     AttachMode, CertificateReport, ConfigReport, DatapathReport, EventReport, FlowsReport,
     InterfaceReport, ListenerReport, ProxiedBackend, ProxiedListener, ProxyReport, ReasonReport,
-    SnatReport, StatusReport, TableReport, TargetReport, TargetState, TargetTotals, Traffic,
-    VerdictReport,
+    RoutedBackend, SnatReport, StatusReport, TableReport, TargetReport, TargetState, TargetTotals,
+    Traffic, VerdictReport,
 };
 use crate::proxy::{
     access_log::LogReport,
@@ -145,6 +145,7 @@ fn busy() -> ListenerReport {
             target(24, 0, TargetState::Unchecked, None, 500),
             target(25, 0, TargetState::Draining, None, 10),
         ],
+        routed: vec![],
     }
 }
 
@@ -162,6 +163,19 @@ fn idle() -> ListenerReport {
         traffic: Traffic::default(),
         new_flows_per_second: 0.0,
         targets: vec![],
+        routed: vec![],
+    }
+}
+
+/// A backend of a url map, with a target that failed.
+pub(crate) fn routed() -> RoutedBackend {
+    RoutedBackend {
+        backend: "static".into(),
+        algorithm: "LeastConn".into(),
+        targets: vec![
+            target(31, 10, TargetState::Healthy, None, 3),
+            target(32, 10, TargetState::Unhealthy, Some("CONNECT_FAILED: refused"), 0),
+        ],
     }
 }
 

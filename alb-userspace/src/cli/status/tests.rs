@@ -33,12 +33,15 @@ fn requests_of_an_http_listener() {
     report.listeners[0].protocol = "http".into();
     proxy.listeners[0].id.clone_from(&report.listeners[0].id);
     report.proxy = Some(proxy);
+    report.listeners[0].routed = vec![fixture::routed()];
     let text = render(&report);
     let line = "  0 requests in flight, 7 answered, 812.5/s, 0 with 5xx\n";
     assert!(text.contains(line), "{text}");
     let fault = "           certificate shop changed, what was served before still is:\n           \
                  shop.key: the key does not belong to the certificate\n";
     assert!(text.contains(fault), "{text}");
+    assert!(text.contains("  by rule → static, LeastConn\n"), "{text}");
+    assert!(text.contains("  198.18.1.32:5432 is unhealthy: CONNECT_FAILED: refused\n"), "{text}");
 }
 
 #[test]
