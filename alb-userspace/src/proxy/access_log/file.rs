@@ -1,10 +1,11 @@
-//! The file: whole lines or nothing, and never much larger than it may be.
+//! The file: whole lines or nothing, and never much larger than it may be. During a takeover two
+//! daemons write to it: who appends, rotates or takes back holds its lock (`flock`).
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions, rename},
+    fs::{File, Metadata, OpenOptions, metadata, rename},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -56,7 +57,7 @@ impl LogFile {
 
     /// Appends lines, all or none. After a failure the next call begins anew.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.open()?;
+        self.lock()?;
         let full = |open: &Open| {
             let size = open.size + lines.len() as u64;
             open.regular && open.size > 0 && size > self.max_bytes
@@ -66,14 +67,27 @@ impl LogFile {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let appended = open.append(lines);
-        if appended.is_err() && !open.torn {
+        let torn = open.torn;
+        open.unlock();
+        if appended.is_err() && !torn {
             self.open = None;
         }
         appended
     }
 
+    /// Opens it if need be, and waits for its lock.
+    fn lock(&mut self) -> io::Result<()> {
+        self.open()?;
+        self.open.as_mut().map_or(Ok(()), Open::lock)
+    }
+
     /// `log` becomes `log.1`, `log.1` becomes `log.2`, …; the one beyond `keep` is replaced.
     fn rotate(&mut self) -> io::Result<()> {
+        // Somebody has done it already: another daemon, or who will send the signal.
+        if !self.open.as_ref().is_some_and(|open| open.is_at(&self.path)) {
+            self.close();
+            return self.lock();
+        }
         let renamed = self.shift();
         match &renamed {
             Err(error) if !self.stuck => {
@@ -84,8 +98,9 @@ impl LogFile {
         }
         self.stuck = renamed.is_err();
         if renamed.is_ok() {
+            // The lock goes with the file: who waits for it finds it renamed.
             self.close();
-            self.open()?;
+            self.lock()?;
         }
         Ok(())
     }
@@ -118,6 +133,30 @@ impl Open {
         Ok(Self { file, size: metadata.len(), regular: metadata.is_file(), torn: false })
     }
 
+    /// Waits until nobody else writes, and learns how long it is by then.
+    fn lock(&mut self) -> io::Result<()> {
+        if self.regular {
+            self.file.lock()?;
+            self.size = self.file.metadata()?.len();
+        }
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        if self.regular
+            && let Err(error) = self.file.unlock()
+        {
+            tracing::debug!(%error, "the access log stays locked until it is closed");
+        }
+    }
+
+    /// Whether the name still stands for this file.
+    fn is_at(&self, path: &Path) -> bool {
+        let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        let (own, there) = (self.file.metadata(), metadata(path));
+        own.is_ok_and(|own| there.is_ok_and(|there| identity(&own) == identity(&there)))
+    }
+
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.write(b"\n")?;
@@ -148,5 +187,47 @@ impl Open {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+
+    /// As two daemons during a takeover.
+    #[test]
+    fn two_writers_rotate_one_file_once() {
+        const MAX: u64 = 1_000;
+        const LINES: usize = 40;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let settings = model::AccessLog {
+            file: path.clone(),
+            format: model::LogFormat::Json,
+            max_bytes: MAX,
+            keep: 20,
+            tcp_flows: false,
+        };
+        thread::scope(|scope| {
+            for writer in ["a", "b"] {
+                let mut log = LogFile::new(&settings);
+                scope.spawn(move || {
+                    for number in 0..LINES {
+                        let line = format!("{writer} {number:-<96}\n");
+                        log.append(line.as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        let files: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+            .collect();
+        assert_eq!(files.iter().map(|text| text.lines().count()).sum::<usize>(), 2 * LINES);
+        // 80 lines of 99 bytes, ten in a file: none but the last is short of full.
+        assert!(files.iter().all(|text| text.len() as u64 <= MAX), "{files:?}");
+        assert_eq!(files.len(), 8);
     }
 }
