@@ -10,6 +10,8 @@ pub mod forward;
 mod handle;
 pub mod http1;
 pub mod http2;
+#[cfg(test)]
+mod lab;
 pub mod limits;
 pub mod message;
 pub mod mirror;

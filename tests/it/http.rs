@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod log;
 mod mirror;
+mod passive;
 mod retries;
 mod routes;
 mod smuggling;

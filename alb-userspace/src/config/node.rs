@@ -42,7 +42,8 @@ const DATAPATHS: &[(&str, DatapathMode)] = &[
     ("tc", DatapathMode::Tc),
     ("proxy", DatapathMode::Proxy),
 ];
-const FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("text", LogFormat::Text)];
+const FORMATS: &[(&str, LogFormat)] =
+    &[("json", LogFormat::Json), ("common", LogFormat::Common), ("text", LogFormat::Text)];
 const ACCESS: &[(&str, bool)] = &[("ReadOnly", false), ("ReadWrite", true)];
 
 pub(super) fn read(object: &Object<'_>) -> Option<Node> {

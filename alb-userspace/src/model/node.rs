@@ -72,6 +72,8 @@ pub enum LogFormat {
     /// One JSON object a line.
     #[default]
     Json,
+    /// The combined log format of Apache and nginx.
+    Common,
     /// The product's fields, separated by spaces.
     Text,
 }

@@ -2,6 +2,7 @@
 //! path. Workers make lines in buffers of their own; one thread writes them. What it cannot
 //! write is counted and lost: traffic never waits for it.
 
+mod common;
 mod escape;
 mod file;
 mod json;

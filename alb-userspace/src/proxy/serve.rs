@@ -226,3 +226,6 @@ impl Choose for Turns<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

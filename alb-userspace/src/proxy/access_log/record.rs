@@ -30,9 +30,10 @@ pub struct Record<'a> {
     /// From sending the request to the first byte of the response; for connections, how long
     /// the one to the target was open. `None` if there was none.
     pub target_time: Option<Duration>,
-    /// Bytes of the whole request, or from the client.
+    /// Bytes of the whole request, or from the client. In HTTP/2 those of the bodies and of all
+    /// fields before compression: names and values, pseudo-fields too, and four bytes for each.
     pub bytes_received: u64,
-    /// Bytes of the whole response, or to the client.
+    /// Bytes of the whole response, counted alike, or to the client.
     pub bytes_sent: u64,
     /// What the balancer itself refused it for (`Refusal::word`), or why a connection ended
     /// other than by both sides closing it; empty otherwise.
@@ -63,6 +64,8 @@ pub struct HttpRecord<'a> {
     pub protocol: &'a str,
     /// `User-Agent`.
     pub user_agent: &'a [u8],
+    /// `Referer`; may be left out unless [`WorkerLog::tells_referer`](super::WorkerLog).
+    pub referer: &'a [u8],
     /// `X-Request-Id`, the client's or ours.
     pub request_id: &'a [u8],
 }

@@ -45,6 +45,7 @@ fn request(uri: &[u8]) -> Record<'_> {
             uri,
             protocol: "HTTP/1.1",
             user_agent: b"curl/8.0 (a \"test\")",
+            referer: b"https://other.test/?q=\"1\"",
             request_id: b"r-1",
         }),
         tls: Some(TlsRecord {
@@ -148,6 +149,51 @@ fn text_lines() {
     );
     let columns = |line: &String| line.split(' ').count();
     assert_eq!(columns(&read[0]), columns(&read[1]));
+}
+
+#[test]
+fn common_lines() {
+    let unread = Record {
+        http: Some(HttpRecord {
+            method: b"BAD",
+            uri: b"",
+            protocol: "",
+            user_agent: b"",
+            referer: b"",
+            status: 400,
+            ..request(b"").http.unwrap()
+        }),
+        client: "[2001:db8::2]:40000".parse().unwrap(),
+        ..request(b"")
+    };
+    let empty = HttpRecord { method: b"", status: 408, ..unread.http.unwrap() };
+    let nothing = Record { http: Some(empty), bytes_sent: 0, ..unread };
+    let encrypted = Record { tls: request(b"").tls, ..connection() };
+    let records = [request(b"/a?b=\xff\"\\"), unread, nothing, connection(), encrypted];
+    assert_eq!(
+        written(LogFormat::Common, &records),
+        [
+            "198.18.0.2 - - [29/Feb/2024:23:59:59 +0000] \"GET /a?b=\\xFF\\x22\\x5C HTTP/1.1\" 200 \
+             4567 \"https://other.test/?q=\\x221\\x22\" \"curl/8.0 (a \\x22test\\x22)\"",
+            "2001:db8::2 - - [29/Feb/2024:23:59:59 +0000] \"BAD\" 400 4567 \"-\" \"-\"",
+            "2001:db8::2 - - [29/Feb/2024:23:59:59 +0000] \"-\" 408 0 \"-\" \"-\"",
+            "198.18.0.2 - - [29/Feb/2024:23:59:59 +0000] \"TCP 198.18.0.10:443\" 000 4567 \"-\" \"-\"",
+            "198.18.0.2 - - [29/Feb/2024:23:59:59 +0000] \"TLS 198.18.0.10:443\" 000 4567 \"-\" \"-\"",
+        ]
+    );
+}
+
+#[test]
+fn months_have_names() {
+    let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    for month in 1_u64..=12 {
+        let time = format!("2026-{month:02}-03T04:05:06.789Z");
+        let mut out = Vec::new();
+        super::common::line(&request(b"/"), time.as_bytes().try_into().unwrap(), &mut out);
+        let name = &months[usize::try_from(month - 1).unwrap() * 3..][..3];
+        let line = String::from_utf8(out).unwrap();
+        assert!(line.contains(&format!("[03/{name}/2026:04:05:06 +0000]")), "{line}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Batch, Record, Sender, json, text, timestamp::Clock};
+use super::{Batch, Record, Sender, common, json, text, timestamp::Clock};
 use crate::model::LogFormat;
 
 /// A buffer beyond this is handed over, bytes.
@@ -58,12 +58,18 @@ impl WorkerLog {
         let time = clock.format(record.time);
         match self.format {
             LogFormat::Json => json::line(record, time, &mut batch.bytes),
+            LogFormat::Common => common::line(record, time, &mut batch.bytes),
             LogFormat::Text => text::line(record, time, &mut batch.bytes),
         }
         batch.lines += 1;
         if batch.bytes.len() >= FULL {
             self.hand_over(std::mem::take(batch));
         }
+    }
+
+    /// Whether lines have the `Referer` of a request.
+    pub fn tells_referer(&self) -> bool {
+        self.format == LogFormat::Common
     }
 
     /// The time of day at a moment just gone. The clock is read once a second: in between, the

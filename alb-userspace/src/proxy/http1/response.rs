@@ -132,5 +132,11 @@ fn body(status: u16, framing: &Framing<'_>, asked: Asked) -> Result<BodyKind, Ba
     }
 }
 
+/// Whether a response begins as a 408 (Request Timeout) does: what targets may say on a connection
+/// that was idle for too long, without having seen the request.
+pub(in crate::proxy) fn is_timeout(response: &[u8]) -> bool {
+    response.starts_with(b"HTTP/1.") && response.get(8..12) == Some(b" 408")
+}
+
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{header, request::Parts};
+use http::{
+    HeaderMap, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
 use tokio::time::Instant;
 
 use super::stream::{Id, Shared};
@@ -22,6 +26,32 @@ use crate::proxy::{
     stats::{ListenerStats, StatusClass},
     worker::Current,
 };
+
+/// Bytes that a field of a head counts beyond its name and its value: what stands around them in
+/// HTTP/1. How the client's compression happened to write it tells nothing of the message.
+const FIELD: usize = 4;
+
+/// The same for the name of the one pseudo-field of a response and for its value.
+const STATUS: u64 = (":status".len() + 3 + FIELD) as u64;
+
+/// Bytes of a list of fields, before compression.
+pub(super) fn size(fields: &HeaderMap) -> u64 {
+    let sizes = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    sizes.sum::<usize>() as u64
+}
+
+/// Bytes of a request's head, before compression, pseudo-fields too.
+fn head_size(parts: &Parts) -> u64 {
+    let uri = &parts.uri;
+    let pseudo = [
+        (":method", Some(parts.method.as_str())),
+        (":scheme", uri.scheme_str()),
+        (":authority", uri.authority().map(Authority::as_str)),
+        (":path", uri.path_and_query().map(PathAndQuery::as_str)),
+    ];
+    let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some(name.len() + value?.len()));
+    pseudo.map(|len| (len + FIELD) as u64).sum::<u64>() + size(&parts.headers)
+}
 
 /// One request.
 #[derive(Debug)]
@@ -49,6 +79,7 @@ impl Account {
         listener.shared.stats.at(shared.worker_id()).in_flight.rise();
         Self {
             began: shared.clock.now(),
+            received: Cell::new(head_size(&parts)),
             shared,
             listener,
             parts,
@@ -59,7 +90,6 @@ impl Account {
             target: Cell::new(None),
             connect_time: Cell::new(None),
             target_time: Cell::new(None),
-            received: Cell::new(0),
             sent: Cell::new(0),
             tries: Cell::new(0),
             id: RefCell::default(),
@@ -97,14 +127,35 @@ impl Account {
         self.target_time.set(Some(took));
     }
 
-    /// Bytes of the request's body that came.
+    /// More bytes of the request came than those of its head, as [`size`] has them.
     pub(super) fn received(&self, bytes: u64) {
         self.received.set(self.received.get() + bytes);
     }
 
-    /// Bytes of the response's body that were sent.
+    /// Bytes of the response's body, or of fields after it, were sent.
     pub(super) fn sent(&self, bytes: u64) {
         self.sent.set(self.sent.get() + bytes);
+    }
+
+    /// A head of the response with these fields was sent.
+    pub(super) fn sent_head(&self, fields: u64) {
+        self.sent(STATUS + fields);
+    }
+
+    /// Bytes went to a target.
+    pub(super) fn to_target(&self, bytes: usize) {
+        if let Some(backend) = &*self.backend.borrow() {
+            let stats = backend.shared.stats.at(self.shared.worker_id());
+            stats.bytes_out.add(bytes as u64);
+        }
+    }
+
+    /// Bytes came from a target.
+    pub(super) fn got_from_target(&self, bytes: usize) {
+        if let Some(backend) = &*self.backend.borrow() {
+            let stats = backend.shared.stats.at(self.shared.worker_id());
+            stats.bytes_in.add(bytes as u64);
+        }
     }
 
     /// The status that the client was sent.
@@ -148,6 +199,7 @@ impl Account {
                 uri: parts.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes(),
                 protocol: Version::H2.as_str(),
                 user_agent: field(header::USER_AGENT),
+                referer: field(header::REFERER),
                 request_id: &self.id.borrow(),
             }),
             tls: shared.peer.tls.as_ref().map(TlsInfo::record),

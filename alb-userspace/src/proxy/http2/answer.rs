@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::account::Account;
+use super::account::{self, Account};
 use crate::proxy::{
     forward::{Returning, response_fields},
     message::{BodyKind, RequestHead, ResponseHead, Version},
@@ -119,13 +119,16 @@ fn send(
     body: Bytes,
     account: &Account,
 ) {
-    let length = body.len() as u64;
+    let (fields, length) = (account::size(&headers), body.len() as u64);
     let sent =
         respond.send_response(response(status, headers), body.is_empty()).and_then(|mut stream| {
             if body.is_empty() { Ok(()) } else { stream.send_data(body, true) }
         });
     match sent {
-        Ok(()) => account.sent(length),
+        Ok(()) => {
+            account.sent_head(fields);
+            account.sent(length);
+        }
         Err(error) => {
             tracing::trace!(%error, "a client went before it was answered");
             account.ends(Some(Refusal::ClientGone));

@@ -1,11 +1,7 @@
 //! A request and its targets: one is chosen, asked, and asked again or another one in its place
 //! when that is safe. Ends when the first byte of a response is there.
 
-use std::{
-    future::poll_fn,
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -13,14 +9,12 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{account::Account, clock::Timer, stream::Job};
-use crate::{
-    proxy::{
-        plan::{InFlight, Target},
-        refusal::Refusal,
-        stats::UpstreamError,
-        upstream::{self, ConnectError, Upstream},
-    },
-    state::TargetRef,
+use crate::proxy::{
+    http1::response,
+    plan::{InFlight, Target},
+    refusal::Refusal,
+    stats::UpstreamError::{self, Closed, SendFailed},
+    upstream::{self, ConnectError, Upstream},
 };
 
 /// A connection on which a response has begun.
@@ -48,8 +42,10 @@ pub(super) async fn ask(
 ) -> Result<Reply, Refusal> {
     let shared = &account.shared;
     let backend = Arc::clone(&job.backend);
-    let stats = backend.shared.stats.at(shared.worker_id());
+    let worker = shared.worker_id();
+    let stats = backend.shared.stats.at(worker);
     let mut tried = SmallVec::<[usize; 4]>::new();
+    let mut again = false;
     let mut last = if backend.targets.is_empty() { Refusal::NoGroup } else { Refusal::NoTarget };
     while tried.len() <= usize::from(backend.retries) {
         let client = shared.peer.client.ip();
@@ -60,6 +56,8 @@ pub(super) async fn ask(
         let mut pooled = shared.worker.pool.take_for_event(target.address);
         last = loop {
             account.tries(target.address);
+            stats.retries.add(u64::from(again));
+            again = true;
             let mut upstream = match pooled.take() {
                 Some(upstream) => {
                     stats.reuses.add(1);
@@ -73,37 +71,37 @@ pub(super) async fn ask(
                 },
             };
             match send(job, &mut upstream, respond, timer, account).await {
-                Ok(()) => {
+                Ok(took) => {
+                    account.waited(took);
+                    stats.response_time.observe(took);
                     let target = Arc::clone(target);
                     return Ok(Reply { upstream, target, _counted: counted });
                 }
                 Err(Failure::Stop(refusal)) => {
-                    if refusal == Refusal::ResponseTimeout {
-                        stats.errors.count(UpstreamError::ResponseTimeout);
-                    }
                     upstream.reset();
+                    if let Some(error) = UpstreamError::of(refusal) {
+                        backend.fails(target, worker, error);
+                    }
                     return Err(refusal);
                 }
                 Err(Failure::Closed) => {
                     let untouched = job.upload.is_untouched();
-                    stats.errors.count(UpstreamError::Closed);
+                    let error = if untouched { SendFailed } else { Closed };
                     if !job.upload.is_repeatable() || !(untouched || job.idempotent) {
+                        backend.fails(target, worker, error);
                         return Err(Refusal::TargetClosed);
                     }
                     job.upload.rewind();
                     // A pooled connection may just have grown too old for the target: once more,
                     // on a new one.
                     if !upstream.reused {
+                        backend.fails(target, worker, error);
                         break Refusal::TargetClosed;
                     }
-                    stats.retries.add(1);
                 }
             }
         };
         tried.push(at);
-        if tried.len() <= usize::from(backend.retries) {
-            stats.retries.add(1);
-        }
     }
     if last == Refusal::NoTarget || last == Refusal::NoGroup {
         stats.no_target.add(1);
@@ -119,11 +117,11 @@ async fn connect(
     account: &Account,
 ) -> Result<Upstream, Refusal> {
     let begun = Instant::now();
-    let stats = job.backend.shared.stats.at(account.shared.worker_id());
+    let worker = account.shared.worker_id();
+    let backend = &job.backend;
+    let stats = backend.shared.stats.at(worker);
     let passive = &account.shared.worker.passive;
-    let named =
-        || TargetRef { backend: Arc::clone(&job.backend.id), target: Arc::clone(&target.id) };
-    let mut connecting = Box::pin(upstream::connect(target.address, job.backend.connect_timeout));
+    let mut connecting = Box::pin(upstream::connect(target.address, backend.connect_timeout));
     let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(connected) => Poll::Ready(Some(connected)),
         Poll::Pending => respond.poll_reset(cx).map(|_| None),
@@ -137,32 +135,31 @@ async fn connect(
             Ok(upstream)
         }
         Some(Err(ConnectError::Timeout)) => {
-            stats.errors.count(UpstreamError::ConnectTimeout);
-            target.shared.failed.fetch_add(1, Ordering::Relaxed);
-            passive.connect_timed_out(named(), target.address.ip());
+            backend.fails(target, worker, UpstreamError::ConnectTimeout);
+            passive.connect_timed_out(backend.named(target), target.address.ip());
             Err(Refusal::ConnectTimeout)
         }
         Some(Err(ConnectError::Failed(error))) => {
             tracing::debug!(%error, target = %target.address, "cannot connect");
-            stats.errors.count(UpstreamError::ConnectFailed);
-            target.shared.failed.fetch_add(1, Ordering::Relaxed);
-            passive.connect_failed(named(), target.address.ip(), &error);
+            backend.fails(target, worker, UpstreamError::ConnectFailed);
+            passive.connect_failed(backend.named(target), target.address.ip(), &error);
             Err(Refusal::ConnectFailed)
         }
         None => Err(Refusal::ClientGone),
     }
 }
 
-/// Sends the request and waits for the first bytes of the response, while the body goes on.
+/// Sends the request and waits for the first bytes of the response, while the body goes on. The
+/// result is how long that took.
 async fn send(
     job: &mut Job,
     upstream: &mut Upstream,
     respond: &mut SendResponse<Bytes>,
     timer: &Timer,
     account: &Account,
-) -> Result<(), Failure> {
-    let Job { upload, backend, http, expects, .. } = job;
-    let Upstream { stream, input, .. } = upstream;
+) -> Result<Duration, Failure> {
+    let Job { upload, backend, http, expects, idempotent, .. } = job;
+    let Upstream { stream, input, reused } = upstream;
     let clock = &account.shared.clock;
     let begun = clock.now();
     let mut starved = false;
@@ -172,9 +169,14 @@ async fn send(
             return Poll::Ready(Err(Failure::Stop(refusal)));
         }
         match input.poll_fill(stream, cx) {
-            Poll::Ready(Ok(1..)) => {
-                account.waited(clock.now().saturating_duration_since(begun));
-                return Poll::Ready(Ok(()));
+            Poll::Ready(Ok(len @ 1..)) => {
+                account.got_from_target(len);
+                // The target was about to close an idle connection when the request came.
+                let is_late = *reused && response::is_timeout(input.data());
+                if is_late && *idempotent && upload.is_repeatable() {
+                    return Poll::Ready(Err(Failure::Closed));
+                }
+                return Poll::Ready(Ok(clock.now().saturating_duration_since(begun)));
             }
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::Closed)),
             Poll::Pending => {}

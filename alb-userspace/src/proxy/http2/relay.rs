@@ -13,7 +13,12 @@ use h2::{Reason, SendStream, server::SendResponse};
 use http::{Method, Response};
 
 use super::{
-    account::Account, answer, clock::Timer, download::Download, exchange::Reply, stream::Job,
+    account::{self, Account},
+    answer,
+    clock::Timer,
+    download::Download,
+    exchange::Reply,
+    stream::Job,
 };
 use crate::proxy::{
     buffer::Buffer,
@@ -52,6 +57,9 @@ pub(super) async fn run(
         Ok(begun) => begun,
         Err(refusal) => {
             reply.upstream.reset();
+            if let Some(error) = UpstreamError::of(refusal) {
+                job.backend.fails(&reply.target, account.shared.worker_id(), error);
+            }
             return Err(refusal);
         }
     };
@@ -62,10 +70,12 @@ pub(super) async fn run(
     let backend = Arc::clone(&job.backend);
     let counts = backend.shared.stats.at(account.shared.worker_id());
     counts.responses.count(StatusClass::of(status));
+    let fields = account::size(begun.response.headers());
     let Ok(mut stream) = respond.send_response(begun.response, body.is_done()) else {
         reply.upstream.reset();
         return Err(Refusal::ClientGone);
     };
+    account.sent_head(fields);
     let sent = if body.is_done() {
         Ok(())
     } else {
@@ -74,11 +84,11 @@ pub(super) async fn run(
     let Reply { upstream, target, .. } = reply;
     if let Err(refusal) = sent {
         upstream.reset();
-        let by_client = !refusal.is_target_fault();
-        if !by_client {
-            counts.errors.count(UpstreamError::Truncated);
+        let error = UpstreamError::of_body(refusal);
+        if let Some(error) = error {
+            backend.fails(&target, account.shared.worker_id(), error);
         }
-        stream.send_reset(if by_client { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+        stream.send_reset(if error.is_some() { Reason::INTERNAL_ERROR } else { Reason::CANCEL });
         account.ends(Some(refusal));
         return Ok(());
     }
@@ -111,9 +121,11 @@ async fn head(
             if !begun.response.status().is_informational() {
                 return Ok(begun);
             }
+            let fields = account::size(begun.response.headers());
             if respond.send_informational(begun.response).is_err() {
                 return Err(Refusal::ClientGone);
             }
+            account.sent_head(fields);
             progress = Progress::default();
             if !upstream.input.is_empty() {
                 continue;
@@ -184,7 +196,7 @@ async fn relay(
     loop {
         let ready = body.find(&mut upstream.input).map_err(bad)?;
         if body.is_done() {
-            return end(body, stream);
+            return end(body, stream, account);
         }
         if ready > 0 {
             // Small chunks that came together go on together.
@@ -205,16 +217,25 @@ async fn relay(
         let is_gone = |cx: &mut Context<'_>| stream.poll_reset(cx).is_ready();
         match fill(job, upstream, is_gone, timer, account, (idle, most)).await {
             Ok(1..) => {}
-            Ok(0) if body.ends_with_connection() => return end(body, stream),
+            Ok(0) if body.ends_with_connection() => return end(body, stream, account),
             Ok(0) => return Err(Refusal::TargetClosed),
+            // The target may be waiting for the rest of the request as we are.
+            Err(Refusal::ResponseTimeout) if job.owes_body() => return Err(Refusal::SlowBody),
             Err(refusal) => return Err(refusal),
         }
     }
 }
 
-fn end(body: &mut Download, stream: &mut SendStream<Bytes>) -> Result<(), Refusal> {
+fn end(
+    body: &mut Download,
+    stream: &mut SendStream<Bytes>,
+    account: &Account,
+) -> Result<(), Refusal> {
     let sent = match body.take_trailers() {
-        Some(trailers) => stream.send_trailers(trailers),
+        Some(trailers) => {
+            account.sent(account::size(&trailers));
+            stream.send_trailers(trailers)
+        }
         None => stream.send_data(Bytes::new(), true),
     };
     sent.map_err(|error| gone(&error))
@@ -275,7 +296,10 @@ async fn fill(
     let mut armed = false;
     poll_fn(|cx| {
         match input.poll_fill_some(stream, cx, most) {
-            Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
+            Poll::Ready(Ok(len)) => {
+                account.got_from_target(len);
+                return Poll::Ready(Ok(len));
+            }
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
             Poll::Pending => {}
         }

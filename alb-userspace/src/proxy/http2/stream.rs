@@ -79,6 +79,14 @@ pub(super) struct Job {
     pub(super) idempotent: bool,
 }
 
+impl Job {
+    /// Whether it is the client that is waited for: for more of the body, and not because it waits
+    /// for 100 itself.
+    pub(super) fn owes_body(&self) -> bool {
+        self.upload.starved && (!self.expects || self.upload.has_begun())
+    }
+}
+
 /// Serves a request to its end.
 pub(super) async fn run(
     request: Request<RecvStream>,

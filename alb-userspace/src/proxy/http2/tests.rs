@@ -7,6 +7,7 @@ mod mirrors;
 mod raw;
 mod reload;
 mod requests;
+mod seeing;
 mod streaming;
 mod strictness;
 mod timeouts;

@@ -13,7 +13,10 @@ use http::HeaderMap;
 use smallvec::SmallVec;
 use tokio::{io::AsyncWrite as _, net::TcpStream};
 
-use super::{account::Account, request};
+use super::{
+    account::{self, Account},
+    request,
+};
 use crate::proxy::{
     http1::chunked,
     message::BodyKind,
@@ -202,6 +205,7 @@ impl Upload {
                 continue;
             }
             if let Ok(len @ 1..) = ready!(self.write(cx, target)) {
+                account.to_target(len);
                 self.advance(len);
             } else {
                 self.broken = true;
@@ -277,6 +281,9 @@ impl Upload {
                     Ok(trailers) => trailers,
                     Err(error) => return Poll::Ready(Err(broken(&error))),
                 };
+                if let Some(trailers) = &trailers {
+                    account.received(account::size(trailers));
+                }
                 self.complete = true;
                 if self.left.is_some_and(|left| left > 0) {
                     return Poll::Ready(Err(Refusal::Malformed(Malformed::BodyLength)));

@@ -83,22 +83,25 @@ impl<'a> Answer<'a> {
 
     /// Hands every field to `emit`, as name and value; `length` is the body's.
     pub fn fields(&self, context: &Context<'_>, length: usize, mut emit: impl FnMut(&[u8], &[u8])) {
+        let edits = self.returning.and_then(|returning| returning.edits);
         let date = httpdate::fmt_http_date(context.now);
-        emit(b"Date", date.as_bytes());
-        if let Some(location) = self.location {
-            emit(b"Location", location);
+        // No rule touches the length.
+        let length = length.to_string();
+        let fields: [(&[u8], Option<&[u8]>); 8] = [
+            (b"Date", Some(date.as_bytes())),
+            (b"Location", self.location),
+            (b"Content-Type", Some(&b"text/plain; charset=utf-8"[..])),
+            (b"Content-Length", Some(length.as_bytes())),
+            (b"Cache-Control", self.location.is_none().then_some(&b"no-store"[..])),
+            (b"Allow", (self.status == 405).then_some(ALLOW)),
+            (b"Retry-After", (self.status == 429).then_some(&b"1"[..])),
+            (b"X-Request-Id", Some(context.request_id)),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value.filter(|_| !edits.is_some_and(|edits| edits.drops(name))) {
+                emit(name, value);
+            }
         }
-        emit(b"Content-Type", b"text/plain; charset=utf-8");
-        emit(b"Content-Length", length.to_string().as_bytes());
-        if self.location.is_none() {
-            emit(b"Cache-Control", b"no-store");
-        }
-        match self.status {
-            405 => emit(b"Allow", ALLOW),
-            429 => emit(b"Retry-After", b"1"),
-            _ => {}
-        }
-        emit(b"X-Request-Id", context.request_id);
         if let Some(returning) = self.returning {
             let returning = Returning { hsts: context.hsts, set_cookie: None, ..*returning };
             set_fields(&returning, emit);

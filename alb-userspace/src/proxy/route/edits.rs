@@ -62,7 +62,7 @@ impl SystemValue {
 }
 
 impl HeaderEdits {
-    pub(super) fn compile(actions: &[HeaderAction]) -> Self {
+    pub(in crate::proxy) fn compile(actions: &[HeaderAction]) -> Self {
         let mut edits = Self::default();
         for action in actions {
             let (HeaderAction::Insert { key, .. } | HeaderAction::Delete { key }) = action;

@@ -66,9 +66,9 @@ pub enum UpstreamError {
     SendFailed,
     /// Closed or reset before a response came.
     Closed,
-    /// No response within `responseTimeoutSeconds`.
+    /// No response within `responseTimeoutSeconds`, or one that stood still for the idle time.
     ResponseTimeout,
-    /// What came is not a valid response.
+    /// What came is not a valid response, its head or its body.
     BadResponse,
     /// The response ended before its end.
     Truncated,
@@ -86,6 +86,11 @@ impl UpstreamError {
             (Refusal::ResponseTooLarge, Self::BadResponse),
         ];
         faults.into_iter().find(|(fault, _)| *fault == refusal).map(|(_, error)| error)
+    }
+
+    /// The same of a request whose response had begun.
+    pub fn of_body(refusal: Refusal) -> Option<Self> {
+        Self::of(refusal).map(|error| if error == Self::Closed { Self::Truncated } else { error })
     }
 }
 

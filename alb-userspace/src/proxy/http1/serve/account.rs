@@ -94,6 +94,7 @@ struct Words {
     host: Range<usize>,
     uri: Range<usize>,
     user_agent: Range<usize>,
+    referer: Range<usize>,
     id: Range<usize>,
     backend: Range<usize>,
 }
@@ -148,15 +149,20 @@ impl Account {
 
     /// Its head is whole.
     pub(super) fn asks(&mut self, request: &Request<'_>) {
-        let Some(words) = self.words() else { return };
+        let Some(Entry { worker, words, .. }) = &mut self.0 else { return };
+        let Some(log) = &worker.log else { return };
         let head = &request.head;
+        let find = |name| head.fields.iter().find(|field| field.is(name));
         words.text.reserve(256);
         words.version = Some(head.version);
         words.method = words.keep(head.method);
         words.host = words.keep(head.authority);
         words.uri = words.keep(head.target);
-        if let Some(agent) = head.fields.iter().find(|field| field.is("user-agent")) {
+        if let Some(agent) = find("user-agent") {
             words.user_agent = words.keep(agent.value);
+        }
+        if let Some(referer) = find("referer").filter(|_| log.tells_referer()) {
+            words.referer = words.keep(referer.value);
         }
     }
 
@@ -325,6 +331,7 @@ impl Entry {
                 uri: words.get(&words.uri),
                 protocol,
                 user_agent: words.get(&words.user_agent),
+                referer: words.get(&words.referer),
                 request_id: words.get(&words.id),
             }),
             tls: peer.tls.as_ref().map(TlsInfo::record),

@@ -4,9 +4,13 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::AsyncWrite;
+use tokio::{
+    io::AsyncWrite,
+    time::{Sleep, sleep},
+};
 
 use super::{Stream, account::Account};
 use crate::proxy::{buffer::Buffer, deadline::Deadline, peer::Peer};
@@ -24,7 +28,14 @@ pub(super) struct Client<S> {
     ended: bool,
     /// The request began with an event, after a wait for it.
     pub(super) was_heard_of: bool,
+    /// Until when it is taken to be waiting.
+    leaving: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a client that has closed its sending side is taken to wait for a response to begin.
+/// Those that half-close (`nc`, scripts) cannot be told from those that are gone (a closed tab, an
+/// interrupted curl), whose requests should not keep a target busy.
+const LEAVING: Duration = Duration::from_secs(1);
 
 impl<S: Stream> Client<S> {
     pub(super) fn new(stream: S, peer: Peer) -> Self {
@@ -36,6 +47,7 @@ impl<S: Stream> Client<S> {
             account: Account::default(),
             ended: false,
             was_heard_of: false,
+            leaving: None,
         }
     }
 
@@ -44,7 +56,7 @@ impl<S: Stream> Client<S> {
     ///
     /// The end of what it sends is not yet its going: whoever closed its sending side after a
     /// request is answered (RFC 9112 §9.6 lets it do so), and whoever closed altogether is told
-    /// from it by the first write.
+    /// from it by the first write, or by [`Client::poll_left`].
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.ended || self.input.is_full() {
@@ -56,6 +68,18 @@ impl<S: Stream> Client<S> {
                 Err(_) => return Poll::Ready(()),
             }
         }
+    }
+
+    /// As `poll_gone`, while no response has begun: then one that sends nothing more is gone too,
+    /// after a while.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.ended {
+            return Poll::Pending;
+        }
+        self.leaving.get_or_insert_with(|| Box::pin(sleep(LEAVING))).as_mut().poll(cx)
     }
 }
 

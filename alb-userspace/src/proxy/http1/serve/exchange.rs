@@ -15,7 +15,11 @@ use super::{
     upload::Upload,
 };
 use crate::proxy::{
-    http1::{body::Body, request::Request, response::Asked},
+    http1::{
+        body::Body,
+        request::Request,
+        response::{self, Asked},
+    },
     message::BodyKind,
     mirror,
     peer::Peer,
@@ -230,7 +234,7 @@ async fn connect<S: Stream>(
     let mut connecting = Box::pin(upstream::connect(target.address, backend.connect_timeout));
     let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
         Poll::Ready(connected) => Poll::Ready(Some(connected)),
-        Poll::Pending => client.poll_gone(cx).map(|()| None),
+        Poll::Pending => client.poll_left(cx).map(|()| None),
     });
     match connected.await {
         Some(Ok(upstream)) => {
@@ -280,7 +284,10 @@ async fn send<S: Stream>(
         match input.poll_fill_some(stream, cx, splice::first::<S>()) {
             // The target was about to close an idle connection when the request came.
             Poll::Ready(Ok(1..))
-                if *reused && *idempotent && !upload.begun && is_timeout(input.data()) =>
+                if *reused
+                    && *idempotent
+                    && !upload.begun
+                    && response::is_timeout(input.data()) =>
             {
                 return Poll::Ready(Err(Failure::Closed { unsent: false }));
             }
@@ -293,21 +300,17 @@ async fn send<S: Stream>(
             }
             Poll::Pending => {}
         }
-        let polled = if written == out.len() {
-            upload.poll(cx, client, stream)
-        } else {
-            client.poll_gone(cx).map(|()| Refusal::ClientGone)
-        };
-        if let Poll::Ready(refusal) = polled {
+        if written == out.len()
+            && let Poll::Ready(refusal) = upload.poll(cx, client, stream)
+        {
             return Poll::Ready(Err(Failure::Stop(refusal)));
+        }
+        // One that owes a body is waited for by `upload`, and by `patience`.
+        if (upload.is_done() || written < out.len()) && client.poll_left(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Stop(Refusal::ClientGone)));
         }
         let late = patience.poll(cx, &mut client.deadline, upload);
         late.map(|refusal| Err(Failure::Stop(refusal)))
     })
     .await
-}
-
-/// Whether a response begins as a 408 (Request Timeout) does.
-fn is_timeout(response: &[u8]) -> bool {
-    response.starts_with(b"HTTP/1.") && response.get(8..12) == Some(b" 408")
 }

@@ -54,15 +54,6 @@ struct Begun {
     bare: bool,
 }
 
-/// What ends a response before its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// By the client: it went away, or is too slow.
-    Client,
-    /// By the target: it closed, or sent what is no body.
-    Target,
-}
-
 /// Relays a response of which the first bytes are there.
 pub(super) async fn run<S: Stream>(
     client: &mut Client<S>,
@@ -92,10 +83,11 @@ pub(super) async fn run<S: Stream>(
     let Reply { upstream, target, .. } = reply;
     match relayed {
         Ok(()) => {}
-        Err(Broken::Client) => client.account.refused(Refusal::ClientGone),
-        Err(Broken::Target) => {
-            client.account.refused(Refusal::TargetClosed);
-            job.backend.fails(&target, worker.id, UpstreamError::Truncated);
+        Err(refusal) => {
+            client.account.refused(refusal);
+            if let Some(error) = UpstreamError::of_body(refusal) {
+                job.backend.fails(&target, worker.id, error);
+            }
         }
     }
     match relayed {
@@ -107,13 +99,13 @@ pub(super) async fn run<S: Stream>(
             return tunnel::run(client, upstream, idle).await;
         }
         Ok(()) => {}
-        Err(Broken::Client) => {
+        Err(refusal) => {
             upstream.reset();
-            return Next::Abort;
+            // Whoever reads a body until the close must not take this for its end.
+            let unframed = begun.body == BodyKind::Close || begun.bare;
+            let gone = matches!(refusal, Refusal::ClientGone | Refusal::SlowReader);
+            return if gone || unframed { Next::Abort } else { Next::Close };
         }
-        // Whoever reads a body until the close must not take this for its end.
-        Err(Broken::Target) if begun.body == BodyKind::Close || begun.bare => return Next::Abort,
-        Err(Broken::Target) => return Next::Close,
     }
     let uploaded = job.upload.is_done();
     if begun.reusable && uploaded && upstream.input.is_empty() {
@@ -149,9 +141,7 @@ async fn head<S: Stream>(
                 return Ok(begun);
             }
             job.expects &= begun.status != 100;
-            if write(client, job, upstream, 0).await.is_err() {
-                return Err(Refusal::ClientGone);
-            }
+            write(client, job, upstream, 0).await?;
             job.out.clear();
             progress = Progress::default();
             patience = Patience::begin(job, &mut client.deadline);
@@ -221,7 +211,7 @@ async fn relay<S: Stream>(
     body: &mut Body,
     bare: bool,
     worker: &Worker,
-) -> Result<(), Broken> {
+) -> Result<(), Refusal> {
     let idle = job.listener.idle_timeout;
     if S::PLAIN {
         splice::complete(upstream, body).await;
@@ -229,7 +219,10 @@ async fn relay<S: Stream>(
     loop {
         let bytes = upstream.input.data_mut();
         let span = if bare { body.take_data(bytes) } else { body.take(bytes) };
-        let Ok(span) = span else { return Err(Broken::Target) };
+        let span = span.map_err(|reason| {
+            tracing::debug!(reason = reason.word(), "a target's body is no good");
+            Refusal::BadResponse
+        })?;
         if span.removed > 0 {
             upstream.input.shorten(span.removed);
         }
@@ -241,13 +234,14 @@ async fn relay<S: Stream>(
             return Ok(());
         }
         if let Some((pipe, left)) = splice::worth::<S>(body) {
-            return splice::run(client, job, upstream, pipe, left).await;
+            return splice::run(client, job, upstream, pipe, left, worker).await;
         }
-        match fill(client, job, upstream, &mut Idle { time: idle, armed: false }, most).await {
+        let mut limit = Idle::new(idle, job.expects);
+        match fill(client, job, upstream, &mut limit, most).await {
             Ok(1..) => {}
             Ok(0) if matches!(body, Body::Close) => return Ok(()),
-            Err(Refusal::ClientGone) => return Err(Broken::Client),
-            Ok(0) | Err(_) => return Err(Broken::Target),
+            Ok(0) => return Err(Refusal::TargetClosed),
+            Err(refusal) => return Err(refusal),
         }
     }
 }
@@ -278,6 +272,14 @@ impl Limit for Patience {
 struct Idle {
     time: Duration,
     armed: bool,
+    /// The client waits for 100 before it sends the body.
+    expects: bool,
+}
+
+impl Idle {
+    fn new(time: Duration, expects: bool) -> Self {
+        Self { time, armed: false, expects }
+    }
 }
 
 impl Limit for Idle {
@@ -292,7 +294,7 @@ impl Limit for Idle {
             self.armed = true;
             deadline.set(moved.unwrap_or_else(Instant::now), self.time);
         }
-        deadline.poll(cx).map(|()| Refusal::ResponseTimeout)
+        deadline.poll(cx).map(|()| upload.late(self.expects))
     }
 }
 
@@ -327,7 +329,7 @@ async fn write<S: Stream>(
     job: &mut Job,
     upstream: &mut Upstream,
     len: usize,
-) -> Result<Duration, Broken> {
+) -> Result<Duration, Refusal> {
     let (mut written, mut seen) = (0, usize::MAX);
     let mut left = len;
     let mut waiting = None;
@@ -337,7 +339,7 @@ async fn write<S: Stream>(
         let parts = if left == len { [out.as_slice(), &input.data()[..len]] } else { [&[][..]; 2] };
         match poll_write_all(&mut client.stream, cx, parts, &mut written) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
             Poll::Pending => {}
         }
         if written == out.len() + len {
@@ -345,8 +347,8 @@ async fn write<S: Stream>(
             input.consume(std::mem::take(&mut left));
             input.release();
         }
-        if upload.poll(cx, client, stream).is_ready() {
-            return Poll::Ready(Err(Broken::Client));
+        if let Poll::Ready(refusal) = upload.poll(cx, client, stream) {
+            return Poll::Ready(Err(refusal));
         }
         if written != seen {
             seen = written;
@@ -355,10 +357,7 @@ async fn write<S: Stream>(
             let idle = listener.http.map(|http| http.write_idle_timeout).unwrap_or_default();
             client.deadline.set(now, idle);
         }
-        client.deadline.poll(cx).map(|()| {
-            client.account.refused(Refusal::SlowReader);
-            Err(Broken::Client)
-        })
+        client.deadline.poll(cx).map(|()| Err(Refusal::SlowReader))
     })
     .await;
     client.account.sent(written);

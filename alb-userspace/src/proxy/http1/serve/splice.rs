@@ -9,8 +9,10 @@ use std::{
 
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Stream, client::Client, exchange::Job, relay::Broken};
-use crate::proxy::{http1::body::Body, pipe::Pipe, upstream::Upstream};
+use super::{Stream, client::Client, exchange::Job};
+use crate::proxy::{
+    http1::body::Body, pipe::Pipe, refusal::Refusal, upstream::Upstream, worker::Worker,
+};
 
 /// What is read first of a response whose body may be moved: enough for a head and a small body.
 const FIRST: usize = 8 * 1024;
@@ -61,21 +63,23 @@ pub(super) async fn run<S: Stream>(
     upstream: &mut Upstream,
     mut pipe: Pipe,
     mut left: u64,
-) -> Result<(), Broken> {
+    worker: &Worker,
+) -> Result<(), Refusal> {
     upstream.input.release();
-    let Job { upload, listener, .. } = job;
+    let Job { upload, listener, backend, expects, .. } = job;
+    let stats = backend.shared.stats.at(worker.id);
     let write_idle = listener.http.map(|http| http.write_idle_timeout).unwrap_or_default();
     let mut waiting = Waiting::default();
     poll_fn(|cx| {
-        let broken = loop {
+        let for_client = loop {
             if pipe.held() > 0 {
                 let before = pipe.held();
                 let drained = poll_drain(&mut pipe, client.stream.socket(), cx);
                 client.account.sent(before - pipe.held());
                 match drained {
                     Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
-                    Poll::Pending => break Broken::Client,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
+                    Poll::Pending => break true,
                 }
             }
             if left == 0 {
@@ -83,22 +87,27 @@ pub(super) async fn run<S: Stream>(
             }
             let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             match poll_fill(&mut pipe, &upstream.stream, cx, most) {
-                Poll::Ready(Ok(len @ 1..)) => left -= len as u64,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Broken::Target)),
-                Poll::Pending => break Broken::Target,
+                Poll::Ready(Ok(len @ 1..)) => {
+                    left -= len as u64;
+                    stats.bytes_in.add(len as u64);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
+                Poll::Pending => break false,
             }
         };
-        if upload.poll(cx, client, &mut upstream.stream).is_ready() {
-            return Poll::Ready(Err(Broken::Client));
+        if let Poll::Ready(refusal) = upload.poll(cx, client, &mut upstream.stream) {
+            return Poll::Ready(Err(refusal));
         }
         let uploaded = upload.take_moved().is_some();
-        let for_client = broken == Broken::Client;
         // The request's body counts only while the target is waited for.
         if waiting.changed(for_client, left, pipe.held()) || (uploaded && !for_client) {
             let idle = if for_client { write_idle } else { listener.idle_timeout };
             client.deadline.set(Instant::now(), idle);
         }
-        client.deadline.poll(cx).map(|()| Err(broken))
+        client
+            .deadline
+            .poll(cx)
+            .map(|()| Err(if for_client { Refusal::SlowReader } else { upload.late(*expects) }))
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! The real loop over loopback: raw bytes in, a recording origin behind.
 
+mod blame;
 mod bulk;
 mod ends;
 mod framing;

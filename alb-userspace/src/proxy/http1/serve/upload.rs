@@ -91,6 +91,14 @@ impl Upload {
         self.refused |= !self.rest.is_empty();
     }
 
+    /// What it is when nothing moves after the response has begun. `expects` = the client waits for
+    /// 100 before it sends the body.
+    pub(super) fn late(&self, expects: bool) -> Refusal {
+        // The target may be waiting for the rest of the request as we are.
+        let owed = self.starved && (self.begun || !expects);
+        if owed { Refusal::SlowBody } else { Refusal::ResponseTimeout }
+    }
+
     /// When it last moved since this was asked.
     pub(super) fn take_moved(&mut self) -> Option<Instant> {
         self.moved.take()

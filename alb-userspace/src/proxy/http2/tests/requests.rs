@@ -2,9 +2,7 @@
 
 use http::{Request, StatusCode};
 
-use super::lab::{
-    Lab, OK, accept, answering, get, origin, post, read_until, run, send, talk, text, until, within,
-};
+use super::lab::*;
 
 #[test]
 fn a_request_and_its_answer() {
@@ -207,6 +205,58 @@ fn another_target_is_tried_and_stale_connections_are_no_loss() {
             send(&mut stream, OK).await;
             let mut response = within(response).await.unwrap();
             assert_eq!(text(response.body_mut()).await, "ok");
+        }
+    });
+}
+
+#[test]
+fn retries_bound_how_many_targets_are_tried() {
+    run(async {
+        let targets = [down().await, answering(OK).await];
+        let lab = Lab::with(&targets, |_, backend| backend.retries = 0).await;
+        let mut client = lab.client().await;
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            statuses.push(talk(&mut client, get("/")).await.0.status().as_u16());
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 502, 502], "a second target is not tried");
+        assert_eq!((lab.backend().retries, lab.backend().errors["connect_failed"]), (0, 2));
+
+        let targets = [down().await, down().await, down().await, down().await];
+        let lab = Lab::with(&targets, |_, backend| backend.retries = 2).await;
+        let (response, _) = talk(&mut lab.client().await, get("/")).await;
+        assert_eq!(response.status(), 502);
+        assert_eq!((lab.backend().retries, lab.backend().errors["connect_failed"]), (2, 3));
+    });
+}
+
+#[test]
+fn a_connect_that_takes_too_long_moves_on() {
+    run(async {
+        let (stuck, _held) = hanging().await;
+        let lab = Lab::with(&[stuck, answering(OK).await], |_, backend| {
+            backend.connect_timeout = std::time::Duration::from_millis(100);
+        })
+        .await;
+        assert_eq!(talk(&mut lab.client().await, get("/")).await.1, "ok");
+        assert_eq!((lab.backend().retries, lab.backend().errors["connect_timeout"]), (1, 1));
+    });
+}
+
+#[test]
+fn the_least_loaded_target_is_asked() {
+    run(async {
+        let (listener, busy) = origin().await;
+        let lab = Lab::with(&[busy, answering(OK).await], |_, backend| {
+            backend.algorithm = crate::model::Algorithm::LeastConn;
+        })
+        .await;
+        let mut client = lab.client().await;
+        let (_waiting, _) = client.send_request(get("/"), true).unwrap();
+        let _target = accept(&listener).await;
+        for _ in 0..6 {
+            assert_eq!(talk(&mut client, get("/")).await.1, "ok");
         }
     });
 }

@@ -1,9 +1,17 @@
 //! The table of refusals, and whole answers.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use super::*;
-use crate::proxy::refusal::Malformed;
+use crate::{
+    model::{HeaderAction, HeaderValue},
+    proxy::{
+        message::{BodyKind, RequestHead, Scheme},
+        peer::Peer,
+        refusal::Malformed,
+        route::HeaderEdits,
+    },
+};
 
 fn every() -> Vec<Refusal> {
     let mut all = vec![
@@ -103,6 +111,61 @@ fn what_goes_with_it() {
         let text = write(refusal, &context);
         assert!(text.contains(has) && !text.contains(has_not), "{text}");
     }
+}
+
+#[test]
+fn a_rule_changes_our_own_fields_too() {
+    let insert = |key: &str, value: &str| HeaderAction::Insert {
+        key: key.into(),
+        value: HeaderValue::Custom(value.into()),
+    };
+    let actions = [
+        insert("Content-Type", "text/html"),
+        insert("X-Env", "prod"),
+        HeaderAction::Delete { key: "x-request-id".into() },
+        HeaderAction::Delete { key: "Date".into() },
+    ];
+    let edits = HeaderEdits::compile(&actions);
+    let request = RequestHead {
+        method: b"GET",
+        scheme: Scheme::Http,
+        authority: b"shop.test",
+        target: b"/",
+        version: Version::Http11,
+        fields: &[],
+        body: BodyKind::None,
+    };
+    let at = SocketAddr::from(([198, 18, 0, 1], 80));
+    let peer = Peer { client: at, local: at, tls: None };
+    let returning = Returning {
+        request: &request,
+        peer: &peer,
+        edits: Some(&edits),
+        set_cookie: None,
+        hsts: None,
+        body: BodyKind::None,
+    };
+    let answer = Answer {
+        status: 301,
+        sentence: "Elsewhere.",
+        location: Some(b"/b"),
+        returning: Some(&returning),
+    };
+    let mut out = Vec::new();
+    answer.write(&context(), &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let length = format!("Content-Length: {}", body.len());
+    assert_eq!(
+        head.split("\r\n").collect::<Vec<_>>(),
+        [
+            "HTTP/1.1 301 Moved Permanently",
+            "Location: /b",
+            &length,
+            "Content-Type: text/html",
+            "X-Env: prod",
+        ]
+    );
 }
 
 #[test]

@@ -3,36 +3,33 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
     time::timeout,
 };
 
+pub(super) use crate::proxy::lab::{
+    LONG, Log, OK, accept, answering, down, hanging, origin, read_until, run, some,
+};
 use crate::{
-    model::{self, BackendProtocol, ListenerHttp, ListenerProtocol, Model, UrlMap},
+    model::{self, ListenerProtocol, Model, UrlMap},
     proxy::{
         access_log::AccessLog,
         http1,
-        mirror::Mirrors,
+        lab::{self, named},
         peer::Peer,
         plan::{Plan, Secrets},
-        stats::WorkerId,
         upstream,
-        worker::{Open, Slot, Worker},
+        worker::{Slot, Worker},
     },
-    state::{Health, Store, TargetRef, TargetStates, fixture},
+    state::{Health, Store, TargetRef, TargetStates},
 };
-
-/// Longer than anything here takes.
-pub(super) const LONG: Duration = Duration::from_secs(10);
 
 /// A served listener.
 pub(super) struct Lab {
@@ -42,22 +39,6 @@ pub(super) struct Lab {
     pub(super) slot: Rc<Slot>,
     pub(super) worker: Rc<Worker>,
 }
-
-/// Runs a test on one thread, as a worker does.
-pub(super) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, test);
-}
-
-pub(super) const HTTP: ListenerHttp = ListenerHttp {
-    header_bytes: 65_536,
-    headers: 128,
-    request_line_bytes: 16_384,
-    body_bytes: 0,
-    header_timeout: LONG,
-    body_idle_timeout: LONG,
-    write_idle_timeout: LONG,
-};
 
 impl Lab {
     /// A listener on these targets.
@@ -114,42 +95,11 @@ impl Lab {
         log: Option<&AccessLog>,
         change: impl FnOnce(&mut model::LoadBalancer),
     ) -> Self {
-        let named = named("t", targets);
-        let mut model = fixture::model(&[("web", None)], &named);
-        let balancer = &mut model.load_balancers[0];
-        balancer.backends[0].protocol = BackendProtocol::Http;
-        balancer.backends[0].response_timeout = LONG;
-        balancer.backends[0].connect_timeout = LONG;
-        balancer.backends[0].retries = 1;
-        let listener = model::Listener {
-            id: "http".into(),
-            name: "http".into(),
-            description: String::new(),
-            protocol: ListenerProtocol::Http,
-            port: NonZeroU16::new(80).unwrap(),
-            enabled: true,
-            backend: "web".into(),
-            url_map: None,
-            idle_timeout: LONG,
-            max_connections: None,
-            max_qps: None,
-            tls: None,
-            http: Some(HTTP),
-        };
-        balancer.listeners = vec![listener];
-        change(balancer);
-        let store = Store::new(model.clone(), &TargetStates::default());
-        let plan = { Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &Plan::default()) };
-        let plan = Arc::new(plan);
+        let mut model = lab::model(targets, ListenerProtocol::Http);
+        change(&mut model.load_balancers[0]);
+        let plan = lab::compile(&model);
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
-        let worker = Rc::new(Worker {
-            id: WorkerId(0),
-            passive: crate::health::passive().0,
-            pool: upstream::Pool::default(),
-            log: log.map(AccessLog::worker),
-            open: Open::default(),
-            mirrors: Mirrors::default(),
-        });
+        let worker = lab::worker(log.map(AccessLog::worker));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let lab = Self { model, plan: RefCell::new(plan), address, slot, worker };
@@ -200,12 +150,6 @@ impl Lab {
     }
 }
 
-fn named(prefix: &str, targets: &[SocketAddr]) -> Vec<model::Target> {
-    let target =
-        |(at, address): (usize, &SocketAddr)| fixture::target(&format!("{prefix}{at}"), *address);
-    targets.iter().enumerate().map(target).collect()
-}
-
 /// A raw client.
 pub(super) struct Client(pub(super) TcpStream);
 
@@ -235,52 +179,6 @@ impl Client {
         timeout(LONG, self.0.read_to_end(&mut text)).await.expect("an end").unwrap();
         String::from_utf8(text).unwrap()
     }
-}
-
-pub(super) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let mut text = Vec::new();
-    while !text.ends_with(end.as_bytes()) {
-        let read = timeout(LONG, stream.read_u8()).await;
-        let so_far = String::from_utf8_lossy(&text).into_owned();
-        match read.unwrap_or_else(|_| panic!("waited for {end:?} after {so_far:?}")) {
-            Ok(byte) => text.push(byte),
-            Err(error) => panic!("{error} after {so_far:?}"),
-        }
-    }
-    String::from_utf8(text).unwrap()
-}
-
-/// A socket that targets listen on.
-pub(super) async fn origin() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
-pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
-    timeout(LONG, listener.accept()).await.expect("a connection").unwrap().0
-}
-
-/// Answers every request that has no body on every connection with this, keeping connections.
-pub(super) async fn answering(response: &'static str) -> SocketAddr {
-    let (listener, address) = origin().await;
-    spawn_local(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            spawn_local(async move {
-                let mut text = Vec::new();
-                let mut piece = [0; 4096];
-                while let Ok(len @ 1..) = stream.read(&mut piece).await {
-                    text.extend_from_slice(&piece[..len]);
-                    while let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") {
-                        text.drain(..end + 4);
-                        stream.write_all(response.as_bytes()).await.unwrap();
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 /// Status codes of the responses in a text.

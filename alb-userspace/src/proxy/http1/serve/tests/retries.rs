@@ -60,6 +60,68 @@ fn another_target_is_asked_when_the_first_is_down() {
 }
 
 #[test]
+fn retries_bound_how_many_targets_are_tried() {
+    run(async {
+        let targets = [down().await, answering(OK).await];
+        let lab = Lab::with(&targets, |_, backend| backend.retries = 0).await;
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            let mut client = lab.connect().await;
+            client.send(GET).await;
+            answers.push(client.until("\r\n\r\n").await.contains(" 200 "));
+        }
+        answers.sort_unstable();
+        assert_eq!(answers, [false, false, true, true], "a second target is not tried");
+        let backend = lab.slot.get().backend.shared.stats.totals();
+        assert_eq!((backend.retries, backend.errors["connect_failed"]), (0, 2));
+
+        let targets = [down().await, down().await, down().await, down().await];
+        let lab = Lab::with(&targets, |_, backend| backend.retries = 2).await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        assert_eq!(statuses(&client.until("\r\n\r\n").await), ["502"]);
+        let backend = lab.slot.get().backend.shared.stats.totals();
+        assert_eq!((backend.retries, backend.errors["connect_failed"]), (2, 3));
+    });
+}
+
+#[test]
+fn a_connect_that_takes_too_long_moves_on() {
+    run(async {
+        let (stuck, _held) = hanging().await;
+        let lab = Lab::with(&[stuck, answering(OK).await], |_, backend| {
+            backend.connect_timeout = Duration::from_millis(100);
+        })
+        .await;
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        assert_eq!(statuses(&client.until("ok").await), ["200"]);
+        let backend = lab.slot.get().backend.shared.stats.totals();
+        assert_eq!((backend.retries, backend.errors["connect_timeout"]), (1, 1));
+    });
+}
+
+#[test]
+fn the_least_loaded_target_is_asked() {
+    run(async {
+        let (listener, busy) = origin().await;
+        let lab = Lab::with(&[busy, answering(OK).await], |_, backend| {
+            backend.algorithm = crate::model::Algorithm::LeastConn;
+        })
+        .await;
+        let mut waiting = lab.connect().await;
+        waiting.send(GET).await;
+        let _target = accept(&listener).await;
+        // By turns every other one of them would wait too.
+        for _ in 0..6 {
+            let mut client = lab.connect().await;
+            client.send(GET).await;
+            assert_eq!(statuses(&client.until("ok").await), ["200"]);
+        }
+    });
+}
+
+#[test]
 fn a_post_moves_on_when_nothing_was_sent() {
     run(async {
         let (listener, down) = origin().await;
@@ -90,6 +152,15 @@ fn a_client_that_goes_takes_its_request_along() {
         client.reset();
         let read = timeout(LONG, target.read_u8()).await.expect("an end");
         assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 0);
+
+        // One that closes may be waiting for its answer, but not for long.
+        let mut client = lab.connect().await;
+        client.send(GET).await;
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        drop(client);
+        timeout(LONG, target.read_u8()).await.expect("an end").unwrap_err();
         assert_eq!(lab.slot.get().backend.targets[0].in_flight(), 0);
 
         // The same in the middle of a response that has paused.

@@ -1,20 +1,20 @@
 //! What is counted and logged of requests, however they end.
 
-use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf, sync::Arc};
+use std::io::ErrorKind;
 
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt as _, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::spawn_local,
+    time::timeout,
+};
 
 use super::lab::*;
 use crate::{
-    model::{self, LogFormat},
-    proxy::{
-        access_log::AccessLog,
-        stats::{BackendTotals, ListenerTotals},
-    },
+    model::LogFormat,
+    proxy::stats::{BackendTotals, ListenerTotals},
 };
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: a:80\r\nUser-Agent: x \"y\"\r\n\
                      X-Request-Id: 0123\r\n\r\n";
 
@@ -23,37 +23,10 @@ fn counted(lab: &Lab) -> (ListenerTotals, BackendTotals) {
     (listener.shared.stats.totals(), listener.backend.shared.stats.totals())
 }
 
-/// The counts that are not 0.
-fn some(counts: &BTreeMap<String, u64>) -> Vec<(&str, u64)> {
-    counts.iter().filter(|(_, n)| **n > 0).map(|(word, n)| (&**word, *n)).collect()
-}
-
-/// A log, with the place of its file.
-struct Log {
-    log: Arc<AccessLog>,
-    dir: tempfile::TempDir,
-}
-
-impl Log {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (format, file) = (LogFormat::Json, Self::file(&dir));
-        let settings =
-            model::AccessLog { file, format, max_bytes: 1 << 20, keep: 1, tcp_flows: false };
-        Self { log: Arc::new(AccessLog::start(&settings).unwrap()), dir }
-    }
-
-    fn file(dir: &tempfile::TempDir) -> PathBuf {
-        dir.path().join("access.jsonl")
-    }
-
-    /// Ends it: all its lines.
-    async fn lines(self, lab: &Lab) -> Vec<Value> {
-        lab.worker.log.as_ref().unwrap().flush();
-        self.log.end(LONG).await;
-        let text = fs::read_to_string(Self::file(&self.dir)).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
+/// Ends it: all its lines.
+async fn lines(log: Log, lab: &Lab) -> Vec<Value> {
+    let text = log.text(&lab.worker).await;
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -76,6 +49,52 @@ fn requests_are_counted_where_they_come_from_and_where_they_go() {
         assert_eq!((backend.connect_time.count(), backend.response_time.count()), (1, 2));
         assert_eq!((backend.pool_idle, backend.bytes_in), (1, 2 * OK.len() as u64));
         assert!(backend.bytes_out > 2 * GET.len() as u64, "with our fields");
+    });
+}
+
+#[test]
+fn large_bodies_are_counted_on_both_sides() {
+    run(async {
+        const LEN: usize = 1 << 20;
+        let (listener, address) = origin().await;
+        let lab = Lab::new(&[address]).await;
+        let mut client = lab.connect().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+        let answer = [head.as_bytes(), &vec![b'x'; LEN]].concat();
+        let len = answer.len() as u64;
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LEN}\r\n\r\n").as_bytes())
+            .await;
+        let sending = spawn_local(async move {
+            client.send(&vec![b'y'; LEN]).await;
+            let mut rest = vec![0; usize::try_from(len).unwrap()];
+            timeout(LONG, client.0.read_exact(&mut rest)).await.expect("the answer").unwrap();
+            client
+        });
+        let mut target = accept(&listener).await;
+        read_until(&mut target, "\r\n\r\n").await;
+        let mut body = vec![0; LEN];
+        timeout(LONG, target.read_exact(&mut body)).await.expect("the body").unwrap();
+        timeout(LONG, target.write_all(&answer)).await.expect("room").unwrap();
+        let _client = sending.await.unwrap();
+        let (listener, backend) = counted(&lab);
+        assert_eq!((backend.bytes_in, listener.bytes_out), (len, len));
+        assert!(backend.bytes_out > LEN as u64 && listener.bytes_in > LEN as u64);
+    });
+}
+
+#[test]
+fn a_common_line_has_the_referrer() {
+    run(async {
+        let log = Log::start(LogFormat::Common);
+        let lab = Lab::logging(&[answering(OK).await], Some(&log.log), |_, _| {}).await;
+        let mut client = lab.connect().await;
+        client.send(b"GET /a HTTP/1.1\r\nHost: a\r\nReferer: http://b/\r\n\r\n").await;
+        client.until("ok").await;
+        let text = log.text(&lab.worker).await;
+        assert!(text.starts_with("127.0.0.1 - - ["), "{text}");
+        assert!(text.contains("] \"GET /a HTTP/1.1\" 200 "), "{text}");
+        assert!(text.ends_with(" \"http://b/\" \"-\"\n"), "{text}");
     });
 }
 
@@ -113,7 +132,7 @@ fn failures_are_counted_by_their_reason_and_told_to_the_checks() {
 #[test]
 fn a_line_tells_all_of_a_request() {
     run(async {
-        let log = Log::start();
+        let log = Log::start(LogFormat::Json);
         let target = answering(OK).await;
         let lab = Lab::logging(&[target], Some(&log.log), |_, _| {}).await;
         let mut client = lab.connect().await;
@@ -123,7 +142,7 @@ fn a_line_tells_all_of_a_request() {
             answered = client.until("ok").await.len();
         }
         let from = client.0.local_addr().unwrap();
-        let lines = log.lines(&lab).await;
+        let lines = lines(log, &lab).await;
         assert_eq!(lines.len(), 2, "{lines:?}");
         for (at, line) in lines.iter().enumerate() {
             for (key, value) in [
@@ -158,7 +177,7 @@ fn a_line_tells_all_of_a_request() {
 #[test]
 fn a_client_that_goes_is_a_499_and_nonsense_a_400() {
     run(async {
-        let log = Log::start();
+        let log = Log::start(LogFormat::Json);
         let (listener, address) = origin().await;
         let lab = Lab::logging(&[address], Some(&log.log), |_, _| {}).await;
         let mut client = lab.connect().await;
@@ -173,7 +192,7 @@ fn a_client_that_goes_is_a_499_and_nonsense_a_400() {
         let (counts, _) = counted(&lab);
         assert_eq!(some(&counts.requests), [("4xx", 2)]);
         assert_eq!(counts.in_flight, 0);
-        let lines = log.lines(&lab).await;
+        let lines = lines(log, &lab).await;
         let told = |line: &Value| {
             (line["status"].as_u64(), line["error"].as_str().unwrap_or_default().to_owned())
         };
