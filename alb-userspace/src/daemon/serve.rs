@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinHandle},
-    time::{Duration, sleep},
+    time::{Duration, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -107,6 +107,9 @@ impl Daemon {
         let mut snapshots = self.store.subscribe();
         let mut hops = self.packet_path.next_hops();
         let mut sweep = pause(Duration::from_secs(1));
+        // Of its own: what else happens must not put it off.
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What changed between the start's snapshot and these subscriptions.
         self.apply().await;
         let snapshot = self.store.snapshot();
@@ -124,7 +127,7 @@ impl Daemon {
             let event = tokio::select! {
                 Ok(()) = snapshots.changed() => Event::Changed,
                 () = changed(&mut hops) => Event::Changed,
-                () = sleep(RETRY), if self.behind.is_some() => Event::Changed,
+                _ = retry.tick(), if self.behind.is_some() => Event::Changed,
                 swept = &mut sweep => flatten(swept).map_or(Event::SweepDue, Event::Swept),
                 found = self.certificates.next() => found.map_or(Event::LookDue, Event::Looked),
                 command = requests.recv(), if !requests.is_closed() => Event::Asked(command),

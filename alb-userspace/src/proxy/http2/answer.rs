@@ -39,6 +39,8 @@ pub(super) fn redirect(
     id: &[u8],
     account: &Account,
 ) {
+    // Nothing more is to come of it.
+    account.ends(None);
     let request = request(account);
     let returning = Returning {
         request: &request,
