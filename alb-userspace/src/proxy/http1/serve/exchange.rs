@@ -301,6 +301,7 @@ async fn send<S: Stream>(
             Poll::Pending => {}
         }
         if written == out.len()
+            && !upload.is_done()
             && let Poll::Ready(refusal) = upload.poll(cx, client, stream)
         {
             return Poll::Ready(Err(Failure::Stop(refusal)));
