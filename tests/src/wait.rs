@@ -5,6 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Longer than anything takes that comes at all, on a slow and busy machine too.
+pub const LONG: Duration = Duration::from_mins(1);
+
 /// Asks every 10 ms until there is an answer; panics with `what` when `limit` has passed.
 pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     match within(limit, &mut ask) {
