@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod detach;
 mod doctor;
+mod flows;
 mod output;
 mod run;
 mod status;
@@ -30,6 +31,8 @@ enum Command {
     Check(check::Check),
     /// Show what the running daemon serves: listeners, targets, flows, and why packets were dropped.
     Status(status::StatusArgs),
+    /// List the connections that the packet path forwards, or tell of those that begin and end.
+    Flows(flows::FlowsArgs),
     /// Look at this host: kernel, capabilities, interfaces, ports, the way to the targets.
     Doctor(doctor::Doctor),
     /// Take the packet path, its tables and its VIPs off this host, after the daemon has ended.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Detach(args) => detach::run(&args),
         Command::Check(check) => check::run(&check),
         Command::Status(args) => status::run(&args),
+        Command::Flows(args) => flows::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }

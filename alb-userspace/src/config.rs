@@ -32,7 +32,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::node::SNAT_PORTS;
+pub(crate) use self::node::{BPFFS, SNAT_PORTS};
 use self::{
     cursor::{Context, Field, Object},
     ids::Kind,

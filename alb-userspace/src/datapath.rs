@@ -21,6 +21,7 @@ mod active;
 mod apply;
 mod carry;
 pub mod collect;
+pub mod flows;
 pub mod kernel;
 pub mod maps;
 mod provoke;

@@ -10,6 +10,7 @@ mod databases;
 mod devices;
 mod doctor;
 mod draining;
+mod flows;
 mod health;
 mod http;
 mod malformed;

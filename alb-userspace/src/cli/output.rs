@@ -15,8 +15,13 @@ pub(super) const FAILED: u8 = 1;
 /// Writes a result to standard output. A reader that has read enough (`alb status | head`) is no
 /// failure.
 pub(super) fn print(text: &str) -> ExitCode {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    write(|out| out.write_all(text.as_bytes()))
+}
+
+/// As [`print`], for a result that is better not held whole.
+pub(super) fn write(result: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match result(&mut out).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::from(DONE),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(DONE),
         Err(error) => fail(&error, FAILED),

@@ -23,7 +23,7 @@ const LOG_KEEP: Range<u32> = Range::new(0..=1000, 5);
 const QUOTA: std::ops::RangeInclusive<u32> = 0..=1_000_000;
 const REGION: &str = "local";
 const ZONE: &str = "local-a";
-const BPFFS: &str = "/sys/fs/bpf/alb";
+pub(crate) const BPFFS: &str = "/sys/fs/bpf/alb";
 const STATE_DIR: &str = "/var/lib/alb";
 const SOCKET: &str = "alb.sock";
 /// Below the kernel's ephemeral range, so that the host's own connections do not collide.

@@ -38,6 +38,11 @@ pub struct MapError {
 }
 
 impl<K: Plain, V: Plain> Table<K, V> {
+    /// The map behind a descriptor; its keys and values have the sizes of `K` and `V`.
+    pub(super) fn new(name: &'static str, fd: OwnedFd) -> Self {
+        Self { name, fd, types: PhantomData }
+    }
+
     fn failed(&self, operation: &'static str) -> impl FnOnce(io::Error) -> MapError {
         let name = self.name;
         move |source| MapError { operation, name, source }
@@ -108,7 +113,7 @@ macro_rules! maps {
             /// Takes the maps from wherever `open` finds them.
             pub fn open<E>(mut open: impl FnMut(&'static str) -> Result<OwnedFd, E>) -> Result<Self, E> {
                 Ok(Self {
-                    $($field: Table { name: map::$name, fd: open(map::$name)?, types: PhantomData },)+
+                    $($field: Table::new(map::$name, open(map::$name)?),)+
                 })
             }
         }

@@ -1,6 +1,8 @@
 //! Sizes of the maps: those we would make, and how what is pinned compares. aya takes a pin
 //! without looking, so this does.
 
+use std::path::Path;
+
 use alb_common::{abi::map, limits};
 use aya::maps::MapInfo;
 
@@ -70,6 +72,12 @@ pub(super) fn pinned_shape(pins: &Pins, set: MapSet, flows: u32) -> Result<Shape
         (_, false) => Shape::Same,
         (_, true) => Shape::Resized,
     })
+}
+
+/// Bytes of a key and of a value of a pinned map.
+pub(super) fn element(path: &Path, name: &'static str) -> Result<(u32, u32), KernelError> {
+    let info = MapInfo::from_pin(path).map_err(|source| KernelError::Open { name, source })?;
+    Ok((info.key_size(), info.value_size()))
 }
 
 /// A map as the object file defines it.

@@ -16,6 +16,8 @@ use super::{address, bpf, call, number};
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_UPDATE: libc::c_int = 29;
+/// `BPF_F_RDONLY` of linux/bpf.h.
+const READ_ONLY: u32 = 1 << 3;
 
 /// `bpf_attr` for `BPF_OBJ_GET`.
 #[repr(C)]
@@ -60,8 +62,17 @@ pub(in crate::datapath) struct LinkInfo {
 
 /// Opens what is pinned at a path.
 pub(in crate::datapath) fn open(path: &Path) -> io::Result<OwnedFd> {
+    get(path, 0)
+}
+
+/// Opens a map that is pinned at a path, for reading only.
+pub(in crate::datapath) fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
+    get(path, READ_ONLY)
+}
+
+fn get(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = PathAttr { path: address(path.as_ptr()), ..PathAttr::default() };
+    let mut attr = PathAttr { path: address(path.as_ptr()), flags, ..PathAttr::default() };
     let fd = call(OBJ_GET, &mut attr)?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor and nobody else knows of it.
