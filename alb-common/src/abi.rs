@@ -12,7 +12,9 @@ pub mod map {
     pub const LISTENERS: &str = "LISTENERS";
     /// Round-robin position and idle timeout of each listener, by listener index.
     pub const LISTENER_STATES: &str = "LISTENER_STATES";
-    /// Selection tables: extents of target indices.
+    /// Open flows of each listener, by listener index. Userspace maps and corrects it too.
+    pub const LISTENER_ACTIVE: &str = "LISTENER_ACTIVE";
+    /// Selection tables: extents of target indices; lists of ports of [`FILTERS`].
     pub const SLOTS: &str = "SLOTS";
     /// Where each target is, by target index.
     pub const TARGETS: &str = "TARGETS";
@@ -53,7 +55,7 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
@@ -62,6 +64,7 @@ pub mod map {
         LISTENERS,
         FILTERS,
         LISTENER_STATES,
+        LISTENER_ACTIVE,
         SLOTS,
         TARGETS,
         HOPS,

@@ -44,4 +44,6 @@ plain!(HopEntry, 8: mac: Mac, interface: u8, flags: u8);
 pub mod hop_flag {
     /// Its flows end at [`crate::target::TargetTimes::cut_at`].
     pub const DRAINS: u8 = 1;
+    /// It takes a growing share of its new flows: [`crate::target::TargetTimes::admits`].
+    pub const STARTS: u8 = 2;
 }

@@ -83,6 +83,7 @@ reasons! {
 
     UnknownFlow = "unknown_flow", Reset, "packet of no known flow to a served port";
     NoHealthyTarget = "no_healthy_target", Reset, "SYN to a listener without a healthy target";
+    ListenerFull = "listener_full", Reset, "SYN to a listener at its limitation.activeConnections";
     NoListener = "no_listener", Reset, "TCP to a VIP port without a listener";
     FlowCut = "flow_cut", Reset, "packet of a flow whose target has drained, or failed";
     SnatExhausted = "snat_exhausted", Reset, "no free SNAT port towards the chosen target";

@@ -59,9 +59,16 @@ pub struct ListenerEntry {
     pub index: u16,
     /// [`algorithm`] code.
     pub algorithm: u16,
+    /// Most flows that may be open, together with those of `sibling`; 0 = no limit.
+    pub max: u32,
+    /// Index of the same listener on its load balancer's other address; its own if there is none.
+    pub sibling: u16,
+    /// Always zero.
+    pub reserved: u16,
 }
 
-plain!(ListenerEntry, 12: offset: u32, len: u32, index: u16, algorithm: u16);
+plain!(ListenerEntry, 20:
+    offset: u32, len: u32, index: u16, algorithm: u16, max: u32, sibling: u16, reserved: u16);
 
 /// Codes of [`ListenerEntry::algorithm`].
 pub mod algorithm {

@@ -37,15 +37,43 @@ pub struct TargetTimes {
     /// Seconds that its flows may live on once it is removed: told to a restarted daemon that
     /// does not find it in the file any more.
     pub drain: u32,
+    /// Tick at which it came into service.
+    pub start: u32,
+    /// Ticks in which its share of new flows grows from nothing to the whole; 0 = at once.
+    pub ramp: u32,
 }
 
-plain!(TargetTimes, 8: cut_at: u32, drain: u32);
+plain!(TargetTimes, 16: cut_at: u32, drain: u32, start: u32, ramp: u32);
+
+/// Shares of a target that starts slowly are parts of this.
+const WHOLE: u32 = 1 << 16;
+/// A share never is less: the target must be seen to work.
+const LEAST: u32 = WHOLE / 100;
 
 impl TargetTimes {
     /// Whether its flows are over.
     #[inline(always)]
     pub const fn is_cut(&self, now: u32) -> bool {
         self.cut_at != 0 && expiry::due(now, self.cut_at)
+    }
+
+    /// Whether its share has grown to the whole.
+    #[inline(always)]
+    pub const fn is_full(&self, now: u32) -> bool {
+        now.wrapping_sub(self.start) >= self.ramp
+    }
+
+    /// Whether it takes a new flow that fell to it by this lot. Lots that are numbered in turn
+    /// are spread evenly: multiples of the golden section fall below a share as often as it says.
+    #[inline(always)]
+    pub const fn admits(&self, now: u32, lot: u32) -> bool {
+        if self.is_full(now) {
+            return true;
+        }
+        let elapsed = now.wrapping_sub(self.start);
+        let share = (elapsed as u64 * WHOLE as u64 / self.ramp as u64) as u32;
+        let share = if share < LEAST { LEAST } else { share };
+        lot.wrapping_mul(0x9e37_79b1) >> 16 < share
     }
 }
 
@@ -58,3 +86,26 @@ pub struct TargetState {
 }
 
 plain!(TargetState, 8: active: u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_grows_with_time() {
+        let times = TargetTimes { start: u32::MAX - 9, ramp: 1_000, ..TargetTimes::default() };
+        for (elapsed, least, most) in [
+            (0, 50, 150),
+            (10, 50, 150),
+            (100, 950, 1_050),
+            (500, 4_950, 5_050),
+            (1_000, 10_000, 10_000),
+        ] {
+            let now = times.start.wrapping_add(elapsed);
+            // The lots of every fourth turn, as a target of four has them.
+            let admitted = (0..10_000).filter(|turn| times.admits(now, turn * 4 + 3)).count();
+            assert!((least..=most).contains(&admitted), "{elapsed}: {admitted}");
+        }
+        assert!(TargetTimes::default().admits(7, 1));
+    }
+}

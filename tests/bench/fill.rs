@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use alb_common::{
     abi::{ABI_VERSION, map},
+    filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey},
     interface::{HopEntry, InterfaceEntry},
     limits::MAX_LEAST_CONN_TARGETS,
@@ -12,7 +13,7 @@ use alb_common::{
     selection::weighted,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
-    target::TargetEntry,
+    target::{TargetEntry, TargetState},
     tcp::FlowFlags,
 };
 use alb_ebpf::{bench::Field, rewrite::check_delta};
@@ -137,9 +138,16 @@ pub(crate) fn configure(runner: &mut Runner) {
     path.set(map::SLOTS, 0, NEW_TARGET);
     let key = ListenerKey { port: Be16::new(LEAST_CONN), ..key };
     let algorithm = algorithm::LEAST_CONN;
-    path.insert(map::LISTENERS, key, ListenerEntry { offset: 1, len: MANY, index: 1, algorithm });
+    path.insert(
+        map::LISTENERS,
+        key,
+        ListenerEntry { offset: 1, len: MANY, index: 1, algorithm, ..ListenerEntry::default() },
+    );
     path.set(map::LISTENER_STATES, 1, ListenerState { turn: 0, idle: IDLE });
+    // With connections open everywhere, so that none is the obvious one.
     for place in 0..MANY {
+        let active = 5 + u64::from(place % 3);
+        path.set(map::TARGET_STATES, NEW_TARGET + place, TargetState { active });
         path.set(map::SLOTS, 1 + place, weighted(NEW_TARGET + place, 10));
     }
     for target in 0..NEW_TARGET + MANY {
@@ -159,6 +167,36 @@ pub(crate) fn configure(runner: &mut Runner) {
         let hop = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0, flags: 0 };
         path.set(map::HOPS, target, hop);
     }
+}
+
+/// Prefixes of the guarded listener's security group.
+pub(crate) const PREFIXES: u32 = 10_000;
+const FILTER: u32 = 1;
+/// Slots of its lists of ports.
+const LIST: u32 = 1 + MANY;
+
+/// Guards the address with a security group of many prefixes: every client of the bench has one
+/// of its own or one near it.
+pub(crate) fn guard(runner: &mut Runner, prefixes: u32) {
+    let path = &mut runner.path;
+    for (slot, port) in (LIST..).zip([80_u32, 82]) {
+        path.set(map::SLOTS, slot, port);
+    }
+    let entry = FilterEntry { offset: LIST, len: 2 };
+    let mut allow = |addr: u32, length: u32| {
+        let bits = FilterKey::ID_BITS + length;
+        path.allow(FilterKey { bits, id: FILTER, addr: Be32(addr.to_be()) }, entry);
+    };
+    // The new flows' client has the last step of a way of four.
+    for length in [8, 16, 24, 32] {
+        let addr = u32::from(Ipv4Addr::new(198, 18, 200, 1));
+        allow(addr & (u32::MAX << (32 - length)), length);
+    }
+    for n in 4..prefixes {
+        // Multiples of the golden section lie all over the address space.
+        allow(n.wrapping_mul(0x9e37_79b1) & !0xff, 24);
+    }
+    path.insert(map::LOCALS, Be32::from(VIP), local::filtered(local::VIP, FILTER));
 }
 
 /// Established flows in the table.

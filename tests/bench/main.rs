@@ -14,7 +14,7 @@ use alb_common::flow::BYTES_PER_FLOW;
 use crate::{
     fill::Filled,
     report::Report,
-    rows::{NEW_FLOWS, established, handshake, hot_syn, not_ours},
+    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, not_ours},
     runner::Runner,
 };
 
@@ -27,7 +27,7 @@ const TABLES: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() {
-    // A level (`65536`) or `new`: those rows alone.
+    // A level (`65536`), `new` or `groups`: those rows alone.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
     let cpu = runner::stay_on_one_cpu();
@@ -38,6 +38,12 @@ fn main() {
     );
     let mut report = Report::default();
     for table in 0..TABLES {
+        if wanted("groups") {
+            // On tables of its own, since the group stays.
+            let mut runner = Runner::new();
+            Filled::default().grow(&mut runner, LEVELS[1]);
+            guarded(&mut runner, &mut report);
+        }
         let mut runner = Runner::new();
         if table == 0 {
             println!(

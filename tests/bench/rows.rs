@@ -10,7 +10,7 @@ use alb_ebpf::{
 
 use crate::{
     ROUNDS,
-    fill::{MANY, STATION, Tuple, forget},
+    fill::{MANY, PREFIXES, STATION, Tuple, forget, guard},
     report::Report,
     runner::{Program, Runner},
 };
@@ -105,6 +105,28 @@ pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
     hot(runner, report, "SYN, new flow, hot", Tuple::new_forward());
     let name = format!("SYN, least-connection of {MANY}, hot");
     hot(runner, report, &name, Tuple::new_least_conn());
+}
+
+/// What a security group of many prefixes adds: to new flows, and to packets of open ones, which
+/// ask no group. Both tables of a round are the same but for the address's filter.
+pub(crate) fn guarded(runner: &mut Runner, report: &mut Report) {
+    const FLOWS: u32 = 1 << 10;
+    hot(runner, report, "SYN, new flow, hot, before the group", Tuple::new_forward());
+    let ack = plan(Tuple::forward(), FLOWS, flag::ACK, 5, 6);
+    let mut open = Vec::new();
+    for _ in 0..ROUNDS {
+        runner.raw(&ack, Program::PacketPath, SETTLE);
+        open.push(measure(runner, &ack, Program::PacketPath, PACKETS, SENT));
+    }
+    guard(runner, PREFIXES);
+    let name = format!("established forward, {FLOWS} flows, {PREFIXES} prefixes");
+    for open in open {
+        runner.raw(&ack, Program::PacketPath, SETTLE);
+        let guarded = measure(runner, &ack, Program::PacketPath, PACKETS, SENT);
+        report.compare(&name, guarded, open);
+    }
+    let name = format!("SYN, new flow, hot, {PREFIXES} prefixes");
+    hot(runner, report, &name, Tuple::new_forward());
 }
 
 fn hot(runner: &mut Runner, report: &mut Report, name: &str, tuple: Tuple) {

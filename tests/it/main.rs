@@ -13,6 +13,7 @@ mod draining;
 mod flows;
 mod health;
 mod http;
+mod limitation;
 mod malformed;
 mod neighbour;
 mod net;

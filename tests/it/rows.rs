@@ -8,6 +8,7 @@ mod draining;
 mod established;
 mod filtering;
 mod flow;
+mod limited;
 mod limits;
 mod neighbours;
 mod opening;

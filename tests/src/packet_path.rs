@@ -96,6 +96,7 @@ impl Prog {
             (map::TARGET_TOTALS, sizes.targets),
             (map::LISTENER_TOTALS, 16),
             (map::LISTENER_STATES, 16),
+            (map::LISTENER_ACTIVE, 16),
             (map::LISTENERS, 16),
             (map::LOCALS, 16),
             (map::SLOTS, sizes.slots),

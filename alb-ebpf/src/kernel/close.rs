@@ -58,10 +58,10 @@ pub(super) fn note<P: Packet>(packet: &P, segment: &Segment, entry: *mut FlowEnt
     // What both entries count from here on, or hold instead.
     let ((sent, timestamp), answered) = if next.closed() {
         count::fold(forward, reverse);
-        count::active(forward.target, -1);
+        count::active(forward, -1);
         last_sent(packet, segment, direction)
     } else {
-        count::active(forward.target, 1);
+        count::active(forward, 1);
         ((0, 0), 0)
     };
     // SAFETY: as above.
@@ -153,7 +153,7 @@ pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
     let closed = own.flags.closed();
     let first = maps::FLOWS.remove(forward_key).is_ok();
     if first && !closed {
-        count::active(own.target, -1);
+        count::active(own, -1);
         if let Some(peer) = peer
             && established::copy_to(other, peer, &peer_key)
         {

@@ -30,10 +30,17 @@ fn bump(index: u32) {
     }
 }
 
-/// Adds to the active flows of a target.
+/// Adds to the active flows of a flow's target and listener.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn active(target: u32, add: i64) {
+pub(super) fn active(flow: &FlowEntry, add: i64) {
+    let FlowEntry { target, listener, .. } = *flow;
+    if let Some(active) = maps::LISTENER_ACTIVE.get_ptr_mut(listener as u32) {
+        // SAFETY: as below.
+        unsafe {
+            atomic::fetch_add(active, add.cast_unsigned());
+        }
+    }
     if let Some(state) = maps::TARGET_STATES.get_ptr_mut(target) {
         // SAFETY: an array element stays where it is; `active` is its first and only field.
         let active = unsafe { &raw mut (*state).active };
@@ -44,11 +51,20 @@ pub(super) fn active(target: u32, add: i64) {
     }
 }
 
+/// Open flows of a listener. Signed: a counter that is one too low must not look like many.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn open_flows(listener: u16) -> i64 {
+    let Some(active) = maps::LISTENER_ACTIVE.get_ptr(listener as u32) else { return 0 };
+    // SAFETY: an aligned word of an array; other CPUs change it atomically.
+    unsafe { core::ptr::read_volatile(active) }.cast_signed()
+}
+
 /// Counts a flow that begins.
 #[inline(always)]
-pub(super) fn new_flow(target: u32, listener: u16) {
-    total(target, listener, |totals| totals.new_flows += 1);
-    active(target, 1);
+pub(super) fn new_flow(flow: &FlowEntry) {
+    total(flow.target, flow.listener, |totals| totals.new_flows += 1);
+    active(flow, 1);
 }
 
 /// Folds the counters of an ended flow's two entries into the totals.

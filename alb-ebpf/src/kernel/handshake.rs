@@ -151,7 +151,7 @@ fn promote(
     }
     if maps::HALF_OPEN.remove(&segment.key).is_err() {
         // Whoever removed it counted a flow less; it lives on.
-        count::active(forward.target, 1);
+        count::active(forward, 1);
     }
     _ = maps::HALF_OPEN.remove(&reverse_key);
     Ok(Reason::Promoted)

@@ -58,6 +58,11 @@ pub(super) static FILTERS: LpmTrie<[u32; 2], FilterEntry, { MAX_PREFIXES }> = Lp
 #[btf_map]
 pub(super) static LISTENER_STATES: Array<ListenerState, { MAX_LISTENERS }> = Array::new();
 
+/// Open flows, by listener index. Mapped by the daemon as `TARGET_STATES` is.
+#[btf_map]
+pub(super) static LISTENER_ACTIVE: Array<u64, { MAX_LISTENERS }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
 /// Selection tables as extents of target indices, and lists of ports.
 #[btf_map]
 pub(super) static SLOTS: Array<u32, { MAX_SLOTS }> = Array::new();

@@ -6,7 +6,7 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey, Scratch, stamp},
-    service::{ListenerKey, algorithm},
+    service::{ListenerEntry, ListenerKey, algorithm},
     tcp::{FlowFlags, flag},
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -82,7 +82,11 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
         return Some(Reason::UnknownFlow);
     }
     let index = listener.index;
-    let Some(target) = select::target(listener, segment.key.src) else {
+    // As many too many as there are CPUs that open one at this moment, at most.
+    if listener.max != 0 && is_full(listener) {
+        return Some(Reason::ListenerFull);
+    }
+    let Some(target) = select::target(listener, segment.key.src, now) else {
         return Some(Reason::NoHealthyTarget);
     };
     // Everything that could stop the packet on its way out, before anything is written: a SYN
@@ -130,6 +134,14 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
     None
 }
 
+/// Whether a listener has all the flows that it may have.
+#[inline(always)]
+fn is_full(listener: &ListenerEntry) -> bool {
+    let ListenerEntry { index, sibling, max, .. } = *listener;
+    let other = if sibling == index { 0 } else { count::open_flows(sibling) };
+    count::open_flows(index) + other >= max as i64
+}
+
 /// Files the flow under the client's key too, now that its port is claimed.
 #[inline(always)]
 fn commit(segment: &Segment) -> Result<Forward, Reason> {
@@ -158,7 +170,7 @@ fn commit(segment: &Segment) -> Result<Forward, Reason> {
         _ = maps::HALF_OPEN.remove(&reverse_key);
         return Err(Reason::HalfOpenFull);
     }
-    count::new_flow(forward.target, forward.listener);
+    count::new_flow(forward);
     ring::push_half_open(settings, &segment.key, place);
     established::way(forward, Reason::NewFlow)
 }

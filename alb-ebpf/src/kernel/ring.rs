@@ -51,7 +51,7 @@ pub(super) fn remove_half_open(key: &FlowKey, copy: &FlowEntry) {
     };
     // Whoever removes the forward entry counts: another CPU may be at it too.
     if maps::HALF_OPEN.remove(forward_key).is_ok() {
-        count::active(copy.target, -1);
+        count::active(copy, -1);
     }
     _ = maps::HALF_OPEN.remove(reverse_key);
 }

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use alb_common::{
     hash,
+    interface::hop_flag,
     limits::MAX_LEAST_CONN_TARGETS,
     net::Be32,
     selection::{weighted_target, weighted_weight},
@@ -16,20 +17,57 @@ use super::{atomic, maps};
 /// Index of the target for a client, from the listener's extent of the slot array. `None` for
 /// an extent that is empty or cannot be read.
 #[inline(always)]
-pub(super) fn target(listener: &ListenerEntry, client: Be32) -> Option<u32> {
-    let ListenerEntry { offset, len, index, algorithm } = *listener;
+pub(super) fn target(listener: &ListenerEntry, client: Be32, now: u32) -> Option<u32> {
+    let ListenerEntry { offset, len, index, algorithm, .. } = *listener;
     if len == 0 {
         return None;
     }
     if algorithm == algorithm::IP_HASH {
-        let slot = hash::slot(hash::client(client), len);
-        return maps::SLOTS.get(offset.wrapping_add(slot)).copied();
+        let lot = hash::client(client);
+        let target = *maps::SLOTS.get(offset.wrapping_add(hash::slot(lot, len)))?;
+        return Some(if starts(target) { instead(offset, len, target, lot, now) } else { target });
     }
-    let turn = (turn(index)? % len as u64) as u32;
-    if algorithm == algorithm::LEAST_CONN {
-        return least_connections(offset, len, turn);
+    let lot = turn(index)?;
+    let turn = (lot % len as u64) as u32;
+    let target = if algorithm == algorithm::LEAST_CONN {
+        least_connections(offset, len, turn)?
+    } else {
+        *maps::SLOTS.get(offset.wrapping_add(turn))?
+    };
+    Some(if starts(target) { instead(offset, len, target, lot as u32, now) } else { target })
+}
+
+/// Whether a target starts slowly, so that not every flow that falls to it is its own.
+#[inline(always)]
+fn starts(target: u32) -> bool {
+    maps::HOPS.get(target).is_some_and(|hop| hop.flags & hop_flag::STARTS != 0)
+}
+
+/// Lots drawn until one falls to a target with its full share.
+const DRAWS: u32 = 8;
+
+/// The target itself if it takes the flow, else another by lot, in proportion to the slots that
+/// each has, but none that is starting too. Where all are, the last one drawn has it. A client's
+/// lots are the same every time, so with source-IP selection clients come to a starting target one
+/// after the other, and stay.
+#[inline(never)]
+fn instead(offset: u32, len: u32, first: u32, lot: u32, now: u32) -> u32 {
+    let (mut target, mut lot) = (first, lot);
+    let mut draw = 0;
+    while draw < DRAWS {
+        let Some(times) = maps::TARGET_TIMES.get(target) else { return target };
+        if times.is_full(now) || draw == 0 && times.admits(now, lot) {
+            return target;
+        }
+        draw += 1;
+        lot = hash::client(Be32(lot.wrapping_add(draw)));
+        let Some(&slot) = maps::SLOTS.get(offset.wrapping_add(hash::slot(lot, len))) else {
+            return target;
+        };
+        // The slots of other algorithms than least-connection have no weight.
+        target = weighted_target(slot);
     }
-    maps::SLOTS.get(offset.wrapping_add(turn)).copied()
+    target
 }
 
 /// Takes the listener's next turn.
@@ -44,7 +82,7 @@ fn turn(index: u16) -> Option<u64> {
 }
 
 /// Slots compared in one turn of the loop, whose call costs as much as some comparisons.
-const STRIDE: u32 = 8;
+const STRIDE: u32 = 32;
 
 /// A search under way, and the best so far.
 #[repr(C)]

@@ -99,10 +99,6 @@ fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut
         }
     }
     used_targets(balancer, &uses, path, found);
-    for (index, listener) in listeners.iter().enumerate() {
-        let engine = balancer.engine(listener, model.node.datapath);
-        used_listener(listener, engine, &format!("{path}.listeners[{index}]"), found);
-    }
 }
 
 /// The backends that a listener leads to, by itself or by its url map, with the engines that
@@ -123,14 +119,6 @@ fn uses(balancer: &LoadBalancer, datapath: DatapathMode) -> BTreeMap<&str, Vec<E
     uses
 }
 
-fn used_listener(listener: &Listener, engine: Engine, path: &str, found: &mut Findings) {
-    let Listener { name, .. } = listener;
-    let limited = listener.max_connections.is_some() || listener.max_qps.is_some();
-    if limited && engine == Engine::Kernel {
-        found.add(format!("{path}.limitation"), format!("the limitation of listener {name} is"));
-    }
-}
-
 fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut Findings) {
     let Backend { name, .. } = backend;
     let mut add = |key: &str, what: &str| {
@@ -146,9 +134,6 @@ fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut F
         }
         if backend.retries != RETRIES.default {
             add("retries", "retries");
-        }
-        if !backend.slow_start.is_zero() {
-            add("slowStartSeconds", "slowStartSeconds");
         }
         if backend.passive_max_percent != PASSIVE_MAX.default {
             add("passiveMaxPercent", "passiveMaxPercent");

@@ -74,6 +74,7 @@ impl Carry {
         self.copied = Some(now());
         self.seen = self.head()?;
         copy(&self.old.target_states, &new.target_states)?;
+        copy(&self.old.listener_active, &new.listener_active)?;
         // The half-open ones first: what is promoted meanwhile is read twice then, not never.
         let opening = Read::of(&self.old.half_open)?;
         let flows = Read::of(&self.old.flows)?;

@@ -8,7 +8,7 @@ use std::{
 
 use alb_common::{
     expiry::{self, TICK_SHIFT},
-    flow::{FlowEntry, FlowKey},
+    flow::{FlowEntry, FlowKey, Totals},
     net::Be32,
     tcp::{Direction, FlowFlags},
 };
@@ -104,6 +104,15 @@ impl Sweep {
         self.listeners.contains_key(&index)
     }
 
+    /// Takes open flows off that were seen and are removed.
+    fn take_off(&mut self, flow: &FlowEntry, open: u64) {
+        let (target, listener) =
+            (self.targets.get_mut(&flow.target), self.listeners.get_mut(&flow.listener));
+        for counted in target.into_iter().chain(listener) {
+            counted.active = counted.active.saturating_sub(open);
+        }
+    }
+
     /// How long to wait before the next one: sweeps take a twentieth of a CPU, more only so that
     /// one ends within 10 s of the last, which is how long a counter may be wrong.
     pub fn pause(&self) -> Duration {
@@ -123,12 +132,12 @@ pub fn now() -> u32 {
 /// what they send then is answered as a packet of no flow.
 const LINGER: u32 = expiry::ticks(15);
 
-/// Sweeps both tables and sets the active counters of these targets right. `cuts` says when the
+/// Sweeps both tables and sets the active counters of these targets and listeners right. `cuts` says when the
 /// flows of targets that drain are over.
 pub fn sweep(
     maps: &Maps,
-    active: &Active,
-    targets: &[u32],
+    active: (&Active, &Active),
+    (targets, listeners): (&[u32], &[u32]),
     cuts: &BTreeMap<u32, u32>,
 ) -> Result<Sweep, MapError> {
     let started = Instant::now();
@@ -148,13 +157,18 @@ pub fn sweep(
     };
     let half_open = |entry: &FlowEntry| expiry::older(now(), entry.last, expiry::HALF_OPEN);
 
-    let before = Counters::before(maps, active, targets)?;
+    let (of_targets, of_listeners) = active;
+    let before = Counters::before(&maps.target_totals, of_targets, targets)?;
+    let before_listeners = Counters::before(&maps.listener_totals, of_listeners, listeners)?;
     let mut removed: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut take_off = |target: u32| {
+    let mut removed_of_listeners: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut take_off = |flow: &FlowEntry| {
         // At once: a daemon that is killed here leaves one flow too many, and the next puts
         // it right.
-        active.add(target, -1);
-        *removed.entry(target).or_default() += 1;
+        of_targets.add(flow.target, -1);
+        of_listeners.add(flow.listener.into(), -1);
+        *removed.entry(flow.target).or_default() += 1;
+        *removed_of_listeners.entry(flow.listener.into()).or_default() += 1;
     };
     // First those under way: one that is promoted meanwhile is in the other table by then.
     let mut opening = HashSet::new();
@@ -170,11 +184,9 @@ pub fn sweep(
     })?;
     for key in expired {
         if let Some((forward_key, forward, _)) = remove(&maps.half_open, &key, half_open)? {
-            take_off(forward.target);
+            take_off(&forward);
             opening.remove(&forward_key);
-            if let Some(counted) = found.targets.get_mut(&forward.target) {
-                counted.active = counted.active.saturating_sub(1);
-            }
+            found.take_off(&forward, 1);
         }
     }
     let expired = walk(&maps.flows, established, |key, entry| {
@@ -202,49 +214,62 @@ pub fn sweep(
             live.add(&forward);
             live.add(&reverse);
             if live.active > 0 {
-                take_off(forward.target);
+                take_off(&forward);
             }
-            if let Some(counted) = found.targets.get_mut(&forward.target) {
-                counted.active = counted.active.saturating_sub(live.active);
-            }
+            found.take_off(&forward, live.active);
             found.removed.push((forward.target, forward.listener, live));
         }
     }
-    found.corrected = before.correct(maps, active, &found, &removed)?;
+    let seen = |index| found.targets.get(&index).map_or(0, |live| live.active);
+    let corrected = before.correct(seen, &removed)?;
+    let seen = |index: u32| {
+        let live = u16::try_from(index).ok().and_then(|index| found.listeners.get(&index));
+        live.map_or(0, |live| live.active)
+    };
+    before_listeners.correct(seen, &removed_of_listeners)?;
+    found.corrected = corrected;
     found.took = started.elapsed();
     Ok(found)
 }
 
-/// Counters of targets at one moment: flows begun, and flows active.
-struct Counters(BTreeMap<u32, (u64, u64)>);
+/// Counters of targets or listeners at one moment: flows begun, and flows active.
+struct Counters<'a> {
+    totals: &'a Table<u32, Totals>,
+    active: &'a Active,
+    of: BTreeMap<u32, (u64, u64)>,
+}
 
-impl Counters {
+impl<'a> Counters<'a> {
     /// What began is read before what is active, and after it at the end: a flow that begins
     /// in between makes the bounds wider, never wrong.
-    fn before(maps: &Maps, active: &Active, targets: &[u32]) -> Result<Self, MapError> {
+    fn before(
+        totals: &'a Table<u32, Totals>,
+        active: &'a Active,
+        indices: &[u32],
+    ) -> Result<Self, MapError> {
         let begun = |index: &u32| {
-            let begun = sum(&maps.target_totals.per_cpu(index)?).new_flows;
+            let begun = sum(&totals.per_cpu(index)?).new_flows;
             Ok((*index, (begun, active.get(*index))))
         };
-        Ok(Self(targets.iter().map(begun).collect::<Result<_, _>>()?))
+        let of = indices.iter().map(begun).collect::<Result<_, _>>()?;
+        Ok(Self { totals, active, of })
     }
 
     /// Corrects what is wrong for sure, and says what.
     fn correct(
         self,
-        maps: &Maps,
-        active: &Active,
-        found: &Sweep,
+        seen: impl Fn(u32) -> u64,
         removed: &BTreeMap<u32, u64>,
     ) -> Result<BTreeMap<u32, i64>, MapError> {
+        let Self { totals, active, of } = self;
         let mut corrected = BTreeMap::new();
-        for (index, (begun, before)) in self.0 {
+        for (index, (begun, before)) in of {
             let after = active.get(index);
-            let seen = found.targets.get(&index).map_or(0, |live| live.active);
+            let seen = seen(index);
             if (before, after) == (seen, seen) {
                 continue;
             }
-            let begun = sum(&maps.target_totals.per_cpu(&index)?).new_flows.wrapping_sub(begun);
+            let begun = sum(&totals.per_cpu(&index)?).new_flows.wrapping_sub(begun);
             let removed = removed.get(&index).copied().unwrap_or_default();
             let correction = Observation { before, after, begun, seen, removed }.correction();
             if correction != 0 {

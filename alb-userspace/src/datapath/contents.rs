@@ -25,6 +25,10 @@ pub struct Selection {
     pub algorithm: u16,
     /// Idle timeout, ticks.
     pub idle: u32,
+    /// Most open flows, together with those of `sibling`; 0 = no limit.
+    pub max: u32,
+    /// Index of the same listener on the other address, or its own.
+    pub sibling: u16,
     /// Target indices in turn or by hash, or each once with its weight.
     pub slots: Arc<[u32]>,
 }
@@ -130,6 +134,8 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
             index: entry.index,
             algorithm: entry.algorithm,
             idle: u32::try_from(state.idle).unwrap_or(u32::MAX),
+            max: entry.max,
+            sibling: entry.sibling,
             slots,
         };
         contents.listeners.insert(*key, selection);

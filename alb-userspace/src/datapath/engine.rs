@@ -69,6 +69,8 @@ pub struct Engine {
     _claim: Claim,
     maps: Arc<Maps>,
     active: Arc<Active>,
+    /// The same of listeners.
+    open: Arc<Active>,
     compiler: Compiler,
     installed: Installed,
     extents: Extents,
@@ -103,6 +105,7 @@ impl Engine {
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         let active = Arc::new(maps.active()?);
+        let open = Arc::new(maps.active_of_listeners()?);
         match kernel.found() {
             Found::Nothing => tracing::info!("packet path loaded"),
             Found::Adopted => tracing::info!("packet path taken over with its flows"),
@@ -122,6 +125,7 @@ impl Engine {
             _claim: claim,
             maps,
             active,
+            open,
             compiler,
             installed,
             extents,
@@ -240,6 +244,7 @@ impl Engine {
             half_open_ring: limits::half_open_for(self.node.flows),
             closed_ring: limits::closed_ring_for(self.node.flows),
             now: collect::now(),
+            time: SystemTime::now(),
         }
     }
 
@@ -291,12 +296,14 @@ impl Engine {
 
     /// A sweep over the flow tables, to be run at once, on a thread that may block.
     pub fn sweep(&self) -> impl FnOnce() -> Result<Swept, MapError> + Send + use<> {
-        let (maps, active) = (Arc::clone(&self.maps), Arc::clone(&self.active));
+        let maps = Arc::clone(&self.maps);
+        let (active, open) = (Arc::clone(&self.active), Arc::clone(&self.open));
         let (targets, listeners) = self.compiler.in_use();
         let epoch = self.compiler.epoch();
         let cuts = self.compiler.cuts().clone();
         move || {
-            let sweep = collect::sweep(&maps, &active, &targets, &cuts)?;
+            let indices = (targets.as_slice(), listeners.as_slice());
+            let sweep = collect::sweep(&maps, (&active, &open), indices, &cuts)?;
             provoke::provoke(&sweep.provoke);
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended, epoch })
@@ -324,6 +331,7 @@ impl Engine {
         for index in &listeners {
             self.ledger.forget_listener(*index);
             self.maps.listener_totals.clear_per_cpu(index)?;
+            self.maps.listener_active.set(index, &0)?;
         }
         let snat_freed = self.compiler.snat_addresses() < snat_before
             || self.compiler.reply_ports(self.node.ports) != ports_before;

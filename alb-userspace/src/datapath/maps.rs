@@ -11,6 +11,7 @@ use alb_common::{
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, RingSlot, Totals},
     interface::{HopEntry, InterfaceEntry},
+    limits::{MAX_LISTENERS, MAX_TARGETS},
     net::Be32,
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::Settings,
@@ -121,9 +122,16 @@ macro_rules! maps {
 }
 
 impl Maps {
-    /// The active counters as shared memory; `target_states` reads the same.
+    /// The active counters of the targets as shared memory; `target_states` reads the same.
     pub fn active(&self) -> Result<Active, MapError> {
-        Active::map(self.target_states.fd.as_fd()).map_err(self.target_states.failed("map"))
+        Active::map(self.target_states.fd.as_fd(), MAX_TARGETS)
+            .map_err(self.target_states.failed("map"))
+    }
+
+    /// The same of the listeners, and of `listener_active`.
+    pub fn active_of_listeners(&self) -> Result<Active, MapError> {
+        Active::map(self.listener_active.fd.as_fd(), MAX_LISTENERS)
+            .map_err(self.listener_active.failed("map"))
     }
 }
 
@@ -140,6 +148,8 @@ maps! {
     filters: FilterKey => FilterEntry = FILTERS;
     /// By listener index.
     listener_states: u32 => ListenerState = LISTENER_STATES;
+    /// By listener index.
+    listener_active: u32 => u64 = LISTENER_ACTIVE;
     /// Selection tables.
     slots: u32 => u32 = SLOTS;
     /// By target index.

@@ -195,7 +195,7 @@ fn listeners(
     }
     let mut entries = BTreeMap::new();
     for (key, selection) in &desired.listeners {
-        let Selection { index, algorithm, idle, slots } = selection;
+        let Selection { index, algorithm, idle, max, sibling, slots } = selection;
         let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let offset = match placed.get(&**slots) {
             _ if len == 0 => 0,
@@ -211,7 +211,15 @@ fn listeners(
         if before.is_none_or(|before| (before.index, before.idle) != (*index, *idle)) {
             ops.push(MapOp::SetListenerIdle { index: *index, idle: *idle });
         }
-        let entry = ListenerEntry { offset, len, index: *index, algorithm: *algorithm };
+        let entry = ListenerEntry {
+            offset,
+            len,
+            index: *index,
+            algorithm: *algorithm,
+            max: *max,
+            sibling: *sibling,
+            reserved: 0,
+        };
         if installed.entries.get(key) != Some(&entry) {
             ops.push(MapOp::SetListener { key: *key, entry });
         }

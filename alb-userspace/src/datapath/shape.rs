@@ -127,8 +127,8 @@ mod tests {
         );
         for map in &maps {
             let flags = match map.name.as_str() {
-                map::TARGET_STATES => 1 << 10, // `BPF_F_MMAPABLE` of linux/bpf.h
-                map::FILTERS => 1,             // `BPF_F_NO_PREALLOC`
+                map::TARGET_STATES | map::LISTENER_ACTIVE => 1 << 10, // `BPF_F_MMAPABLE` of linux/bpf.h
+                map::FILTERS => 1,                                    // `BPF_F_NO_PREALLOC`
                 _ => 0,
             };
             assert_eq!(map.flags, flags, "{}", map.name);

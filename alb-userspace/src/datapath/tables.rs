@@ -1,14 +1,18 @@
 //! Snapshot and network → what the maps shall hold. Pure but for the memory of which index is
 //! whose.
 
+mod choice;
 mod drains;
+mod error;
 mod groups;
 mod host;
+mod starts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::SystemTime,
 };
 
 use alb_common::{
@@ -16,28 +20,29 @@ use alb_common::{
     interface::{HopEntry, InterfaceEntry, hop_flag},
     limits::{MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_TARGETS},
     net::{Be16, Be32},
-    selection::weighted,
     service::{ListenerKey, algorithm, local},
-    target::TargetEntry,
+    target::{TargetEntry, TargetTimes},
 };
-use sha2::{Digest as _, Sha256};
 
+pub use self::error::{TablesError, TooMuch};
 use self::{
+    choice::{Candidate, code, identity, select},
     drains::{Drains, allowed, seconds},
     groups::{Groups, Outbound},
     host::{hop, settings, snat, v4},
+    starts::Starts,
 };
 use super::{
     collect::Sweep,
     contents::{Contents, Installed, Selection},
     filter::Filter,
-    indices::{Exhausted, Indices},
+    indices::Indices,
     replies::Replies,
     served::{key, proxied, served},
 };
 use crate::{
     balance,
-    model::{Algorithm, Backend, LoadBalancer, Model, PortRange, Target},
+    model::{Backend, Listener, LoadBalancer, Model, PortRange, Target},
     net::NextHopTable,
     state::{Health, Snapshot, TargetRef},
 };
@@ -55,33 +60,8 @@ pub struct Network {
     pub closed_ring: u32,
     /// Tick of the packet path's clock.
     pub now: u32,
-}
-
-/// The snapshot does not fit.
-#[derive(Debug, thiserror::Error)]
-pub enum TablesError {
-    /// More targets than the tables hold, draining ones included.
-    #[error("more than {MAX_TARGETS} targets over all backends, those that drain included")]
-    Targets(#[source] Exhausted),
-    /// More listeners than the tables hold.
-    #[error("more than {MAX_LISTENERS} listeners, counted once for each address")]
-    Listeners(#[source] Exhausted),
-    /// It would not fit beside what the tables have to keep.
-    #[error(transparent)]
-    TooMuch(#[from] TooMuch),
-}
-
-/// A change would not fit beside what the tables have to keep.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{needed} {what} would be in use, {kept} of them only until what they serve has ended; the packet \
-     path holds {most}: take things away first, and add others when connections to them are gone"
-)]
-pub struct TooMuch {
-    what: &'static str,
-    needed: usize,
-    kept: usize,
-    most: usize,
+    /// The same moment by the clock of target states.
+    pub time: SystemTime,
 }
 
 /// Which targets a selection table names.
@@ -109,6 +89,8 @@ pub struct Compiler {
     names: BTreeMap<u32, TargetRef>,
     /// Which of them drain.
     drains: Drains,
+    /// Which of them start slowly.
+    starts: Starts,
     /// Security groups as filters.
     groups: Groups,
     /// Targets that outbound rules do not allow.
@@ -123,12 +105,6 @@ pub struct Compiler {
     first_generation: u16,
     /// Number of the last compilation.
     epoch: u64,
-}
-
-/// One target of a backend, ready for selection.
-struct Candidate {
-    index: u32,
-    of: balance::Candidate,
 }
 
 impl Compiler {
@@ -154,6 +130,7 @@ impl Compiler {
             hops: installed.contents.hops.clone(),
             names: BTreeMap::new(),
             drains: Drains::adopt(&installed.contents.times),
+            starts: Starts::adopt(&installed.contents.times),
             groups: Groups::default(),
             refused: BTreeSet::new(),
             snat: local(local::SNAT).map(|addr| (addr, 0)).collect(),
@@ -228,14 +205,14 @@ impl Compiler {
                 *contents.locals.entry(vip).or_default() |= flags;
             }
             for listener in proxied {
-                for vip in v4(&balancer.vips) {
-                    let key = key(vip, listener);
-                    let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
+                for (key, index, _) in self.places(balancer, listener)? {
                     listeners.insert(index);
                     let selection = Selection {
-                        index: u16::try_from(index).unwrap_or(u16::MAX),
+                        index: short(index),
                         algorithm: algorithm::PROXY,
                         idle: 0,
+                        max: 0, // the proxy counts its own
+                        sibling: short(index),
                         slots: Arc::default(),
                     };
                     contents.listeners.insert(key, selection);
@@ -257,16 +234,15 @@ impl Compiler {
                     tables.insert(backend.id.clone(), select(backend, &candidates));
                 }
                 let slots = &tables[&backend.id];
-                for vip in v4(&balancer.vips) {
-                    let key = key(vip, listener);
-                    let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
+                let idle = u32::try_from(listener.idle_timeout.as_secs()).unwrap_or(u32::MAX);
+                for (key, index, sibling) in self.places(balancer, listener)? {
                     listeners.insert(index);
                     let selection = Selection {
-                        index: u16::try_from(index).unwrap_or(u16::MAX),
+                        index: short(index),
                         algorithm: code(backend.algorithm),
-                        idle: ticks(
-                            u32::try_from(listener.idle_timeout.as_secs()).unwrap_or(u32::MAX),
-                        ),
+                        idle: ticks(idle),
+                        max: listener.max_connections.unwrap_or(0),
+                        sibling: short(sibling),
                         slots: Arc::clone(slots),
                     };
                     contents.listeners.insert(key, selection);
@@ -293,15 +269,21 @@ impl Compiler {
 
     /// Every target that flows may have, with its hop, its moments and its source addresses.
     fn place_targets(&mut self, network: &Network, contents: &mut Contents) {
-        contents.times =
-            self.known.keys().map(|index| (*index, self.drains.times(*index))).collect();
+        for index in self.known.keys() {
+            let (start, ramp) = self.starts.of(*index);
+            let times = TargetTimes { start, ramp, ..self.drains.times(*index) };
+            contents.times.insert(*index, times);
+        }
         for (index, entry) in &self.known {
             contents.targets.insert(*index, *entry);
             if let Some(hop) = hop(network, entry.addr.addr()) {
                 self.hops.insert(*index, hop);
             }
             let mut hop = self.hops.get(index).copied().unwrap_or_default();
-            hop.flags = if contents.times[index].cut_at == 0 { 0 } else { hop_flag::DRAINS };
+            let times = contents.times[index];
+            let flag = |is_set, flag| if is_set { flag } else { 0 };
+            hop.flags =
+                flag(times.cut_at != 0, hop_flag::DRAINS) | flag(times.ramp != 0, hop_flag::STARTS);
             contents.hops.insert(*index, hop);
             for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
                 self.snat.insert(*snat, self.epoch);
@@ -310,6 +292,26 @@ impl Compiler {
         for snat in self.snat.keys() {
             *contents.locals.entry(*snat).or_default() |= local::SNAT;
         }
+    }
+
+    /// A listener on each of its addresses: key, index, index on the other address.
+    fn places(
+        &mut self,
+        balancer: &LoadBalancer,
+        listener: &Listener,
+    ) -> Result<Vec<(ListenerKey, u32, u32)>, TablesError> {
+        let mut places = Vec::new();
+        for vip in v4(&balancer.vips) {
+            let key = key(vip, listener);
+            let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
+            places.push((key, index));
+        }
+        // The private address and the elastic one: there are no more than two.
+        let first = places.first().map(|(_, index)| *index);
+        let last = places.last().map(|(_, index)| *index);
+        let sibling = |index| if Some(index) == first { last } else { first };
+        let with = |(key, index)| (key, index, sibling(index).unwrap_or(index));
+        Ok(places.into_iter().map(with).collect())
     }
 
     fn candidates(
@@ -344,6 +346,7 @@ impl Compiler {
             let state = snapshot.targets.get(&backend.id, &target.id);
             let given = allowed(backend, target, state);
             self.drains.present(index, seconds(backend), given, network.now);
+            self.starts.present(index, backend.slow_start, state, network);
             let (reachable, serves) = match choice {
                 Choice::Usable => (
                     entry.snat_count > 0 && hop(network, address).is_some(),
@@ -383,6 +386,7 @@ impl Compiler {
             self.hops.remove(index);
             self.names.remove(index);
             self.drains.forget(*index);
+            self.starts.forget(*index);
         }
         let listeners = self.listeners.free(epoch, |index| {
             u16::try_from(index).is_ok_and(|index| sweep.names_listener(index))
@@ -461,39 +465,9 @@ impl Compiler {
     }
 }
 
-fn identity(backend: &Backend, target: &Target) -> TargetIdentity {
-    let mut hash = Sha256::new();
-    for part in [&backend.id, &target.id, &target.address.to_string()] {
-        hash.update(part);
-        hash.update([0]);
-    }
-    hash.update(target.port_for(backend).get().to_be_bytes());
-    let digest = hash.finalize();
-    u64::from_be_bytes(std::array::from_fn(|index| digest[index]))
-}
-
-/// The extent of the kernel's table. A target that cannot be reached has no share whatever its
-/// health.
-fn select(backend: &Backend, candidates: &[Candidate]) -> Arc<[u32]> {
-    let of: Vec<balance::Candidate> = candidates.iter().map(|candidate| candidate.of).collect();
-    let weights = balance::weights(backend.panic_mode, &of);
-    if backend.algorithm == Algorithm::LeastConn {
-        let slot = |(candidate, weight): (&Candidate, &u32)| {
-            let weight = u8::try_from(*weight).unwrap_or(u8::MAX);
-            (weight > 0).then(|| weighted(candidate.index, weight))
-        };
-        return candidates.iter().zip(&weights).filter_map(slot).collect();
-    }
-    let order = balance::order(backend.algorithm, &of, &weights);
-    order.into_iter().map(|position| candidates[position].index).collect()
-}
-
-fn code(algorithm: Algorithm) -> u16 {
-    match algorithm {
-        Algorithm::RoundRobin => algorithm::ROUND_ROBIN,
-        Algorithm::IpHash => algorithm::IP_HASH,
-        Algorithm::LeastConn => algorithm::LEAST_CONN,
-    }
+/// A listener index as the kernel has it; larger ones are only reckoned with.
+fn short(index: u32) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

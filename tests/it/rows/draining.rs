@@ -19,7 +19,7 @@ fn cut(world: &mut World, target: u32, from_now: u32) {
     let hop: HopEntry = world.prog.get(map::HOPS, target);
     world.prog.set(map::HOPS, target, HopEntry { flags: hop_flag::DRAINS, ..hop });
     let cut_at = now().wrapping_add(from_now);
-    world.prog.set(map::TARGET_TIMES, target, TargetTimes { cut_at, drain: 0 });
+    world.prog.set(map::TARGET_TIMES, target, TargetTimes { cut_at, ..TargetTimes::default() });
     world.set(|settings| settings.draining = 1);
 }
 

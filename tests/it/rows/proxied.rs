@@ -20,7 +20,13 @@ const NOBODY: u16 = 22;
 fn world() -> World {
     let mut world = World::new();
     world.prog.insert(map::LOCALS, Be32::from(VIP), local::VIP | local::PROXY);
-    let entry = ListenerEntry { offset: 0, len: 0, index: 9, algorithm: algorithm::PROXY };
+    let entry = ListenerEntry {
+        offset: 0,
+        len: 0,
+        index: 9,
+        algorithm: algorithm::PROXY,
+        ..ListenerEntry::default()
+    };
     world.listen(PROXIED, entry);
     world
 }

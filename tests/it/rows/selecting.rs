@@ -64,12 +64,18 @@ fn a_switched_table_counts_for_new_flows_only() {
     world.open(&old);
     // Slots 4, 5, 6 are targets 0, 1, 2; the turn goes on at 1.
     let algorithm = algorithm::ROUND_ROBIN;
-    world.listen(WEB, ListenerEntry { offset: 6, len: 1, index: 0, algorithm });
+    world.listen(
+        WEB,
+        ListenerEntry { offset: 6, len: 1, index: 0, algorithm, ..ListenerEntry::default() },
+    );
     let flow = Flow { target: 2, ..Flow::from(12_001) };
     world.open(&flow);
     world.pass_on("an old flow", old.later(0x10, &[1]), Reason::FlowForward);
 
-    world.listen(WEB, ListenerEntry { offset: 6, len: 0, index: 0, algorithm });
+    world.listen(
+        WEB,
+        ListenerEntry { offset: 6, len: 0, index: 0, algorithm, ..ListenerEntry::default() },
+    );
     let syn = Flow::from(12_002).syn().0;
     world.check("no target left", &syn, &reset(Reason::NoHealthyTarget, &syn));
     world.pass_on("an old flow again", old.later(0x10, &[1]), Reason::FlowForward);
@@ -79,7 +85,10 @@ fn a_switched_table_counts_for_new_flows_only() {
 fn an_extent_beyond_the_slots_has_no_target() {
     let mut world = World::new();
     let algorithm = algorithm::ROUND_ROBIN;
-    world.listen(WEB, ListenerEntry { offset: u32::MAX, len: 1, index: 0, algorithm });
+    world.listen(
+        WEB,
+        ListenerEntry { offset: u32::MAX, len: 1, index: 0, algorithm, ..ListenerEntry::default() },
+    );
     let syn = Flow::default().syn().0;
     world.check("SYN", &syn, &reset(Reason::NoHealthyTarget, &syn));
 }
@@ -97,7 +106,16 @@ fn least(slots: &[(u32, u8)]) -> World {
         world.prog.set(map::SLOTS, place, weighted(*target, *weight));
     }
     let algorithm = algorithm::LEAST_CONN;
-    world.listen(LEAST, ListenerEntry { offset: 7, len: size, index: LEAST_INDEX, algorithm });
+    world.listen(
+        LEAST,
+        ListenerEntry {
+            offset: 7,
+            len: size,
+            index: LEAST_INDEX,
+            algorithm,
+            ..ListenerEntry::default()
+        },
+    );
     world
 }
 
@@ -170,7 +188,16 @@ fn least_connections_without_a_target() {
     let algorithm = algorithm::LEAST_CONN;
     let syn = to_least(12_000, 0).syn().0;
     for (offset, len) in [(7, 0), (u32::MAX, 1)] {
-        world.listen(LEAST, ListenerEntry { offset, len, index: LEAST_INDEX, algorithm });
+        world.listen(
+            LEAST,
+            ListenerEntry {
+                offset,
+                len,
+                index: LEAST_INDEX,
+                algorithm,
+                ..ListenerEntry::default()
+            },
+        );
         world.check("SYN", &syn, &reset(Reason::NoHealthyTarget, &syn));
     }
 }

@@ -178,7 +178,10 @@ impl World {
             (2, DEAD, 0, 0, algorithm::ROUND_ROBIN),
             (3, ONE, 0, 1, algorithm::ROUND_ROBIN),
         ] {
-            world.listen(port, ListenerEntry { offset, len, index, algorithm });
+            world.listen(
+                port,
+                ListenerEntry { offset, len, index, algorithm, ..ListenerEntry::default() },
+            );
             let state = ListenerState { turn: 0, idle: u64::from(IDLE) };
             world.prog.set(map::LISTENER_STATES, index.into(), state);
         }

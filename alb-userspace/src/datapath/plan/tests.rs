@@ -119,6 +119,8 @@ impl Maps {
             let selection = Selection {
                 index: entry.index,
                 algorithm: entry.algorithm,
+                max: entry.max,
+                sibling: entry.sibling,
                 idle: self.idle[&entry.index],
                 slots: slots.map(|slot| self.slots[&slot]).collect(),
             };
@@ -163,7 +165,7 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
     // All of them drain, now until one moment and now until another.
     let slot = mtu.to_le_bytes()[0];
     let hop = HopEntry { interface: slot, flags: hop_flag::DRAINS, ..HopEntry::default() };
-    let times = TargetTimes { cut_at: u32::from(mtu), drain: 1 };
+    let times = TargetTimes { cut_at: u32::from(mtu), ..TargetTimes::default() };
     // Two filters that change places, or share one address after the other.
     let open = |port: u32| -> Arc<Filter> {
         Arc::new(Filter([((0, 0), [port, port + 1].into()), ((8, 10 << 24), [].into())].into()))
@@ -185,7 +187,9 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
             .map(|(port, targets)| {
                 let (index, idle) = (*port, u32::from(mtu));
                 let slots = targets.clone().into();
-                (key(*port), Selection { index, algorithm: 0, idle, slots })
+                let selection =
+                    Selection { index, algorithm: 0, idle, max: idle, sibling: index, slots };
+                (key(*port), selection)
             })
             .collect(),
         locals: listeners
@@ -236,7 +240,14 @@ fn one_listener_s_change_touches_no_other() {
     let mut extents = Extents::new(SLOTS);
     let first = plan(&Installed::default(), &contents(&before, 1), &mut extents).unwrap();
     let second = plan(&first.installed, &contents(&after, 1), &mut extents).unwrap();
-    let entry = ListenerEntry { offset: 12, len: 1, index: 3, algorithm: 0 };
+    let entry = ListenerEntry {
+        offset: 12,
+        len: 1,
+        index: 3,
+        max: 1,
+        sibling: 3,
+        ..ListenerEntry::default()
+    };
     assert_eq!(
         second.ops,
         [

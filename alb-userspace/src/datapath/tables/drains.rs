@@ -84,6 +84,7 @@ impl Drains {
         TargetTimes {
             cut_at: self.ends.get(&index).copied().unwrap_or_default(),
             drain: self.allowed.get(&index).copied().unwrap_or_default(),
+            ..TargetTimes::default()
         }
     }
 
@@ -124,7 +125,7 @@ mod tests {
     fn a_drain_ends_once_and_may_be_called_off() {
         let mut drains = Drains::default();
         drains.present(7, 60, None, NOW);
-        assert_eq!(drains.times(7), TargetTimes { cut_at: 0, drain: 60 });
+        assert_eq!(drains.times(7), TargetTimes { drain: 60, ..TargetTimes::default() });
         drains.present(7, 60, Some(60), NOW);
         let end = NOW.wrapping_add(ticks(60));
         assert_eq!(drains.times(7).cut_at, end);
@@ -148,8 +149,8 @@ mod tests {
     #[test]
     fn a_restart_ends_what_the_run_before_began_and_knows_what_it_allowed() {
         let installed = [
-            (1, TargetTimes { cut_at: 5_000, drain: 60 }),
-            (2, TargetTimes { cut_at: 0, drain: 60 }),
+            (1, TargetTimes { cut_at: 5_000, drain: 60, ..TargetTimes::default() }),
+            (2, TargetTimes { drain: 60, ..TargetTimes::default() }),
         ];
         let mut drains = Drains::adopt(&installed.into());
         drains.removed(1, 1_000);

@@ -72,6 +72,7 @@ fn network() -> Network {
         half_open_ring: 1_024,
         closed_ring: 4_096,
         now: NOW,
+        time: SystemTime::now(),
     }
 }
 
@@ -353,4 +354,39 @@ fn a_failed_target_s_flows_end_at_once_if_the_file_says_so() {
         let contents = compiler().compile(&snapshot, &network()).unwrap();
         assert_eq!(ends(&contents).get(&12).copied(), expected, "{policy:?} {failed}");
     }
+}
+
+#[test]
+fn a_target_that_recovers_starts_slowly_and_only_then() {
+    let start = |compiler: &mut Compiler, snapshot: &Snapshot, now| {
+        let network = Network { now, time: SystemTime::now(), ..network() };
+        let contents = compiler.compile(snapshot, &network).unwrap();
+        let starts = contents.hops.iter().filter(|(_, hop)| hop.flags & hop_flag::STARTS != 0);
+        let of = starts.map(|(index, _)| {
+            let TargetTimes { start, ramp, .. } = contents.times[index];
+            (contents.targets[index].addr.addr().octets()[3], start, ramp)
+        });
+        of.collect::<Vec<_>>()
+    };
+    let mut model = model("RoundRobin", &[(11, 10), (12, 10)]);
+    let mut compiler = compiler();
+    assert_eq!(start(&mut compiler, &snapshot(model.clone(), &[11]), NOW), []);
+    model.load_balancers[0].backends[0].slow_start = std::time::Duration::from_secs(30);
+    let recovered = snapshot(model, &[12]);
+    let expected = [(12, NOW + 50, ticks(30))];
+    assert_eq!(start(&mut compiler, &recovered, NOW + 50), expected);
+    // Whatever else changes meanwhile.
+    assert_eq!(start(&mut compiler, &recovered, NOW + 500), expected);
+}
+
+#[test]
+fn a_listener_on_two_addresses_has_one_limit() {
+    let mut model = model("RoundRobin", &[(11, 10)]);
+    let balancer = &mut model.load_balancers[0];
+    balancer.listeners[0].max_connections = Some(500);
+    balancer.vips.push(IpAddr::from([198, 18, 9, 10]));
+    let contents = compiler().compile(&snapshot(model, &[11]), &network()).unwrap();
+    let of: Vec<_> = contents.listeners.values().collect();
+    assert_eq!((of[0].max, of[1].max), (500, 500));
+    assert_eq!((of[0].sibling, of[1].sibling), (of[1].index, of[0].index));
 }
