@@ -258,11 +258,10 @@ async fn start(
         }
         None => door(&node),
     };
-    let vips = VipKeeper::spawn()?;
-    place_vips(&vips, &store.snapshot().model);
-    vips.settled(RESOLVE).await;
+    let vips = with_vips(&store.snapshot().model).await?;
 
     let daemon = serve::Daemon {
+        applied: store.snapshot(),
         certificates: Certificates::new(&store.snapshot().model),
         config: as_started(&options),
         store,
@@ -284,6 +283,14 @@ async fn start(
         is_away: false,
     };
     Ok((daemon, requests))
+}
+
+/// The keeper of VIPs, once those of the model are in place or have had their time.
+async fn with_vips(model: &Model) -> anyhow::Result<VipKeeper> {
+    let vips = VipKeeper::spawn()?;
+    place_vips(&vips, model);
+    vips.settled(RESOLVE).await;
+    Ok(vips)
 }
 
 /// The file is applied once it serves.

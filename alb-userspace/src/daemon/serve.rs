@@ -55,6 +55,8 @@ pub(super) struct Daemon {
     pub(super) started: SystemTime,
     pub(super) config: ConfigReport,
     pub(super) sampler: Sampler,
+    /// What the packet path and the proxy were told last: what is reported.
+    pub(super) applied: Arc<Snapshot>,
     /// Why the kernel does not hold the snapshot, if it does not.
     pub(super) behind: Option<String>,
     /// When the connections that the proxy has left are cut, once the daemon was told to end.
@@ -237,6 +239,9 @@ impl Daemon {
             tracing::error!(%error, "the proxy does not serve everything; trying again");
         }
         self.behind = served.and(result).err();
+        // Whoever hears that it is applied may count on it.
+        self.proxy.settled().await;
+        self.applied = snapshot;
     }
 
     /// Fills the tables and attaches to devices that were made anew.
@@ -323,7 +328,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> StatusReport {
-        let snapshot = self.store.snapshot();
+        let snapshot = Arc::clone(&self.applied);
         let mut counters = self.packet_path.counters(&snapshot).unwrap_or_else(|error| {
             tracing::error!(error = with_causes(&error), "cannot read counters");
             report::Counters::default()

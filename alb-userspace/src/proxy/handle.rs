@@ -11,7 +11,7 @@ use std::{
 use socket2::Socket;
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -62,6 +62,8 @@ pub struct Proxy {
     /// still be on its way to be closed by us.
     known: BTreeSet<SocketAddr>,
     plan: Arc<Plan>,
+    /// Ends when every worker serves the plan.
+    applying: Option<mpsc::Receiver<()>>,
     secrets: Secrets,
     /// It is ending: nothing is served anew.
     draining: bool,
@@ -91,6 +93,7 @@ impl Proxy {
             listening: BTreeMap::new(),
             known: BTreeSet::new(),
             plan: Arc::default(),
+            applying: None,
             secrets: Secrets { tickets, cookies },
             draining: false,
         })
@@ -163,15 +166,27 @@ impl Proxy {
         let closed = self.listening.extract_if(.., |address, _| !wanted.contains(address));
         let mut closed = by_worker(closed.collect(), self.workers.len());
         let mut opened = by_worker(self.listen(&wanted), self.workers.len());
+        let (done, applying) = mpsc::channel(1);
         for worker in self.workers.iter().rev() {
             let (opened, closed) =
                 (opened.pop().unwrap_or_default(), closed.pop().unwrap_or_default());
-            let order = Order::Serve { plan: Arc::clone(&plan), opened, closed };
+            let (plan, done) = (Arc::clone(&plan), done.clone());
+            let order = Order::Serve { plan, opened, closed, done };
             send(worker, order);
         }
         self.plan = plan;
+        self.applying = Some(applying);
         bound?;
         self.served()
+    }
+
+    /// Waits until every worker serves what was applied last. One that is stuck is left behind.
+    pub async fn settled(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let Some(mut applying) = self.applying.take() else { return };
+        if timeout(PATIENCE, applying.recv()).await.is_err() {
+            tracing::warn!("a worker of the proxy is late to take a change");
+        }
     }
 
     fn served(&self) -> Result<(), ProxyError> {

@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::mpsc;
+
 pub use self::{
     open::Open,
     slot::{Current, Slot},
@@ -47,6 +49,8 @@ pub(super) enum Order {
         /// Sockets to accept on no more. Each is another handle on one that was opened: what
         /// waits in its queue is served first.
         closed: Vec<(SocketAddr, TcpListener)>,
+        /// Dropped once it is done.
+        done: mpsc::Sender<()>,
     },
     /// Accept no more, tell connections to end, and end with the last of them.
     Drain {

@@ -78,7 +78,10 @@ fn run(runtime: &LocalRuntime, worker: Worker, mut orders: mpsc::UnboundedReceiv
         let mut doors = Doors::new(Rc::clone(&worker));
         loop {
             match orders.recv().await {
-                Some(Order::Serve { plan, opened, closed }) => doors.serve(&plan, opened, closed),
+                Some(Order::Serve { plan, opened, closed, done }) => {
+                    doors.serve(&plan, opened, closed);
+                    drop(done);
+                }
                 Some(Order::Drain { closed }) => {
                     doors.drain(closed);
                     break;
