@@ -85,7 +85,7 @@ async fn alb(args: &[&str], socket: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_alb"));
     command.args(args).env("ALB_SOCKET", socket);
     let run = tokio::task::spawn_blocking(move || command.output());
-    let limited = tokio::time::timeout(Duration::from_secs(30), run).await;
+    let limited = tokio::time::timeout(Duration::from_mins(1), run).await;
     limited.expect("deadline").expect("no panic").expect("the binary starts")
 }
 

@@ -1,6 +1,6 @@
 //! One pin directory, one daemon: whoever else wants it is refused and told who has it.
 
-use std::{process::Output, time::Duration};
+use std::process::Output;
 
 use alb_tests::{
     client::tally,
@@ -21,7 +21,7 @@ fn a_second_daemon_is_refused_in_another_network_namespace_too() {
     let elsewhere = &lab.targets[0].namespace;
     let rival = daemon.instance.rival(elsewhere, Node::xdp(&["eth0"]), &service.body());
     let mut child = rival.spawn();
-    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    let status = wait::within(wait::LONG, || child.try_wait().expect("a child"));
     if status.is_none() {
         child.kill().expect("a running child");
         child.wait().expect("a killed child");
@@ -43,7 +43,7 @@ fn of_several_that_start_at_once_one_gets_it() {
         others.map(|target| first.rival(&target.namespace, node.clone(), &body)).collect();
     let all: Vec<_> = std::iter::once(&first).chain(&rivals).collect();
     let mut children: Vec<_> = all.iter().map(|instance| instance.spawn()).collect();
-    let codes: Vec<_> = wait::until("all but one to be refused", Duration::from_secs(20), || {
+    let codes: Vec<_> = wait::until("all but one to be refused", wait::LONG, || {
         let codes = children.iter_mut().map(|child| child.try_wait().expect("a child"));
         let codes: Vec<_> = codes.map(|status| status.map(|status| status.code())).collect();
         (codes.iter().flatten().count() == codes.len() - 1).then_some(codes)

@@ -1,7 +1,5 @@
 //! Devices of the packet path go, come back and are made anew while the daemon runs.
 
-use std::time::Duration;
-
 use alb_tests::{
     client::{tally, who},
     topology::{Lab, Shape},
@@ -10,8 +8,6 @@ use alb_tests::{
 use serde_json::Value;
 
 use crate::setting::{Service, servers, vip};
-
-const HEAL: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_device_that_is_made_anew_is_served_again() {
@@ -23,7 +19,7 @@ fn a_device_that_is_made_anew_is_served_again() {
 
     for device in ["eth1", "eth0"] {
         lab.remove_device(device);
-        let said = wait::until("the daemon to say what is missing", HEAL, || {
+        let said = wait::until("the daemon to say what is missing", wait::LONG, || {
             daemon.status()["notReadyBecause"].as_str().map(str::to_owned)
         });
         assert!(said.contains(&format!("{device} is not there")), "{said}");
@@ -31,10 +27,10 @@ fn a_device_that_is_made_anew_is_served_again() {
         assert_eq!(link.matches("prog/xdp").count(), 1, "the other one stays attached: {link}");
 
         lab.add_device(device);
-        wait::until(&format!("{device} to be ready again: {}", daemon.log()), HEAL, || {
+        wait::until(&format!("{device} to be ready again: {}", daemon.log()), wait::LONG, || {
             (daemon.status()["notReadyBecause"] == Value::Null).then_some(())
         });
-        wait::until("traffic to heal", HEAL, || who(client, None, vip()).ok());
+        wait::until("traffic to heal", wait::LONG, || who(client, None, vip()).ok());
         tally(client, vip(), 30).expect("served again");
         let link = lab.balancer.namespace.ip("link show");
         assert_eq!(link.matches("prog/xdp").count(), 2, "{link}");
@@ -51,7 +47,7 @@ fn a_link_that_was_down_heals() {
         lab.balancer.namespace.ip(&format!("link set {device} down"));
         who(client, None, vip()).expect_err("the way is cut");
         lab.balancer.namespace.ip(&format!("link set {device} up"));
-        wait::until("traffic to heal", HEAL, || who(client, None, vip()).ok());
+        wait::until("traffic to heal", wait::LONG, || who(client, None, vip()).ok());
         tally(client, vip(), 30).expect("served again");
     }
 }

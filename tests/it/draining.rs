@@ -13,8 +13,9 @@ use alb_tests::{
 
 use crate::setting::{Service, servers, vip};
 
-/// Sweeps are up to eight seconds apart, and the flows' end falls between two.
-const TOLD_WITHIN: Duration = Duration::from_secs(12);
+/// Sweeps are up to eight seconds apart, and the flows' end falls between two; the rest is for a
+/// busy machine.
+const TOLD_WITHIN: Duration = Duration::from_secs(40);
 
 /// Conversations with both targets, those of the second one last.
 fn conversations(lab: &Lab) -> (Vec<Conversation>, Vec<Conversation>) {
@@ -44,7 +45,7 @@ fn resets(daemon: &Daemon<'_>) -> u64 {
 fn connections_of_a_removed_target_live_until_it_has_drained() {
     let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
     let servers = servers(&lab);
-    let mut service = Service { draining: 4, ..Service::of(&lab) };
+    let mut service = Service { draining: 6, ..Service::of(&lab) };
     let daemon = service.serve(&lab);
     let (mut kept, mut drained) = conversations(&lab);
     assert_eq!((kept.len(), drained.len()), (3, 3));
@@ -55,13 +56,15 @@ fn connections_of_a_removed_target_live_until_it_has_drained() {
     assert_eq!(resets(&daemon), 0);
     all_reset(drained);
     let took = removed.elapsed();
-    let within = Duration::from_secs(4)..Duration::from_secs(4) + TOLD_WITHIN;
+    let within = Duration::from_secs(6)..Duration::from_secs(6) + TOLD_WITHIN;
     assert!(within.contains(&took), "{took:?}");
     // The target is told too, and then there is nothing left of it.
     alb_tests::wait::until("the target to be told", TOLD_WITHIN, || {
         (servers[1].open() == 0).then_some(())
     });
-    assert!(resets(&daemon) >= 6);
+    alb_tests::wait::until("each end counted", TOLD_WITHIN, || {
+        (resets(&daemon) >= 6).then_some(())
+    });
     daemon.wait_targets("tcp", "draining", 0);
     all_live(&mut kept);
 }
@@ -70,7 +73,7 @@ fn connections_of_a_removed_target_live_until_it_has_drained() {
 fn a_target_that_loses_its_weight_drains_and_one_that_gets_it_back_does_not() {
     let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
     let _servers = servers(&lab);
-    let mut service = Service { draining: 5, ..Service::of(&lab) };
+    let mut service = Service { draining: 8, ..Service::of(&lab) };
     let daemon = service.serve(&lab);
     let (mut kept, mut drained) = conversations(&lab);
     for weight in [0, 10, 0] {
@@ -82,7 +85,7 @@ fn a_target_that_loses_its_weight_drains_and_one_that_gets_it_back_does_not() {
     let mut speaking = drained.pop().expect("a conversation");
     let spoke = Instant::now();
     while speaking.exchange(b"hello").is_ok() {
-        assert!(spoke.elapsed() < Duration::from_secs(15), "never reset");
+        assert!(spoke.elapsed() < TOLD_WITHIN, "never reset");
     }
     all_reset(drained);
     all_live(&mut kept);

@@ -1,13 +1,12 @@
 //! The harness itself: what it builds carries traffic, and nothing of it stays.
 
-use std::time::Duration;
-
 use alb_tests::{
     client::{Conversation, bulk, connect, http_get, who},
     netns::must,
     program,
     server::Nginx,
     topology::{Arms, Lab, Shape},
+    wait,
     wire::{self, Syn, Wire},
 };
 
@@ -85,6 +84,6 @@ fn raw_frames_arrive_as_they_were_sent() {
     let frame = syn.frame(&[]);
     from.send(&frame);
     let is_it = |frame: &[u8]| wire::tcp_of(frame) == Some((77, 2));
-    let frames = to.receive_until(Duration::from_secs(5), is_it);
+    let frames = to.receive_until(wait::LONG, is_it);
     assert_eq!(frames.last(), Some(&frame));
 }

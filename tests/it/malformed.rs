@@ -1,11 +1,12 @@
 //! Frames that no stack sends: none arrives at a target in a form that its stack would take, except
 //! those that only look odd.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use alb_tests::{
     client::Conversation,
     topology::{CLIENT, Lab, Shape, VIP},
+    wait,
     wire::{self, Syn, Wire},
 };
 
@@ -60,7 +61,7 @@ fn malformed_frames_are_never_forwarded_wrongly() {
             wire::seal(&mut frame);
         }
         client.send(&frame);
-        alb_tests::wait::until(&format!("{what}: {reason}"), Duration::from_secs(5), || {
+        wait::until(&format!("{what}: {reason}"), wait::LONG, || {
             (daemon.reason(reason) > before).then_some(())
         });
     }
@@ -76,7 +77,7 @@ fn malformed_frames_are_never_forwarded_wrongly() {
     client.send(&last.frame(&[]));
 
     let is_last = |frame: &[u8]| wire::tcp_of(frame) == Some((last.sequence, 2));
-    let arrived = target.receive_until(Duration::from_secs(5), is_last);
+    let arrived = target.receive_until(wait::LONG, is_last);
     for frame in arrived.iter().filter(|frame| frame[12..14] == [8, 0]) {
         let Some((sequence, flags)) = wire::tcp_of(frame) else { panic!("not TCP: {frame:x?}") };
         // The client's stack knows nothing of these connections and resets them.

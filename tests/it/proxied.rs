@@ -1,6 +1,6 @@
 //! Listeners of the proxy behind the packet path: connections, changes, the end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use alb_tests::{
     client::{Conversation, seen, tally, who},
@@ -54,7 +54,9 @@ fn weights_are_exact_over_workers_and_targets_see_the_client() {
     // The kernel's listener on the same address is not touched by it.
     let before = daemon.reason("proxied");
     tally(client, kernel_vip(), 12).expect("every connection served");
-    assert_eq!(daemon.reason("proxied"), before);
+    // At most the end of the one connection before: each of these would be four packets.
+    let since = daemon.reason("proxied") - before;
+    assert!(since < 12, "{since}");
     assert!(daemon.reason("new_flow") >= 12);
 }
 
@@ -101,7 +103,7 @@ fn the_end_waits_for_open_connections_and_takes_no_new_ones() {
     let client = &lab.client.namespace;
     let mut talk = Conversation::open(client, vip()).expect("a connection");
     daemon.ask_to_end();
-    wait::until("no new connections", Duration::from_secs(5), || who(client, None, vip()).err());
+    wait::until("no new connections", wait::LONG, || who(client, None, vip()).err());
     talk.exchange(b"still there?").expect("it is still open");
     drop(talk);
     assert!(daemon.ended().success(), "{}", daemon.log());
@@ -115,9 +117,8 @@ fn a_port_that_somebody_has_is_refused_by_name() {
     let balancer = &lab.balancer.namespace;
     let instance = Instance::new(balancer, Node::xdp(lab.interfaces()), &body(&service));
     let mut child = instance.spawn();
-    let status = wait::until("the refusal", Duration::from_secs(20), || {
-        child.try_wait().expect("a child can be asked")
-    });
+    let status =
+        wait::until("the refusal", wait::LONG, || child.try_wait().expect("a child can be asked"));
     assert!(!status.success());
     let log = instance.log();
     for words in ["listener tcp of load balancer lab", &vip().to_string(), "ss -ltnp"] {

@@ -1,6 +1,6 @@
 //! `datapath: proxy`: everything is served in userspace, and nothing is in the kernel.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command};
 
 use alb_tests::{
     client::{http_get, tally, who},
@@ -108,7 +108,7 @@ fn tcp_and_http_are_served_with_weights_and_failover() {
     // It comes back by itself.
     small.push(Server::start(&lab.targets[0], PORT, "t1"));
     daemon.wait_targets("tcp", "healthy", 3);
-    wait::until("the target that is back", Duration::from_secs(5), || {
+    wait::until("the target that is back", wait::LONG, || {
         (who(client, None, vip()).ok()? == "t1").then_some(())
     });
 }
@@ -126,7 +126,7 @@ fn without_interfaces_the_addresses_are_others_to_put_on() {
     // Nobody has the address; once somebody puts it on, it is served.
     who(client, None, vip()).expect_err("no host has the address");
     balancer.ip(&format!("address add {VIP}/32 dev eth0"));
-    wait::until("service", Duration::from_secs(5), || who(client, None, vip()).ok());
+    wait::until("service", wait::LONG, || who(client, None, vip()).ok());
     assert!(daemon.terminate().success());
     assert!(daemon.log().contains("nothing is served any more"), "{}", daemon.log());
 }
@@ -183,7 +183,7 @@ fn a_balancer_without_files_blames_no_target() {
     assert_eq!(soft, hard, "the soft limit is raised");
 
     limit_files(&daemon, "3");
-    wait::until("a probe that cannot be sent", Duration::from_secs(15), || {
+    wait::until("a probe that cannot be sent", wait::LONG, || {
         daemon.log().contains("cannot send health checks").then_some(())
     });
     limit_files(&daemon, soft);

@@ -1,6 +1,6 @@
 //! What the daemon refuses, and what it leaves behind.
 
-use std::{fs, net::Ipv4Addr, process::Output, time::Duration};
+use std::{fs, net::Ipv4Addr, process::Output};
 
 use alb_tests::{
     client::tally,
@@ -41,7 +41,7 @@ fn a_vip_that_goes_is_taken_off() {
     let daemon = service.serve(&lab);
     let other = Ipv4Addr::new(198, 18, 0, 20);
     assert!(daemon.reload(&service.body().replace(&VIP.to_string(), &other.to_string())));
-    wait::until("the addresses to follow", Duration::from_secs(5), || {
+    wait::until("the addresses to follow", wait::LONG, || {
         let shown = lab.balancer.namespace.ip("address show dev eth0");
         (shown.contains(&format!("{other}/")) && !shown.contains(&format!("{VIP}/"))).then_some(())
     });
@@ -74,7 +74,7 @@ fn a_mode_that_is_not_to_be_had_leaves_nothing() {
     balancer.ip("link set plain0 up");
     let before = touched(&lab);
     refused(&lab, Node::xdp(&["eth1", "plain0"]), &["node.datapath", "plain0"]);
-    wait::until("the neighbours to be released", Duration::from_secs(5), || {
+    wait::until("the neighbours to be released", wait::LONG, || {
         (touched(&lab) == before).then_some(())
     });
     assert!(!balancer.ip("link show eth1").contains("xdp"));
@@ -93,7 +93,7 @@ fn another_program_is_found_before_anything_changes() {
     node.more = vec!["flows: 16384".to_owned()];
     daemon.instance.change_node(node, &Service::of(&lab).body());
     let mut child = daemon.instance.spawn();
-    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    let status = wait::within(wait::LONG, || child.try_wait().expect("a child"));
     if status.is_none() {
         child.kill().expect("a running child");
         child.wait().expect("a killed child");
@@ -129,7 +129,7 @@ fn refused(lab: &Lab, node: Node, words: &[&str]) {
 
 fn ends_with(instance: &Instance<'_>, words: &[&str]) {
     let mut child = instance.spawn();
-    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    let status = wait::within(wait::LONG, || child.try_wait().expect("a child"));
     if status.is_none() {
         child.kill().expect("a running child");
         child.wait().expect("a killed child");

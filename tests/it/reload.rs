@@ -1,7 +1,5 @@
 //! SIGHUP: what is new is served, what is removed drains, what is wrong changes nothing.
 
-use std::time::Duration;
-
 use alb_tests::{
     client::{Conversation, tally, who},
     daemon::{Instance, Node},
@@ -128,5 +126,5 @@ fn a_listener_that_goes_refuses_and_one_that_moves_serves() {
     let error = who(client, None, vip()).expect_err("the listener is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     let other = (vip().ip(), 9090).into();
-    wait::until("the new listener", Duration::from_secs(1), || who(client, None, other).ok());
+    wait::until("the new listener", wait::LONG, || who(client, None, other).ok());
 }

@@ -6,7 +6,6 @@ use std::{
     process::Child,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Duration,
 };
 
 use alb_tests::{
@@ -47,10 +46,10 @@ fn another_size_during_50_transfers() {
                 daemon.instance.change_node(node(&lab, flows), &service.body());
                 daemon.restart();
                 assert_whole(&lab, &daemon, flows);
+                newcomers.wait_more(20);
             }
         });
     });
-    assert!(newcomers.served.load(Ordering::Relaxed) > 100);
     tally(&lab.client.namespace, vip(), 30).expect("served with the new maps");
 }
 
@@ -130,8 +129,7 @@ fn tables_too_small_for_the_open_flows_are_refused_and_change_nothing() {
     daemon.terminate();
     daemon.instance.change_node(node(&lab, 1_024), &service.body());
     let mut child = daemon.instance.spawn();
-    let status =
-        wait::until("the refusal", Duration::from_secs(20), || child.try_wait().expect("a child"));
+    let status = wait::until("the refusal", wait::LONG, || child.try_wait().expect("a child"));
     let log = daemon.log();
     assert!(!status.success() && log.contains("1100 flows are open"), "{log}");
 
@@ -168,7 +166,7 @@ fn walk(dir: &std::path::Path) -> Vec<String> {
 
 /// Waits until the daemon has killed itself.
 fn killed(mut child: Child, step: &str) {
-    let status = wait::within(Duration::from_secs(20), || child.try_wait().expect("a child"));
+    let status = wait::within(wait::LONG, || child.try_wait().expect("a child"));
     let signal = status.and_then(|status| status.signal());
     if status.is_none() {
         child.kill().expect("a running child");
@@ -190,6 +188,13 @@ impl Newcomers {
             who(&lab.client.namespace, None, vip()).expect("a newcomer is served");
             self.served.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn wait_more(&self, count: usize) {
+        let wanted = self.served.load(Ordering::Relaxed) + count;
+        wait::until("newcomers", wait::LONG, || {
+            (self.served.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
     }
 }
 

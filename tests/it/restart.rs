@@ -1,6 +1,6 @@
 //! The daemon dies or reads its file again while connections are busy: nobody notices.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use alb_tests::{
     client::tally,
@@ -54,13 +54,13 @@ fn sigterm_leaves_forwarding_in_place() {
 fn ended_while_starting(instance: &Instance<'_>, signal: Signal) -> String {
     let before = instance.log().matches("INFO packet path").count();
     let mut child = instance.spawn();
-    wait::until("the start to wait", Duration::from_secs(20), || {
+    wait::until("the start to wait", wait::LONG, || {
         let waits = instance.log().matches("INFO packet path").count();
         (waits > before).then_some(())
     });
     let pid = Pid::from_raw(child.id().try_into().expect("process ids are small"));
     kill(pid, signal).expect("it runs");
-    let status = wait::within(Duration::from_secs(2), || child.try_wait().expect("a child"));
+    let status = wait::within(wait::LONG, || child.try_wait().expect("a child"));
     if status.is_none() {
         child.kill().expect("it runs");
         child.wait().expect("a killed child");

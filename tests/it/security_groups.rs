@@ -1,6 +1,6 @@
 //! Security groups over real connections, what the proxy serves included.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr};
 
 use alb_tests::{
     client::{Conversation, tally, who},
@@ -109,7 +109,5 @@ fn outbound_rules_take_targets_out() {
     assert_eq!(serving(), ["t1"]);
     let both = rule("Out", "Allow", 1, "", "198.18.1.0/24");
     assert!(daemon.reload(&guarded(&service, &(all + &both))), "{}", daemon.log());
-    wait::until("both targets", Duration::from_secs(5), || {
-        (serving() == ["t1", "t2"]).then_some(())
-    });
+    wait::until("both targets", wait::LONG, || (serving() == ["t1", "t2"]).then_some(()));
 }

@@ -73,7 +73,7 @@ fn least_connections_are_held_by_weight() {
     let lost = gone.len() as u64;
     drop(gone);
     held = kept.into_iter().map(|(_, talk)| talk).collect();
-    wait::until("the ends to be counted", Duration::from_secs(5), || {
+    wait::until("the ends to be counted", wait::LONG, || {
         (daemon.active("tcp").iter().sum::<u64>() == 600 - lost).then_some(())
     });
     held.extend((0..lost).map(|_| open()));
@@ -122,7 +122,8 @@ fn a_dead_target_gets_nothing_and_a_living_one_again() {
     drop(servers.remove(1));
     let stopped = Instant::now();
     daemon.wait_targets("tcp", "unhealthy", 1);
-    assert!(stopped.elapsed() < Duration::from_secs(8), "interval 5 s and its jitter");
+    // Interval 5 s and its jitter; of three failures the last would come after 10 s.
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
     let answers = tally(&lab.client.namespace, vip(), 100).expect("every connection served");
     assert_eq!(answers, BTreeMap::from([("t1".into(), 50), ("t3".into(), 50)]));
 

@@ -1,6 +1,6 @@
 //! Source ports towards targets: when they run out, new connections are refused and open ones live.
 
-use std::{fs, io::ErrorKind, time::Duration};
+use std::{fs, io::ErrorKind};
 
 use alb_tests::{
     client::Conversation,
@@ -74,7 +74,7 @@ fn another_range_and_address_after_a_restart_leave_open_flows_alone() {
     assert_eq!(reserved(), "10000-10999,20000-20999", "flows use both");
 
     drop(old);
-    wait::until("the old ports to be given back", Duration::from_secs(50), || {
+    wait::until("the old ports to be given back", wait::LONG * 2, || {
         (reserved() == "20000-20999").then_some(())
     });
     for talk in &mut new {

@@ -6,7 +6,6 @@ use std::{
     os::unix::{net::UnixStream, process::ExitStatusExt as _},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Duration,
 };
 
 use alb_tests::{
@@ -25,8 +24,6 @@ use crate::setting::{PORT, Service, servers, vip};
 const WEB: u16 = 8081;
 /// One transfer through the kernel.
 const BULK: u64 = 4_000_000;
-const LONG: Duration = Duration::from_secs(10);
-
 fn web_vip() -> SocketAddr {
     (VIP, 80).into()
 }
@@ -104,7 +101,7 @@ fn no_request_is_lost_in_two_takeovers_under_load() {
             let before = (served.load(Ordering::Relaxed), pid(&daemon));
             daemon.take_over();
             assert_ne!(pid(&daemon), before.1);
-            wait::until("requests after the takeover", Duration::from_secs(10), || {
+            wait::until("requests after the takeover", wait::LONG, || {
                 (served.load(Ordering::Relaxed) > before.0 + 200).then_some(())
             });
         }
@@ -160,7 +157,7 @@ fn a_successor_that_dies_with_the_packet_path_gives_it_back() {
         .expect("running alb");
     assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(pid(&daemon), old);
-    wait::until("the old one has noticed", LONG, || {
+    wait::until("the old one has noticed", wait::LONG, || {
         daemon.log().contains("came to nothing").then_some(())
     });
     who(client, None, vip()).expect("it goes on");
@@ -246,10 +243,10 @@ fn a_successor_that_is_told_to_serve_and_does_not_leaves_the_old_one_serving() {
     assert_eq!(caller.hear(), "Over");
     drop(caller);
 
-    wait::until("the old one goes on", LONG, || {
+    wait::until("the old one goes on", wait::LONG, || {
         daemon.log().contains("came to nothing").then_some(())
     });
-    wait::until("it has the packet path", LONG, || {
+    wait::until("it has the packet path", wait::LONG, || {
         (daemon.status()["ready"] == true).then_some(())
     });
     assert!(daemon.reload(&service.body()));

@@ -11,7 +11,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, wait};
 
 /// Longer than a SYN's first two retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,8 +33,8 @@ fn connect_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream>
     socket.connect_timeout(&to.into(), PATIENCE)?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(wait::LONG))?;
+    stream.set_write_timeout(Some(wait::LONG))?;
     Ok(stream)
 }
 

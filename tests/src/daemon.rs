@@ -24,8 +24,8 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 /// How the directories of tests begin.
 pub const PIN_PREFIX: &str = "alb-test-";
 
-/// Long enough for the verifier on a busy machine.
-const START: Duration = Duration::from_secs(20);
+/// How long connections of the proxy may live on at the end, and some more.
+const END: Duration = Duration::from_secs(90);
 
 /// What a daemon's file says of its node beside the directories, which are the harness's.
 #[derive(Clone, Debug)]
@@ -198,6 +198,7 @@ impl Daemon<'_> {
 
     /// As [`Daemon::restart`], with a variable in its environment.
     pub fn restart_with(&mut self, variable: Option<(&str, &str)>) {
+        assert!(self.child.is_none(), "it runs still");
         self.child = Some(self.instance.spawn_with(variable));
         self.wait_ready();
     }
@@ -217,7 +218,7 @@ impl Daemon<'_> {
             // The state follows the name, which ends with a bracket (`proc_pid_stat(5)`).
             (text.rsplit_once(") ")?.1.starts_with('T')).then_some(())
         };
-        assert!(wait::within(START, stopped).is_some(), "it does not stop:\n{}", self.log());
+        assert!(wait::within(wait::LONG, stopped).is_some(), "it does not stop:\n{}", self.log());
     }
 
     /// Has a stopped daemon go on, and waits until it is ready.
@@ -232,12 +233,11 @@ impl Daemon<'_> {
         let next = self.successor(None);
         let new = u64::from(next.id());
         let mut old = self.child.replace(next).expect("a running daemon");
-        wait::until("the takeover", START, || {
+        wait::until("the takeover", wait::LONG, || {
             let status = self.try_status().ok()?;
             (status["pid"] == new && status["ready"] == true).then_some(())
         });
-        let ended =
-            wait::within(Duration::from_secs(40), || old.try_wait().expect("a child can be asked"));
+        let ended = wait::within(END, || old.try_wait().expect("a child can be asked"));
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
     }
 
@@ -302,7 +302,7 @@ impl Daemon<'_> {
         self.instance.write(body);
         let child = self.child.as_ref().expect("a running daemon");
         kill(pid(child), Signal::SIGHUP).expect("a running daemon takes signals");
-        let after = wait::until("the reload", Duration::from_secs(10), || {
+        let after = wait::until("the reload", wait::LONG, || {
             Some(outcome(&self.status())).filter(|now| *now != before)
         });
         after.1 == before.1
@@ -324,7 +324,7 @@ impl Daemon<'_> {
 
     /// Waits until so many of a listener's targets are in this state.
     pub fn wait_targets(&self, listener: &str, state: &str, count: usize) {
-        wait::until(&format!("{count} {state} targets"), Duration::from_secs(30), || {
+        wait::until(&format!("{count} {state} targets"), wait::LONG, || {
             (self.targets_in_state(listener, state) == count).then_some(())
         });
     }
@@ -368,7 +368,7 @@ impl Daemon<'_> {
     }
 
     fn wait_ready(&mut self) {
-        let ready = wait::within(START, || {
+        let ready = wait::within(wait::LONG, || {
             let child = self.child.as_mut().expect("a started daemon");
             if let Some(status) = child.try_wait().expect("a child can be asked") {
                 panic!("alb run ended with {status}:\n{}", self.instance.log());
@@ -376,7 +376,7 @@ impl Daemon<'_> {
             let ready = self.try_status().is_ok_and(|status| status["ready"] == true);
             ready.then_some(())
         });
-        assert!(ready.is_some(), "alb run is not ready after {START:?}:\n{}", self.log());
+        assert!(ready.is_some(), "alb run does not get ready:\n{}", self.log());
     }
 
     fn end(&mut self, signal: Signal) -> ExitStatus {
@@ -388,9 +388,7 @@ impl Daemon<'_> {
     /// Waits for its end; returns how it ended.
     pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running daemon");
-        let ended = wait::within(Duration::from_secs(10), || {
-            child.try_wait().expect("a child can be asked")
-        });
+        let ended = wait::within(END, || child.try_wait().expect("a child can be asked"));
         ended.unwrap_or_else(|| {
             drop(child.kill());
             panic!("alb run did not end:\n{}", self.log())

@@ -33,7 +33,7 @@ const ROLE: &str = "alb";
 /// Versions of PostgreSQL lie beside each other here.
 const POSTGRES_DIR: &str = "/usr/lib/postgresql";
 /// Making a data directory, and starting.
-const START: Duration = Duration::from_secs(40);
+const START: Duration = Duration::from_mins(2);
 
 /// A server in a namespace; killed, and its directory removed, when dropped.
 #[derive(Debug)]

@@ -113,13 +113,13 @@ impl Origin {
     /// Waits until this many connections are open.
     pub fn wait_open(&self, count: usize) {
         let what = format!("{count} connections open at the origin");
-        wait::until(&what, Duration::from_secs(10), || (self.open() == count).then_some(()));
+        wait::until(&what, wait::LONG, || (self.open() == count).then_some(()));
     }
 
     /// Waits until this many requests have come.
     pub fn wait_requests(&self, count: usize) {
         let what = format!("{count} requests at the origin");
-        wait::until(&what, Duration::from_secs(10), || (self.requests() >= count).then_some(()));
+        wait::until(&what, wait::LONG, || (self.requests() >= count).then_some(()));
     }
 
     /// Ends it as `kill -9` ends a process: connections are reset, nobody listens.

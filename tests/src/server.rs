@@ -84,7 +84,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Nobody is accepted by a server that is gone.
         self.shared.stopping.store(true, Ordering::Release);
+        if let Some(acceptor) = self.acceptor.take() {
+            drop(acceptor.join());
+        }
         for stream in self.shared.open().drain(..) {
             // The peer may have gone first.
             drop(stream.shutdown(Shutdown::Both));
@@ -205,7 +209,7 @@ impl Nginx {
         let mut command = namespace.command("nginx");
         command.arg("-e").arg("stderr").arg("-c").arg(&config).arg("-p").arg(dir.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let listening = wait::within(Duration::from_secs(5), || {
+        let listening = wait::within(wait::LONG, || {
             let connected = namespace.enter(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
             connected.ok().map(drop)
         });

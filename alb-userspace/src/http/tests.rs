@@ -14,15 +14,15 @@ use tokio::{
 use super::{Limits, reply, serve};
 
 /// Nothing here may take longer.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Heads must come quickly, lifetimes do not matter.
 const QUICK_HEADS: Limits = Limits {
     connections: 8,
     head_bytes: 8192,
-    head: Duration::from_millis(200),
+    head: Duration::from_secs(1),
     lifetime: Duration::from_hours(1),
-    grace: Duration::from_millis(200),
+    grace: Duration::from_secs(1),
 };
 
 /// Lifetimes are short, heads may take long.

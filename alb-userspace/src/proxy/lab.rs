@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Longer than anything here takes.
-pub(in crate::proxy) const LONG: Duration = Duration::from_secs(10);
+pub(in crate::proxy) const LONG: Duration = Duration::from_mins(1);
 
 /// What `answering` may answer.
 pub(in crate::proxy) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -5,7 +5,6 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
 };
 
 use alb_tests::{
@@ -36,9 +35,7 @@ impl Session {
 
     /// Waits for a line that holds this.
     fn hear(&self, what: &str) -> String {
-        wait::until(what, Duration::from_secs(10), || {
-            self.lines.try_iter().find(|line| line.contains(what))
-        })
+        wait::until(what, wait::LONG, || self.lines.try_iter().find(|line| line.contains(what)))
     }
 }
 
@@ -81,9 +78,12 @@ fn listen_hears_a_notify_after_a_reload() {
         for (text, payload) in [(body(&lab, MORE), "one"), (body(&lab, ""), "two")] {
             assert!(daemon.reload(&text), "{}", daemon.log());
             servers[own].query(&format!("notify alb, '{payload}'"));
-            // psql shows notifications after a command.
-            session.say("select 'asked';");
-            session.hear(&format!("with payload \"{payload}\""));
+            // psql shows notifications after a command, those that have come by then.
+            let shown = format!("with payload \"{payload}\"");
+            wait::until(&shown, wait::LONG, || {
+                session.say("select 'asked';");
+                session.lines.try_iter().find(|line| line.contains(&shown))
+            });
         }
     }
 }

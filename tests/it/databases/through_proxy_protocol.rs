@@ -4,11 +4,10 @@
 use std::{
     fs,
     process::{Child, Stdio},
-    time::Duration,
 };
 
 use alb_tests::{
-    client::http_get,
+    client::{connect, http_get},
     daemon::{Instance, Node},
     database::{REDIS, redis_cli},
     netns::must,
@@ -96,10 +95,14 @@ fn haproxy_takes_the_line_and_knows_the_client() {
         let node = Node { datapath: engine, ..Node::xdp(lab.interfaces()) };
         let daemon = Instance::new(&lab.balancer.namespace, node, &with_haproxy(&lab)).start();
         let client = &lab.client.namespace;
-        let answer = wait::until("haproxy", Duration::from_secs(10), || {
-            http_get(client, vip(ECHO), "/").ok()
-        });
+        for host in &lab.targets {
+            let own = (host.address, ECHO).into();
+            wait::until("haproxy", wait::LONG, || {
+                connect(&lab.balancer.namespace, None, own).ok().map(drop)
+            });
+        }
         let to = vip(ECHO);
+        let answer = http_get(client, to, "/").expect("an answer");
         assert_eq!(answer, format!("{} {}", lab.client.address, to.ip()), "{engine}");
 
         let mut names: Vec<String> =

@@ -2,7 +2,7 @@
 //! and for PostgreSQL a socat in front of psql, which before version 17 (`sslnegotiation=direct`)
 //! only asks for TLS within its own protocol.
 
-use std::{net::Ipv4Addr, process::Stdio, time::Duration};
+use std::{net::Ipv4Addr, process::Stdio};
 
 use alb_tests::{
     database::{Postgres, output, pgbench, psql, redis_cli},
@@ -60,7 +60,7 @@ fn postgres_over_tls() {
     socat.arg(format!("OPENSSL:{},cafile={TRUSTED},commonname=shop.test", vip(POSTGRES_TLS)));
     let mut socat = socat.stdin(Stdio::null()).spawn().expect("socat");
     let here = (Ipv4Addr::LOCALHOST, 5432).into();
-    wait::until("an answer", Duration::from_secs(10), || {
+    wait::until("an answer", wait::LONG, || {
         let asked = output(psql(client, here).args(["-c", "select 1"]));
         asked.is_ok_and(|output| output.status.success()).then_some(())
     });

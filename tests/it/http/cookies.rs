@@ -65,6 +65,7 @@ fn a_cookie_binds_to_its_target_and_shows_nothing_of_it() {
     let heard = origins.iter().flat_map(Origin::heard).collect::<String>();
     assert!(heard.contains("Cookie: theirs=1; more=2\r\n") && !heard.contains("ALB-"), "{heard}");
     // Nothing is kept of them but the key.
+    assert!(daemon.terminate().success(), "{}", daemon.log());
     daemon.restart();
     for (pair, target) in &bound {
         assert_eq!(ask(&mut client(&lab), "/", pair).text(), *target);

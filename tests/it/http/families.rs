@@ -11,6 +11,7 @@ use alb_tests::{
     netns::must,
     origin::Origin,
     topology::{CLIENT, Lab, VIP},
+    wait,
 };
 
 use super::setting::{ORIGIN, lab};
@@ -133,8 +134,11 @@ fn clients_stay_with_a_target(lab: &Lab) {
         curl.args(["-o", "/dev/null", &url]);
         let before = of_each(lab);
         must(&mut curl);
-        let grown: Vec<_> =
-            of_each(lab).into_iter().zip(before).map(|(now, before)| now - before).collect();
+        let grown = wait::until("four more requests", wait::LONG, || {
+            let pairs = of_each(lab).into_iter().zip(&before);
+            let grown: Vec<_> = pairs.map(|(now, before)| now - before).collect();
+            (grown.iter().sum::<u64>() >= 4).then_some(grown)
+        });
         assert!(grown == [4, 0] || grown == [0, 4], "{address}: {grown:?}");
         used.insert(grown);
     }

@@ -9,7 +9,7 @@ use alb_tests::{
 };
 
 use super::setting::{ORIGIN, Site, client, lab, vip};
-use crate::seeing::{metrics, value};
+use crate::seeing::wait_value;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -50,7 +50,7 @@ fn rules_hold_at_accept_and_towards_targets() {
         client(&lab).closed();
     }
     let denied = "alb_listener_denied_connections_total";
-    assert_eq!(value(&metrics(&lab), denied, &[("listener", "web")]), 3);
+    wait_value(&lab, denied, &[("listener", "web")], 3);
     // Rules are asked when a connection begins.
     assert_eq!(kept.ask(GET).status, 200);
 

@@ -1,13 +1,11 @@
 //! Limits of a listener: sizes, connections, requests a second.
 
+use super::setting::{ORIGIN, Site, client, lab};
 use alb_tests::{
     http::Client,
     origin::{Exchange, Origin},
     wait,
 };
-use std::time::Duration;
-
-use super::setting::{ORIGIN, Site, client, lab};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -79,7 +77,7 @@ fn connections_beyond_the_limit_are_closed_and_those_within_live() {
         assert_eq!(client.ask(GET).status, 200);
     }
     drop(open.pop());
-    wait::until("room for one more", Duration::from_secs(5), || {
+    wait::until("room for one more", wait::LONG, || {
         let mut again = client(&lab);
         again.send(GET);
         again.response(false).ok().filter(|response| response.status == 200)
@@ -119,9 +117,9 @@ fn a_refused_head_request_has_the_head_of_the_answer_alone() {
     let _origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
     let _daemon = Site::of(&lab).listener("limitation: { qps: 100 }").serve(&lab);
     let mut client = client(&lab);
-    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000));
     let mut refused = 0;
-    for _ in 0..300 {
+    for _ in 0..1_000 {
         // A body would be taken for the beginning of the next head.
         let response = client.response(true).expect("a response");
         assert!(response.head.starts_with("HTTP/1.1 "), "{response:?}");

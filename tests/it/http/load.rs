@@ -3,7 +3,6 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Duration,
 };
 
 use alb_tests::{
@@ -38,7 +37,7 @@ fn the_death_of_a_target_fails_only_what_was_in_flight_there_and_may_not_be_repe
     };
     let more = |count: usize| {
         let wanted = done.load(Ordering::Relaxed) + count;
-        wait::until("requests", Duration::from_secs(20), || {
+        wait::until("requests", wait::LONG, || {
             (done.load(Ordering::Relaxed) >= wanted).then_some(())
         });
     };
@@ -92,7 +91,7 @@ fn slow_readers(count: usize) {
     // A copy buffer of 64 KiB, and at most as much for everything else.
     assert!(each < 131_072, "{each} bytes a reader");
     // They are closed, and the target is not left sending.
-    wait::until("the end of all", Duration::from_secs(20), || (origin.open() == 0).then_some(()));
+    wait::until("the end of all", wait::LONG, || (origin.open() == 0).then_some(()));
     readers[0].rest().expect_err("cut off, not ended");
 }
 

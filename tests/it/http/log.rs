@@ -4,7 +4,7 @@ use alb_tests::origin::{Exchange, Origin, Then};
 use tempfile::TempDir;
 
 use super::setting::{ORIGIN, Site, client, lab};
-use crate::seeing::{metrics, value, wait_lines};
+use crate::seeing::{wait_lines, wait_value};
 
 #[test]
 fn every_refusal_and_every_client_that_goes_has_its_reason() {
@@ -28,7 +28,7 @@ fn every_refusal_and_every_client_that_goes_has_its_reason() {
     let mut site = Site::of(&lab)
         .listener("timeouts: { headerSeconds: 1, bodyIdleSeconds: 1 }")
         .listener("limits: { bodyBytes: 10, requestLineBytes: 512, headers: 8 }")
-        .backend("responseTimeoutSeconds: 1")
+        .backend("responseTimeoutSeconds: 3")
         .backend("retries: 0");
     site.node.push(format!("accessLog: {{ file: {} }}", file.display()));
     let _daemon = site.serve(&lab);
@@ -65,6 +65,7 @@ fn every_refusal_and_every_client_that_goes_has_its_reason() {
     origin.wait_requests(before + 1);
     gone.reset();
     let lines = wait_lines(&file, rows.len() + 1);
+    assert_eq!(lines.len(), rows.len() + 1);
     for ((request, status, word), line) in rows.iter().zip(&lines) {
         assert_eq!(line["status"], *status, "{line}");
         if !word.is_empty() {
@@ -74,5 +75,5 @@ fn every_refusal_and_every_client_that_goes_has_its_reason() {
     let last = &lines[rows.len()];
     assert_eq!((&last["status"], &last["error"]), (&499.into(), &"client_gone".into()), "{last}");
     let gone = [("listener", "web"), ("reason", "client_gone")];
-    assert_eq!(value(&metrics(&lab), "alb_refusals_total", &gone), 1);
+    wait_value(&lab, "alb_refusals_total", &gone, 1);
 }

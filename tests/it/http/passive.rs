@@ -1,7 +1,7 @@
 //! A target that cannot be connected to is out of service long before its next check, whoever
 //! found it: HTTP/1, HTTP/2 or a plain connection.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use alb_tests::{
     client::who,
@@ -96,7 +96,7 @@ fn a_target_that_refuses_connections_is_out_before_its_next_check() {
     drop(dying);
     let gone = |name: &str| {
         let line = |line: &str| line.contains("traffic failed") && line.contains(name);
-        wait::until(&format!("{name} without its target"), Duration::from_secs(3), || {
+        wait::until(&format!("{name} without its target"), wait::LONG, || {
             (daemon.log().lines().any(line) && daemon.targets_in_state(name, "unhealthy") == 1)
                 .then_some(())
         });

@@ -1,11 +1,18 @@
 //! Which requests are sent again, and which must not be: by method, and by what was sent.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use alb_tests::origin::{Exchange, Origin, Then};
+use alb_tests::{
+    origin::{Exchange, Origin, Then},
+    topology::Lab,
+    wait,
+};
 
 use super::setting::{ORIGIN, Site, client, lab};
 
@@ -20,6 +27,18 @@ fn once(exchange: &mut Exchange<'_>) -> std::io::Result<Then> {
     Ok(Then::Close)
 }
 
+/// Connections to origins of whose end the balancer's host has not heard.
+fn established(lab: &Lab) -> usize {
+    let read = || fs::read_to_string("/proc/thread-self/net/tcp").expect("the connections");
+    let text = lab.balancer.namespace.enter(read);
+    // Local address, remote address, state (`proc_net_tcp(5)`).
+    let is_one = |line: &&str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[2].ends_with(&format!(":{ORIGIN:04X}")) && words[3] == "01"
+    };
+    text.lines().filter(is_one).count()
+}
+
 #[test]
 fn a_pooled_connection_that_grew_stale_costs_nobody_an_answer() {
     let lab = lab(1);
@@ -32,6 +51,7 @@ fn a_pooled_connection_that_grew_stale_costs_nobody_an_answer() {
             GET
         } else {
             origin.wait_open(0);
+            wait::until("the end to arrive", wait::LONG, || (established(&lab) == 0).then_some(()));
             POST
         };
         assert_eq!(client.ask(request).status, 200, "request {turn}");

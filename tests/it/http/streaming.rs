@@ -1,6 +1,6 @@
 //! Bodies on their way: piece by piece, both ways, in any size, to their end or not.
 
-use std::{io::Write as _, sync::mpsc, time::Duration};
+use std::{io::Write as _, sync::mpsc};
 
 use alb_tests::{
     client::bulk,
@@ -63,7 +63,7 @@ fn pieces_of_a_body_reach_the_target_one_by_one_and_so_does_its_trailer() {
     let _daemon = Site::of(&lab).serve(&lab);
     let mut client = client(&lab);
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
-    let patience = Duration::from_secs(5);
+    let patience = wait::LONG;
     for _ in 0..5 {
         client.send("3\r\nabc\r\n");
         for line in ["3\r\n", "abc\r\n"] {
@@ -215,7 +215,7 @@ fn whoever_only_listens_any_more_is_answered_and_whoever_is_gone_is_found_out_by
     gone.head().expect("the head");
     drop(gone);
     origin.wait_requests(3);
-    wait::until("the end of what goes to nobody", Duration::from_secs(10), || {
+    wait::until("the end of what goes to nobody", wait::LONG, || {
         (origin.open() <= 1).then_some(())
     });
 }
@@ -261,5 +261,6 @@ fn bulk_bodies_arrive_whole_both_ways_with_flat_memory() {
     client.send("0\r\n\r\n");
     assert_eq!(client.response(false).expect("a response").text(), hasher.finish());
     let grown = daemon.resident().saturating_sub(before);
-    assert!(grown < 8 << 20, "the daemon grew by {grown} bytes");
+    // What a debug build touches for the first time is some megabytes.
+    assert!(grown < BYTES / 8, "the daemon grew by {grown} bytes");
 }

@@ -18,8 +18,9 @@ fn silent(exchange: &mut Exchange<'_>) -> std::io::Result<Then> {
     Ok(Then::Close)
 }
 
-fn within(time: Duration, least: u64, most: u64) {
-    let allowed = Duration::from_millis(least)..=Duration::from_millis(most);
+/// It took the second that is set, not the default; the rest is for a busy machine.
+fn a_second(time: Duration, default: u64) {
+    let allowed = Duration::from_millis(900)..=Duration::from_millis(default * 1_000 - 500);
     assert!(allowed.contains(&time), "took {time:?}, allowed {allowed:?}");
 }
 
@@ -31,7 +32,7 @@ fn a_silent_target_is_504_and_its_connection_ends() {
     let mut client = client(&lab);
     let begun = Instant::now();
     assert_eq!(client.ask(GET).status, 504);
-    within(begun.elapsed(), 900, 3_000);
+    a_second(begun.elapsed(), 60);
     origin.wait_open(0);
     assert_eq!(origin.requests(), 1, "a timeout is not a reason to send it again");
 }
@@ -44,7 +45,7 @@ fn a_target_that_cannot_be_reached_is_504() {
     let _daemon = Site::of(&lab).backend("connectTimeoutSeconds: 1").serve(&lab);
     let begun = Instant::now();
     assert_eq!(client(&lab).ask(GET).status, 504);
-    within(begun.elapsed(), 900, 4_000);
+    a_second(begun.elapsed(), 5);
 }
 
 #[test]
@@ -53,8 +54,8 @@ fn slow_heads_are_408_however_they_trickle() {
     let origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
     let _daemon = Site::of(&lab).listener("timeouts: { headerSeconds: 1 }").serve(&lab);
     let client = || client(&lab);
-    let mut clients: Vec<_> = (0..50).map(|_| client()).collect();
     let begun = Instant::now();
+    let mut clients: Vec<_> = (0..50).map(|_| client()).collect();
     let mut text = "GET / HTTP/1.1\r\nHost: a\r\n".to_owned();
     for client in &mut clients {
         client.send(&text);
@@ -70,7 +71,7 @@ fn slow_heads_are_408_however_they_trickle() {
     for client in &mut clients {
         assert_eq!(client.response(false).expect("a 408").status, 408);
     }
-    within(begun.elapsed(), 900, 3_000);
+    a_second(begun.elapsed(), 10);
     assert_eq!(origin.accepted(), 0);
 }
 
@@ -84,7 +85,7 @@ fn slow_bodies_are_408_and_the_target_is_let_go() {
         let begun = Instant::now();
         client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}"));
         assert_eq!(client.response(false).expect("a 408").status, 408);
-        within(begun.elapsed(), 900, 3_000);
+        a_second(begun.elapsed(), 60);
         origin.wait_open(0);
     }
 }
@@ -94,11 +95,14 @@ fn connections_that_say_nothing_are_closed_after_the_idle_time() {
     let lab = lab(1);
     let _origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
     let _daemon = Site::of(&lab).listener("connectionIdleTimeSeconds: 1").serve(&lab);
-    let mut fresh = client(&lab);
-    within(fresh.closed(), 900, 3_000);
+    let begun = Instant::now();
+    client(&lab).closed();
+    a_second(begun.elapsed(), 60);
+    let begun = Instant::now();
     let mut used = client(&lab);
     assert_eq!(used.ask(GET).status, 200);
-    within(used.closed(), 900, 3_000);
+    used.closed();
+    a_second(begun.elapsed(), 60);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_port_is_held_after_the_target_closed_first() {
 
     let mut contest = Contest::new(none());
     contest.world.close_by_target(&contest.first);
-    contest.age(expiry::TIME_WAIT - 60);
+    contest.age(expiry::TIME_WAIT - 600);
     contest.kept("almost over", 0);
     let mut contest = Contest::new(none());
     contest.world.close_by_target(&contest.first);
@@ -224,7 +224,7 @@ fn a_live_flow_keeps_its_port() {
     let none = || [vec![], vec![]];
     Contest::new(none()).kept("established", u32::MAX);
     let mut contest = Contest::new(none());
-    contest.age(IDLE - 60);
+    contest.age(IDLE - 600);
     contest.kept("idle, not yet expired", u32::MAX);
     let mut contest = Contest::new(none());
     contest.age(IDLE + 2);

@@ -146,7 +146,7 @@ async fn probes_of_many_targets_keep_within_the_open_files() {
         .collect();
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     let (store, _stop) = start(model(&[("b", Some(tcp_check()))], &targets));
-    assert!(settled(&store, Duration::from_secs(10)).await);
+    assert!(settled(&store, Duration::from_mins(1)).await);
     let snapshot = store.snapshot();
     let serving = snapshot.targets.iter().filter(|(_, state)| state.health.serves()).count();
     assert_eq!(serving, 200);

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::{certificate, config, model::Model};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn dir() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tls")

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use alb_tests::{
@@ -19,8 +18,6 @@ use alb_tests::{
 use super::{ECDSA, certificate, site};
 use crate::http::setting::{ORIGIN, Site, lab};
 
-const LONG: Duration = Duration::from_secs(15);
-
 /// A request is in work when `begin` happens: GOAWAY comes at once, the answer when it is there.
 fn goes_away(begin: impl FnOnce(&Daemon<'_>, &Site), is_the_end: bool) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -29,7 +26,7 @@ fn goes_away(begin: impl FnOnce(&Daemon<'_>, &Site), is_the_end: bool) {
     let go = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&go);
     let act = move |exchange: &mut Exchange<'_>| {
-        wait::within(LONG, || gate.load(Ordering::Relaxed).then_some(()));
+        wait::within(wait::LONG, || gate.load(Ordering::Relaxed).then_some(()));
         exchange.answer(200, "at last")
     };
     let origin = Origin::start(&lab.targets[0], ORIGIN, act);
@@ -39,7 +36,7 @@ fn goes_away(begin: impl FnOnce(&Daemon<'_>, &Site), is_the_end: bool) {
     let path = dir.path().join("nghttp");
     let file = File::create(&path).expect("a file");
     let mut nghttp = lab.client.namespace.command("nghttp");
-    nghttp.args(["--verbose", "--no-verify-peer", "--timeout=20", &format!("https://{VIP}/")]);
+    nghttp.args(["--verbose", "--no-verify-peer", "--timeout=60", &format!("https://{VIP}/")]);
     let error = file.try_clone().expect("a descriptor");
     let mut nghttp = nghttp.stdout(file).stderr(error).spawn().expect("nghttp is installed");
     origin.wait_requests(1);
@@ -47,10 +44,10 @@ fn goes_away(begin: impl FnOnce(&Daemon<'_>, &Site), is_the_end: bool) {
     assert!(!said().contains("GOAWAY"), "{}", said());
 
     begin(&daemon, &site);
-    let told = wait::within(LONG, || said().contains("recv GOAWAY frame").then_some(()));
+    let told = wait::within(wait::LONG, || said().contains("recv GOAWAY frame").then_some(()));
     let early = said();
     go.store(true, Ordering::Relaxed);
-    let ended = wait::within(LONG, || nghttp.try_wait().expect("a child can be asked"));
+    let ended = wait::within(wait::LONG, || nghttp.try_wait().expect("a child can be asked"));
     let said = said();
     assert!(told.is_some(), "{said}");
     assert!(!early.contains("at last"), "{early}");

@@ -1,7 +1,5 @@
 //! Which certificate a name gets, and which requests belong on its connection.
 
-use std::time::Duration;
-
 use alb_tests::{origin::Origin, wait};
 
 use super::{ECDSA, RSA, certificate, curl, s_client, served, site, subject};
@@ -68,7 +66,7 @@ fn exact_goes_before_the_longest_wildcard_before_the_default() {
     }
 
     // Each was verified after the start, and its serial number told.
-    wait::until("every certificate verified", Duration::from_secs(10), || {
+    wait::until("every certificate verified", wait::LONG, || {
         (daemon.log().matches("certificate is served").count() == 5).then_some(())
     });
     assert_eq!(value(&metrics(&lab), "alb_certificate_verify_failures_total", &[]), 0);

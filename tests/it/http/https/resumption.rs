@@ -7,7 +7,7 @@ use alb_tests::{netns::Namespace, origin::Origin};
 use super::{ECDSA, certificate, s_client, site};
 use crate::{
     http::setting::{ORIGIN, lab},
-    seeing::{metrics, value},
+    seeing::wait_value,
 };
 
 /// A request whose connection ends with the answer, so that tickets arrive.
@@ -52,10 +52,9 @@ fn sessions_go_on_whoever_serves_them() {
             assert!(resumes(namespace, version, session), "{version}");
         }
     }
-    let text = metrics(&lab);
-    let handshakes =
-        |kind| value(&text, "alb_tls_handshakes_total", &[("listener", "web"), ("kind", kind)]);
-    assert_eq!((handshakes("full"), handshakes("resumed")), (2, 24));
+    for (kind, count) in [("full", 2), ("resumed", 24)] {
+        wait_value(&lab, "alb_tls_handshakes_total", &[("listener", "web"), ("kind", kind)], count);
+    }
 
     site.file = super::section(dir.path(), &["first", "second"]);
     let site = site.listener("extensionCertificates: [{ certificate: second, domain: two.test }]");

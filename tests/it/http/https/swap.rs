@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use alb_tests::{
@@ -23,8 +23,6 @@ use crate::{
     http::setting::{ORIGIN, lab},
     seeing::{metrics, value},
 };
-
-const LONG: Duration = Duration::from_secs(15);
 
 /// What the daemon tells of the certificate `first`.
 fn told(daemon: &Daemon<'_>) -> serde_json::Value {
@@ -64,7 +62,9 @@ fn changed_files_are_served_under_load_without_a_failed_request() {
     };
     let more = |count: usize| {
         let wanted = done.load(Ordering::Relaxed) + count;
-        wait::until("requests", LONG, || (done.load(Ordering::Relaxed) >= wanted).then_some(()));
+        wait::until("requests", wait::LONG, || {
+            (done.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
     };
     // And the same connections all the time.
     let mut h2load = namespace.command("h2load");
@@ -78,14 +78,16 @@ fn changed_files_are_served_under_load_without_a_failed_request() {
             // As a careless script does it: in place, the key first.
             fs::copy(path("second.key"), path("first.key")).expect("a new key");
             fs::copy(path("second.pem"), path("first.pem")).expect("a new certificate");
-            wait::until("the second certificate", LONG, || {
+            wait::until("the second certificate", wait::LONG, || {
                 (served(namespace, Some("shop.test")) == "second").then_some(())
             });
             more(5);
 
             let text = fs::read(path("third.pem")).expect("a certificate");
             fs::write(path("first.pem"), &text[..text.len() / 2]).expect("half a certificate");
-            wait::until("the fault", LONG, || told(&daemon)["fault"].is_string().then_some(()));
+            wait::until("the fault", wait::LONG, || {
+                told(&daemon)["fault"].is_string().then_some(())
+            });
             assert_eq!(served(namespace, Some("shop.test")), "second");
             assert_eq!(told(&daemon)["serial"], second);
             assert_eq!(value(&metrics(&lab), "alb_certificate_stale", &[]), 1);
@@ -94,17 +96,17 @@ fn changed_files_are_served_under_load_without_a_failed_request() {
             // The rest of it is a whole certificate, but not this key's.
             fs::copy(path("third.pem"), path("first.pem")).expect("the other half");
             let fault = |words: &str| {
-                wait::until(words, LONG, || {
+                wait::until(words, wait::LONG, || {
                     told(&daemon)["fault"].as_str().filter(|text| text.contains(words)).map(drop)
                 });
             };
             fault("the key does not belong to the certificate (CN=third)");
             fs::copy(path("third.key"), path("first.key.new")).expect("a new key");
             fs::rename(path("first.key.new"), path("first.key")).expect("renaming");
-            wait::until("the third certificate", LONG, || {
+            wait::until("the third certificate", wait::LONG, || {
                 (served(namespace, Some("shop.test")) == "third").then_some(())
             });
-            wait::until("no fault", LONG, || told(&daemon)["fault"].is_null().then_some(()));
+            wait::until("no fault", wait::LONG, || told(&daemon)["fault"].is_null().then_some(()));
             more(5);
         };
         let swapped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(swap));
@@ -125,7 +127,10 @@ fn changed_files_are_served_under_load_without_a_failed_request() {
         let labels = [("certificate", "first"), ("outcome", outcome)];
         value(&text, "alb_certificate_reloads_total", &labels)
     };
-    assert_eq!((reloads("applied"), reloads("refused")), (2, 2));
+    assert_eq!(reloads("applied"), 2);
+    // Twice, and each time that it was looked between the copies of two files; not at every look.
+    let refused = reloads("refused");
+    assert!((2..=4).contains(&refused), "{refused}");
     assert_eq!(value(&text, "alb_certificate_stale", &[]), 0);
     assert_eq!(value(&text, "alb_certificate_verify_failures_total", &[]), 0);
     let log = daemon.log();
@@ -133,7 +138,8 @@ fn changed_files_are_served_under_load_without_a_failed_request() {
         let verified = log.lines().filter(|line| line.contains("certificate is served"));
         assert_eq!(verified.filter(|line| line.contains(serial.as_str())).count(), 1, "{log}");
     }
-    assert_eq!(log.matches("its files changed, but cannot be used").count(), 2, "{log}");
+    let told = log.matches("its files changed, but cannot be used").count();
+    assert_eq!(told as u64, refused, "{log}");
     let config = &daemon.status()["config"];
     assert_eq!((&config["applied"], &config["refused"]), (&1.into(), &0.into()), "no reload");
 }
@@ -168,11 +174,13 @@ fn a_certificate_that_ends_is_warned_of_and_served() {
 
     // Told at the start, not at every look, and again of another one.
     let told = || daemon.log().matches("the certificate expired on").count();
-    wait::until("a look", LONG, || daemon.log().contains("certificate is served").then_some(()));
+    wait::until("a look", wait::LONG, || {
+        daemon.log().contains("certificate is served").then_some(())
+    });
     assert_eq!(told(), 1, "{}", daemon.log());
     fs::copy(dir.path().join("again.key"), dir.path().join("first.key")).expect("a new key");
     fs::copy(dir.path().join("again.pem"), dir.path().join("first.pem")).expect("a certificate");
-    wait::until("a second warning", LONG, || (told() == 2).then_some(()));
+    wait::until("a second warning", wait::LONG, || (told() == 2).then_some(()));
     assert_eq!(served(namespace, Some("shop.test")), "again");
     assert_eq!(told(), 2, "{}", daemon.log());
     assert_eq!(daemon.log().matches("the certificate expires in 9 days").count(), 1);

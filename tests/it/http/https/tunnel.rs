@@ -6,7 +6,6 @@ use std::{
     net::TcpListener,
     process::Stdio,
     thread,
-    time::Duration,
 };
 
 use alb_tests::{
@@ -23,7 +22,7 @@ fn speaks_first(host: &Host) -> thread::JoinHandle<()> {
     let listener = listener.expect("a listener");
     thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.set_read_timeout(Some(wait::LONG)).expect("a timeout");
         let mut lines = BufReader::new(&stream).lines();
         let mut next = || lines.next().expect("a line").expect("no error");
         writeln!(&stream, "220 {}", next()).expect("a greeting");
@@ -72,7 +71,7 @@ fn a_target_that_speaks_first_knows_the_client() {
     assert!(client.wait().expect("an end").success());
     server.join().expect("the server");
 
-    let line = wait::until("the log", Duration::from_secs(10), || {
+    let line = wait::until("the log", wait::LONG, || {
         let text = fs::read_to_string(&log).unwrap_or_default();
         text.lines().next().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok())
     });

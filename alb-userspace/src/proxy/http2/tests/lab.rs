@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What a client waits for in tests of deadlines.
-pub(super) const SHORT: Duration = Duration::from_millis(300);
+pub(super) const SHORT: Duration = Duration::from_millis(800);
 
 pub(super) struct Lab {
     pub(super) address: SocketAddr,

@@ -26,7 +26,7 @@ async fn one_that_takes_bytes_is_not_idle_though_none_come() {
     let (mut mine, theirs) = narrow().await;
     let backend = backend(false, 0, &[address]);
     let (mut choose, peer) = (InOrder { count: 1, failed: Vec::new() }, peer());
-    let idle = Duration::from_millis(800);
+    let idle = Duration::from_millis(1_500);
     let forwarding = forwarded(theirs, &peer, &backend, &mut choose, idle);
     let serving = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -35,7 +35,7 @@ async fn one_that_takes_bytes_is_not_idle_though_none_come() {
         stream
     };
     let reading = async {
-        let mut pace = interval(Duration::from_millis(30));
+        let mut pace = interval(Duration::from_millis(40));
         let (mut taken, mut piece) = (0, [0; 1024]);
         while let Ok(len @ 1..) = mine.read(&mut piece).await {
             taken += len;

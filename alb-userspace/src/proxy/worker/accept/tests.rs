@@ -24,7 +24,7 @@ use crate::{
     state::{Store, TargetStates, fixture},
 };
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A listener served through the real door.
 struct Lab {

@@ -12,7 +12,8 @@ use super::lab::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
-const SHORT: Duration = Duration::from_millis(150);
+/// Longer than a busy machine takes between two steps.
+const SHORT: Duration = Duration::from_millis(600);
 
 /// Why requests failed, what backends are blamed for, and how often the target is.
 #[track_caller]

@@ -90,7 +90,7 @@ fn a_connect_that_takes_too_long_moves_on() {
     run(async {
         let (stuck, _held) = hanging().await;
         let lab = Lab::with(&[stuck, answering(OK).await], |_, backend| {
-            backend.connect_timeout = Duration::from_millis(100);
+            backend.connect_timeout = Duration::from_secs(1);
         })
         .await;
         let mut client = lab.connect().await;
@@ -206,7 +206,7 @@ fn a_draining_listener_answers_and_closes() {
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
         lab.slot.drain.begin();
-        assert_eq!(timeout(Duration::from_secs(5), idle.rest()).await.unwrap(), "");
+        assert_eq!(timeout(LONG, idle.rest()).await.unwrap(), "");
         target.write_all(OK.as_bytes()).await.unwrap();
         let text = client.rest().await;
         assert!(text.contains("Connection: close\r\n") && text.ends_with("ok"), "{text}");
