@@ -58,12 +58,23 @@ impl LogFile {
     /// Appends lines, all or none. After a failure the next call begins anew.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         self.lock()?;
+        let max_bytes = self.max_bytes;
         let full = |open: &Open| {
             let size = open.size + lines.len() as u64;
-            open.regular && open.size > 0 && size > self.max_bytes
+            open.regular && open.size > 0 && size > max_bytes
         };
-        if self.open.as_ref().is_some_and(full) {
+        while self.open.as_ref().is_some_and(full) {
+            // What is there after a rotation may be full again, by another daemon's lines.
+            // Somebody has done it already: that daemon, or who will send the signal.
+            if self.open.as_ref().is_some_and(|open| !open.is_at(&self.path)) {
+                self.close();
+                self.lock()?;
+                continue;
+            }
             self.rotate()?;
+            if self.stuck {
+                break;
+            }
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let appended = open.append(lines);
@@ -83,11 +94,6 @@ impl LogFile {
 
     /// `log` becomes `log.1`, `log.1` becomes `log.2`, …; the one beyond `keep` is replaced.
     fn rotate(&mut self) -> io::Result<()> {
-        // Somebody has done it already: another daemon, or who will send the signal.
-        if !self.open.as_ref().is_some_and(|open| open.is_at(&self.path)) {
-            self.close();
-            return self.lock();
-        }
         let renamed = self.shift();
         match &renamed {
             Err(error) if !self.stuck => {
