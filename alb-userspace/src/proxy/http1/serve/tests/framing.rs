@@ -12,9 +12,9 @@ fn a_request_is_forwarded_as_it_came() {
         let (listener, address) = origin().await;
         let lab = Lab::new(&[address]).await;
         let mut client = lab.connect().await;
-        client.send(b"POST /A%2fb?c=%20 HTTP/1.1\r\nhOST: A:1\r\nX-oDd:  v\r\nContent-Length: 3\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nabc").await;
+        client.send(b"POST /A%2fb?c=%20 HTTP/1.1\r\nhOST: A:1\r\nX-oDd:  v\r\nContent-Length: 3\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nxyz").await;
         let mut target = accept(&listener).await;
-        let text = read_until(&mut target, "abc").await;
+        let text = read_until(&mut target, "xyz").await;
         assert!(
             text.starts_with("POST /A%2fb?c=%20 HTTP/1.1\r\nhOST: A:1\r\nX-oDd: v\r\n"),
             "{text}"
@@ -47,11 +47,11 @@ fn chunks_and_trailers_pass_both_ways() {
         let mut client = lab.connect().await;
         client
             .send(
-                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n",
+                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nxyz\r\n",
             )
             .await;
         let mut target = accept(&listener).await;
-        let text = read_until(&mut target, "3\r\nabc\r\n").await;
+        let text = read_until(&mut target, "3\r\nxyz\r\n").await;
         assert!(text.contains("Transfer-Encoding: chunked\r\n"), "{text}");
         client.send(b"0\r\nX-Sum: 1\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(read_until(&mut target, "\r\n\r\n").await, "0\r\nX-Sum: 1\r\n\r\n");
@@ -71,10 +71,10 @@ fn chunks_and_trailers_pass_both_ways() {
 #[test]
 fn old_clients_get_no_chunks_and_a_close() {
     run(async {
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n";
         let lab = Lab::new(&[answering(chunked).await]).await;
         let text = lab.talk(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
-        assert!(text.ends_with("\r\n\r\nabc") && !text.contains("chunked"), "{text}");
+        assert!(text.ends_with("\r\n\r\nxyz") && !text.contains("chunked"), "{text}");
         assert!(text.contains("Connection: close\r\n"), "{text}");
 
         let lab = Lab::new(&[answering(OK).await]).await;
@@ -110,8 +110,8 @@ fn a_body_until_the_close_is_one_and_a_short_one_is_told() {
         let (listener, address) = origin().await;
         let lab = Lab::new(&[address]).await;
         for (response, complete) in [
-            ("HTTP/1.1 200 OK\r\n\r\nabc", true),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", false),
+            ("HTTP/1.1 200 OK\r\n\r\nxyz", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxyz", false),
         ] {
             let mut client = lab.connect().await;
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -120,7 +120,7 @@ fn a_body_until_the_close_is_one_and_a_short_one_is_told() {
             target.write_all(response.as_bytes()).await.unwrap();
             drop(target);
             let text = client.rest().await;
-            assert!(text.ends_with("\r\n\r\nabc"), "{text}");
+            assert!(text.ends_with("\r\n\r\nxyz"), "{text}");
             assert_eq!(text.contains("Connection: close\r\n"), complete, "{text}");
         }
         assert!(lab.worker.pool.is_empty());
@@ -133,9 +133,9 @@ fn an_early_answer_is_relayed_and_then_closed() {
         let (listener, address) = origin().await;
         let lab = Lab::new(&[address]).await;
         let mut client = lab.connect().await;
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc").await;
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nxyz").await;
         let mut target = accept(&listener).await;
-        read_until(&mut target, "abc").await;
+        read_until(&mut target, "xyz").await;
         target.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
         let text = client.rest().await;
         assert_eq!(statuses(&text), ["413"]);
@@ -156,8 +156,8 @@ fn the_target_decides_about_100_continue() {
         assert!(read_until(&mut target, "\r\n\r\n").await.contains("Expect: 100-continue\r\n"));
         target.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
         assert_eq!(client.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
-        client.send(b"abc").await;
-        read_until(&mut target, "abc").await;
+        client.send(b"xyz").await;
+        read_until(&mut target, "xyz").await;
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
         target.write_all(format!("{hints}{OK}").as_bytes()).await.unwrap();
         assert_eq!(statuses(&client.until("ok").await), ["103", "200"]);

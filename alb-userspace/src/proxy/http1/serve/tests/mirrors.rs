@@ -157,10 +157,11 @@ fn the_copy_of_a_request_that_breaks_off_breaks_off() {
         let ((web, to), (mirror, copy)) = (origin().await, origin().await);
         let lab = mirrored(to, copy).await;
         let mut client = lab.connect().await;
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").await;
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nxyz").await;
         let (mut target, mut twin) = (accept(&web).await, accept(&mirror).await);
         for stream in [&mut target, &mut twin] {
-            read_until(stream, "abc").await;
+            // No letters that a request's id can have.
+            read_until(stream, "xyz").await;
         }
         client.reset();
         let mut rest = Vec::new();

@@ -130,9 +130,9 @@ fn a_post_moves_on_when_nothing_was_sent() {
         let lab = Lab::new(&[down, up]).await;
         for _ in 0..2 {
             let mut client = lab.connect().await;
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nxyz").await;
             let mut target = accept(&listener).await;
-            read_until(&mut target, "abc").await;
+            read_until(&mut target, "xyz").await;
             target.write_all(b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n").await.unwrap();
             assert_eq!(statuses(&client.until("\r\n\r\n").await), ["204"]);
         }
@@ -168,8 +168,8 @@ fn a_client_that_goes_takes_its_request_along() {
         client.send(GET).await;
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
-        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
-        client.until("abc").await;
+        target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nxyz").await.unwrap();
+        client.until("xyz").await;
         client.reset();
         timeout(LONG, target.read_u8()).await.expect("an end").unwrap_err();
     });
