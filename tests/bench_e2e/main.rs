@@ -85,10 +85,8 @@ const ROWS: [Row; 5] = [
 fn main() {
     let args = Args::parse();
     let mut kinds = way::Kind::ALL.to_vec();
-    kinds.retain(|kind| {
-        let by_default = args.way.is_empty() && !matches!(kind, way::Kind::AlbTc);
-        *kind == way::Kind::Plain || by_default || args.way.contains(kind)
-    });
+    kinds
+        .retain(|kind| *kind == way::Kind::Plain || args.way.is_empty() || args.way.contains(kind));
     println!(
         "client on one core, server on the other, the same devices for all: GRO on and TX checksums off \
          at both ends\nmedian [min max] of {} rounds of {} s; a difference below {:.0} % is a tie",

@@ -27,8 +27,6 @@ pub(crate) enum Kind {
     Plain,
     /// The packet path in native XDP.
     Alb,
-    /// The packet path at TC ingress.
-    AlbTc,
     /// nftables: DNAT and masquerading.
     Nftables,
     Haproxy,
@@ -37,14 +35,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Plain, Self::Alb, Self::AlbTc, Self::Nftables, Self::Haproxy, Self::Nginx];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Plain, Self::Alb, Self::Nftables, Self::Haproxy, Self::Nginx];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain forwarding",
             Self::Alb => "alb, XDP",
-            Self::AlbTc => "alb, TC",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "haproxy, tcp",
             Self::Nginx => "nginx, stream",
@@ -52,7 +49,7 @@ impl Kind {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Alb | Self::AlbTc)
+        self == Self::Alb
     }
 }
 
@@ -83,8 +80,7 @@ impl<'a> Way<'a> {
                 path.middle.sysctl("ipv4/ip_forward", "1");
                 (SERVER, Runs::Kernel)
             }
-            Kind::Alb => (VIP, alb(path, "xdp")),
-            Kind::AlbTc => (VIP, alb(path, "tc")),
+            Kind::Alb => (VIP, alb(path)),
             Kind::Nftables => {
                 nftables(path);
                 (MIDDLE, Runs::Kernel)
@@ -101,8 +97,8 @@ impl<'a> Way<'a> {
     }
 }
 
-fn alb<'a>(path: &'a Path, datapath: &'static str) -> Runs<'a> {
-    let node = Node { datapath, more: vec![], ..Node::xdp(&["eth0", "eth1"]) };
+fn alb(path: &Path) -> Runs<'_> {
+    let node = Node { more: vec![], ..Node::xdp(&["eth0", "eth1"]) };
     let body = format!(
         "subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
          loadBalancers:\n\
