@@ -4,9 +4,11 @@ mod busy;
 mod lab;
 mod setting;
 
+mod check;
 mod claim;
 mod counters;
 mod databases;
+mod demo;
 mod devices;
 mod doctor;
 mod draining;

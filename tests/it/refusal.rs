@@ -16,15 +16,19 @@ use crate::setting::{Service, servers, vip};
 fn detach_removes_every_trace() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let _servers = servers(&lab);
+    let before = touched(&lab);
     let mut daemon = Service::of(&lab).serve(&lab);
     tally(&lab.client.namespace, vip(), 10).expect("every connection served");
     let balancer = &lab.balancer.namespace;
     assert!(balancer.ip("link show eth0").contains("prog/xdp"), "attached while it runs");
     assert!(balancer.ip("address show dev eth0").contains(&VIP.to_string()));
     daemon.terminate();
+    let (ports, neighbours) = touched(&lab);
+    assert!(!ports.trim().is_empty() && neighbours > 0, "kept while the path forwards: {ports}");
 
     let output = daemon.instance.alb("detach");
     assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(touched(&lab), before, "{}", text(&output));
     assert!(!daemon.instance.bpffs().exists(), "pins are left");
     for device in ["eth0", "eth1"] {
         let link = balancer.ip(&format!("link show {device}"));
