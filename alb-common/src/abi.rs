@@ -2,12 +2,14 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
     /// Addresses this node answers for: `Be32` → [`crate::service::local`] bits.
     pub const LOCALS: &str = "LOCALS";
+    /// The same at a place computed from the address: [`crate::local`].
+    pub const LOCAL_CACHE: &str = "LOCAL_CACHE";
     /// Listeners: [`crate::service::ListenerKey`] → [`crate::service::ListenerEntry`].
     pub const LISTENERS: &str = "LISTENERS";
     /// Round-robin position and idle timeout of each listener, by listener index.
@@ -55,12 +57,13 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
         SCRATCH,
         LOCALS,
+        LOCAL_CACHE,
         LISTENERS,
         FILTERS,
         LISTENER_STATES,

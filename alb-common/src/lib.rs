@@ -22,6 +22,7 @@ pub mod flow;
 pub mod hash;
 pub mod interface;
 pub mod limits;
+pub mod local;
 pub mod net;
 pub mod reason;
 pub mod selection;

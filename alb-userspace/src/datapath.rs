@@ -15,6 +15,7 @@ pub mod tables;
 pub mod contents;
 pub mod extents;
 pub mod filter;
+mod local_cache;
 pub mod plan;
 
 mod active;

@@ -126,8 +126,8 @@ pub(crate) fn configure(runner: &mut Runner) {
             draining: 0,
         },
     );
-    path.insert(map::LOCALS, Be32::from(VIP), local::VIP);
-    path.insert(map::LOCALS, Be32::from(SNAT), local::SNAT);
+    path.local(VIP, local::VIP);
+    path.local(SNAT, local::SNAT);
     path.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
     let interface =
         InterfaceEntry { ifindex: 1, mac: Mac::new([2, 0, 0, 0, 0, 2]), mtu: 1500, flags: 0 };
@@ -196,7 +196,7 @@ pub(crate) fn guard(runner: &mut Runner, prefixes: u32) {
         // Multiples of the golden section lie all over the address space.
         allow(n.wrapping_mul(0x9e37_79b1) & !0xff, 24);
     }
-    path.insert(map::LOCALS, Be32::from(VIP), local::filtered(local::VIP, FILTER));
+    path.local(VIP, local::filtered(local::VIP, FILTER));
 }
 
 /// Established flows in the table.

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    net::Ipv4Addr,
     os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
 };
@@ -13,6 +14,8 @@ use alb_common::{
     abi::{self, Plain, map},
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, Totals},
+    local::{place, word},
+    net::Be32,
     reason::{COUNTERS, Event},
     target::TargetState,
 };
@@ -190,6 +193,13 @@ impl Prog {
     /// Inserts or replaces an element of a hash map.
     pub fn insert<K: Plain, V: Plain>(&mut self, name: &str, key: K, value: V) {
         self.hash(name).insert(Raw(key), Raw(value), 0).expect("room in the map");
+    }
+
+    /// Says what an address is, where the daemon would.
+    pub fn local(&mut self, addr: Ipv4Addr, flags: u32) {
+        let addr = Be32::from(addr);
+        self.insert(map::LOCALS, addr, flags);
+        self.set(map::LOCAL_CACHE, place(addr), word(addr, flags));
     }
 
     /// A hash map, to do many things with.

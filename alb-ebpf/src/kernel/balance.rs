@@ -3,6 +3,7 @@
 use alb_common::{
     Reason, Verdict,
     interface::{InterfaceEntry, interface_flag},
+    local::{self as local_cache, Said},
     net::Be32,
     service::local,
     tcp::flag,
@@ -245,8 +246,14 @@ fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outco
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 fn local_kind(addr: Be32) -> Option<u32> {
-    // SAFETY: the value is a word that userspace replaces whole.
-    unsafe { maps::LOCALS.get(addr) }.copied()
+    let place = maps::LOCAL_CACHE.get_ptr(local_cache::place(addr))?;
+    // SAFETY: a word of the array, aligned, that userspace replaces whole.
+    match local_cache::says(unsafe { place.read_volatile() }, addr) {
+        Said::Ours(kind) => Some(kind),
+        Said::NotOurs => None,
+        // SAFETY: the value is a word that userspace replaces whole.
+        Said::Nothing => unsafe { maps::LOCALS.get(addr) }.copied(),
+    }
 }
 
 /// The settings; they are always there, the element being part of the array.

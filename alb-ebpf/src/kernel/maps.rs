@@ -9,6 +9,7 @@ use alb_common::{
         DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS,
         MAX_LOCALS, MAX_PREFIXES, MAX_SLOTS, MAX_TARGETS, half_open_entries,
     },
+    local,
     net::Be32,
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
@@ -41,6 +42,10 @@ pub(super) static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 /// same however many flows there are.
 #[btf_map]
 pub(super) static LOCALS: HashMap<Be32, u32, { MAX_LOCALS }> = HashMap::new();
+
+/// [`LOCALS`] by [`alb_common::local::place`]: words of [`alb_common::local::word`], 0 = empty.
+#[btf_map]
+pub(super) static LOCAL_CACHE: Array<u64, { local::PLACES }> = Array::new();
 
 /// VIP and port → selection table.
 #[btf_map]

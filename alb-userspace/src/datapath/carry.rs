@@ -51,6 +51,7 @@ impl Carry {
         let old = &self.old;
         copy(&old.settings, &new.settings)?;
         copy(&old.locals, &new.locals)?;
+        copy(&old.local_cache, &new.local_cache)?;
         copy(&old.interfaces, &new.interfaces)?;
         copy(&old.interface_slots, &new.interface_slots)?;
         copy(&old.targets, &new.targets)?;

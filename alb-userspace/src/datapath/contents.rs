@@ -71,6 +71,8 @@ pub struct Installed {
     pub entries: BTreeMap<ListenerKey, ListenerEntry>,
     /// What `FILTERS` holds, by id.
     pub filters: BTreeMap<u32, filter::Installed>,
+    /// What `LOCAL_CACHE` holds, without empty places.
+    pub local_cache: BTreeMap<u32, u64>,
 }
 
 impl Installed {
@@ -85,7 +87,7 @@ impl Installed {
 /// Reads everything that is installed.
 pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     let mut installed = Installed::default();
-    let Installed { contents, entries, filters } = &mut installed;
+    let Installed { contents, entries, filters, local_cache } = &mut installed;
     contents.settings = maps.settings.get(&0)?.unwrap_or_default();
     maps.interfaces.for_each(|slot, entry| {
         if entry.ifindex != 0 {
@@ -105,6 +107,11 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     }
     maps.locals.for_each(|addr, flags| {
         contents.locals.insert(*addr, *flags);
+    })?;
+    maps.local_cache.for_each(|place, word| {
+        if *word != 0 {
+            local_cache.insert(*place, *word);
+        }
     })?;
     maps.listeners.for_each(|key, entry| {
         entries.insert(*key, *entry);

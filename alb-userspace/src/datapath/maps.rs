@@ -142,6 +142,8 @@ maps! {
     counters: u32 => u64 = COUNTERS;
     /// VIPs and SNAT addresses.
     locals: Be32 => u32 = LOCALS;
+    /// The same by `alb_common::local::place`.
+    local_cache: u32 => u64 = LOCAL_CACHE;
     /// Selection by VIP and port.
     listeners: ListenerKey => ListenerEntry = LISTENERS;
     /// Security groups.

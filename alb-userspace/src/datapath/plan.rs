@@ -16,6 +16,7 @@ use super::{
     contents::{Contents, Installed, Selection},
     extents::{Extents, NoRoom},
     filter,
+    local_cache::LocalCache,
 };
 
 /// One change of a map.
@@ -97,6 +98,13 @@ pub enum MapOp {
         /// `alb_common::service::local` bits.
         flags: u32,
     },
+    /// Says what a place of the cache of our addresses holds.
+    SetLocalCache {
+        /// Index in `LOCAL_CACHE`.
+        place: u32,
+        /// `alb_common::local::word`, or 0: no address of this place is ours.
+        word: u64,
+    },
     /// An address is not ours any more.
     RemoveLocal(Be32),
     /// Clears a target, its hop and its moments; no flow names it.
@@ -135,6 +143,7 @@ pub fn plan(
     }
     let filters = filter::changes(&installed.filters, &old.filters, &desired.filters, extents)?;
     ops.extend(filters.before);
+    let mut cache = LocalCache::of(&installed.local_cache);
     // SNAT addresses before the targets that use them: else the first answers would meet the
     // host's own stack.
     for (addr, flags) in &desired.locals {
@@ -143,7 +152,7 @@ pub fn plan(
         let proxy = if before & local::VIP != 0 { local::PROXY } else { 0 };
         let early = flags & !before & (local::SNAT | proxy);
         if early != 0 {
-            ops.push(MapOp::SetLocal { addr: *addr, flags: before | early });
+            cache.set(*addr, before | early, &mut ops);
         }
     }
     for (index, entry) in changed(&old.targets, &desired.targets) {
@@ -162,9 +171,10 @@ pub fn plan(
         let before = old.locals.get(addr).copied().unwrap_or_default();
         let proxy = if before & local::VIP != 0 { local::PROXY } else { 0 };
         if *flags != before | (flags & (local::SNAT | proxy)) {
-            ops.push(MapOp::SetLocal { addr: *addr, flags: *flags });
+            cache.set(*addr, *flags, &mut ops);
         }
     }
+    let local_cache = cache.settle(&desired.locals, &mut ops);
 
     for addr in gone(&old.locals, &desired.locals) {
         ops.push(MapOp::RemoveLocal(*addr));
@@ -176,7 +186,8 @@ pub fn plan(
         ops.push(MapOp::ClearTarget(*index));
     }
     ops.extend(filters.after);
-    let installed = Installed { contents: desired.clone(), entries, filters: filters.installed };
+    let contents = desired.clone();
+    let installed = Installed { contents, entries, filters: filters.installed, local_cache };
     Ok(Plan { ops, installed })
 }
 

@@ -6,7 +6,6 @@ use alb_common::{
     Reason,
     abi::map,
     filter::{FilterEntry, FilterKey},
-    net::Be32,
     service::{ListenerEntry, algorithm, local},
     tcp::flag,
 };
@@ -31,7 +30,7 @@ fn allow(world: &mut World, prefix: (Ipv4Addr, u32), changes: &[u32], place: u32
 }
 
 fn guard(world: &mut World, kind: u32) {
-    world.prog.insert(map::LOCALS, Be32::from(VIP), local::filtered(kind, FILTER));
+    world.prog.local(VIP, local::filtered(kind, FILTER));
 }
 
 fn syn_from(client: Ipv4Addr, port: u16) -> Flow {

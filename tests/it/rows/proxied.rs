@@ -2,8 +2,6 @@
 
 use alb_common::{
     Reason,
-    abi::map,
-    net::Be32,
     service::{ListenerEntry, algorithm, local},
     tcp::flag,
 };
@@ -19,7 +17,7 @@ const NOBODY: u16 = 22;
 
 fn world() -> World {
     let mut world = World::new();
-    world.prog.insert(map::LOCALS, Be32::from(VIP), local::VIP | local::PROXY);
+    world.prog.local(VIP, local::VIP | local::PROXY);
     let entry = ListenerEntry {
         offset: 0,
         len: 0,

@@ -145,7 +145,7 @@ impl World {
         };
         prog.set(map::SETTINGS, 0, settings);
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
-            prog.insert(map::LOCALS, Be32::from(addr), kind);
+            prog.local(addr, kind);
         }
         prog.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
         let loopback =

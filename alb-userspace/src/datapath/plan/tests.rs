@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use alb_common::{interface::hop_flag, net::Be16};
+use alb_common::{
+    interface::hop_flag,
+    local::{self as cache, Said},
+    net::Be16,
+};
 use proptest::prelude::*;
 
 use super::{super::filter::Filter, *};
@@ -21,6 +25,7 @@ struct Maps {
     idle: BTreeMap<u16, u32>,
     listeners: BTreeMap<ListenerKey, ListenerEntry>,
     locals: BTreeMap<Be32, u32>,
+    local_cache: BTreeMap<u32, u64>,
     filters: BTreeMap<u32, BTreeMap<filter::Prefix, FilterEntry>>,
 }
 
@@ -78,6 +83,12 @@ impl Maps {
             MapOp::SetLocal { addr, flags } => {
                 self.locals.insert(addr, flags);
             }
+            MapOp::SetLocalCache { place, word: 0 } => {
+                self.local_cache.remove(&place).unwrap();
+            }
+            MapOp::SetLocalCache { place, word } => {
+                self.local_cache.insert(place, word);
+            }
             MapOp::RemoveLocal(addr) => {
                 self.locals.remove(&addr).unwrap();
             }
@@ -109,6 +120,16 @@ impl Maps {
                 assert!(self.targets.contains_key(target), "a slot names a target not set");
                 assert!(self.hops.contains_key(target), "a slot names a target without a hop");
             }
+        }
+    }
+
+    /// What a packet to this address finds it to be.
+    fn local_kind(&self, addr: Be32) -> Option<u32> {
+        let word = self.local_cache.get(&cache::place(addr)).copied().unwrap_or_default();
+        match cache::says(word, addr) {
+            Said::Ours(flags) => Some(flags),
+            Said::NotOurs => None,
+            Said::Nothing => self.locals.get(&addr).copied(),
         }
     }
 
@@ -148,6 +169,7 @@ impl Maps {
                     })
                     .collect(),
             },
+            local_cache: self.local_cache.clone(),
             entries: self.listeners.clone(),
             filters: self.filters.iter().map(|(id, of)| (*id, Arc::new(of.clone()))).collect(),
         }
@@ -156,6 +178,13 @@ impl Maps {
 
 fn key(port: u16) -> ListenerKey {
     ListenerKey { addr: Be32(10), port: Be16::new(port), reserved: 0 }
+}
+
+/// Addresses that share two places of the cache.
+fn crowded(number: u16) -> Be32 {
+    let wanted = u32::from(number % 2);
+    let mut sharing = (0..).map(Be32).filter(|addr| cache::place(*addr) == wanted);
+    sharing.nth(usize::from(number)).unwrap()
 }
 
 /// Contents with these listeners, each a list of targets, and whatever they need.
@@ -194,9 +223,9 @@ fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
             .collect(),
         locals: listeners
             .keys()
-            .map(|port| (Be32(u32::from(*port)), local::filtered(local::VIP, id)))
+            .map(|port| (crowded(*port), local::filtered(local::VIP, id)))
             // Now on an address of its own, now on one that is a VIP too.
-            .chain([(Be32(u32::from(mtu)), local::VIP | local::SNAT)])
+            .chain([(crowded(mtu), local::VIP | local::SNAT)])
             .collect(),
     }
 }
@@ -217,8 +246,17 @@ proptest! {
             extents.keep(installed.extents(), now);
             let plan = plan(&installed, &desired, &mut extents).unwrap();
             for op in &plan.ops {
+                let before = maps.locals.clone();
                 maps.apply(op);
                 maps.check();
+                let staying = |addr: &Be32| desired.locals.contains_key(addr);
+                for (addr, flags) in maps.locals.iter().filter(|(addr, _)| staying(addr)) {
+                    let found = maps.local_kind(*addr);
+                    // What was just written is not in the cache yet.
+                    let just = MapOp::SetLocal { addr: *addr, flags: *flags };
+                    let was = before.get(addr).copied();
+                    prop_assert!(found == Some(*flags) || (*op == just && found == was), "{op:?}");
+                }
             }
             installed = plan.installed;
             prop_assert_eq!(&installed.contents, &desired);
