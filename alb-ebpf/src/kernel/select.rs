@@ -82,34 +82,41 @@ fn turn(index: u16) -> Option<u64> {
 }
 
 /// Slots compared in one turn of the loop, whose call costs as much as some comparisons.
-const STRIDE: u32 = 32;
+const STRIDE: u32 = 64;
 
-/// A search under way, and the best so far.
+/// A search under way: slots from one up to another, and the best so far.
 #[repr(C)]
 struct Search {
-    offset: u32,
-    len: u32,
-    /// Where it began, so that equals take turns.
-    first: u32,
-    target: u32,
+    from: u32,
+    to: u32,
     weight: i64,
     active: i64,
+    target: u32,
 }
 
 /// The target with the fewest active flows for its weight. Half-open flows count, so that flows
 /// begun at the same time are seen; a CPU that is just choosing too is not.
 #[inline(always)]
-#[expect(unsafe_code, reason = "a helper that calls back")]
 fn least_connections(offset: u32, len: u32, first: u32) -> Option<u32> {
     let len = len.min(MAX_LEAST_CONN_TARGETS as u32);
-    // Userspace makes no longer table.
-    let first = if first < len { first } else { 0 };
+    // Where it begins is the turn's, so that equals take turns. Userspace makes no longer table.
+    let start = offset.wrapping_add(if first < len { first } else { 0 });
+    let end = offset.wrapping_add(len);
     // Any target is better than this: `active * 0 < 1 * weight`.
-    let mut search = Search { offset, len, first, target: 0, weight: 0, active: 1 };
-    let context = (&raw mut search).cast::<c_void>();
-    // SAFETY: the helper calls `compare` with `context`, which outlives it (Linux 5.17).
-    unsafe { bpf_loop(len.div_ceil(STRIDE), compare as *mut c_void, context, 0) };
+    let mut search = Search { from: start, to: end, weight: 0, active: 1, target: 0 };
+    search_through(&mut search);
+    (search.from, search.to) = (offset, start);
+    search_through(&mut search);
     (search.weight != 0).then_some(search.target)
+}
+
+#[inline(always)]
+#[expect(unsafe_code, reason = "a helper that calls back")]
+fn search_through(search: &mut Search) {
+    let turns = search.to.wrapping_sub(search.from).div_ceil(STRIDE);
+    let context = (&raw mut *search).cast::<c_void>();
+    // SAFETY: the helper calls `compare` with `context`, which outlives it (Linux 5.17).
+    unsafe { bpf_loop(turns, compare as *mut c_void, context, 0) };
 }
 
 /// Compares [`STRIDE`] slots with the best so far; 1 ends the loop.
@@ -117,16 +124,15 @@ fn least_connections(offset: u32, len: u32, first: u32) -> Option<u32> {
 unsafe extern "C" fn compare(turn: u32, context: *mut c_void) -> i64 {
     // SAFETY: `context` is the caller's `Search`, which nothing else uses meanwhile.
     let search = unsafe { &mut *context.cast::<Search>() };
+    let first = search.from.wrapping_add(turn * STRIDE);
+    let left = search.to.wrapping_sub(first);
     let mut step = 0;
     while step < STRIDE {
-        let place = turn * STRIDE + step;
-        step += 1;
-        if place >= search.len {
+        if step >= left {
             return 1;
         }
-        let place = search.first.wrapping_add(place);
-        let place = if place >= search.len { place - search.len } else { place };
-        let Some(&slot) = maps::SLOTS.get(search.offset.wrapping_add(place)) else { return 1 };
+        let Some(&slot) = maps::SLOTS.get(first.wrapping_add(step)) else { return 1 };
+        step += 1;
         let target = weighted_target(slot);
         let Some(state) = maps::TARGET_STATES.get_ptr(target) else { return 1 };
         // SAFETY: an array element stays where it is.
