@@ -60,7 +60,9 @@ impl Presented {
     /// certificate would be served for it, or covers it. Otherwise 421 (RFC 9110 §15.5.20).
     pub fn is_for(&self, authority: &[u8]) -> bool {
         let Ok(authority) = std::str::from_utf8(authority) else { return false };
-        let host = host_of(authority).to_ascii_lowercase();
+        let host = host_of(authority);
+        // Clients name `shop.test.` without its dot in the handshake (RFC 6066 §3).
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let Self { context, position } = self;
         context.table.set_for(&host).contains(position)
             || context.table.served[*position].facts.covers(&host)

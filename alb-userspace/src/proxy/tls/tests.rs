@@ -237,12 +237,15 @@ async fn an_authority_of_another_certificate_is_misdirected() {
     let rows = [
         (&api, "a.api.test", true),
         (&api, "z.api.test:443", true),
+        (&api, "z.api.test.:443", true),
+        (&api, "also.test.", true),
         (&api, "also.test", true),
         (&api, "shop.test", false),
         (&api, "unknown.test", false),
         (&shop, "www.shop.test", true),
         (&shop, "unknown.test", true),
         (&shop, "a.api.test", false),
+        (&shop, "a.api.test.", false),
         (&shop, "\u{e9}.test", true),
     ];
     for (presented, authority, fits) in rows {
