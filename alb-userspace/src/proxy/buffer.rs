@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub const SIZE: usize = 65_536;
 /// Unused buffers a worker keeps.
 const SPARE: usize = 64;
+/// Bytes that wait for more in memory of their own size: whoever sends the first ones of a head
+/// and stops, on thousands of connections, is not to hold a buffer each.
+const FEW: usize = 2_048;
 
 thread_local! {
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -51,7 +54,7 @@ impl Buffer {
 
     /// Whether nothing more fits.
     pub fn is_full(&self) -> bool {
-        self.len() == self.memory.len() && !self.memory.is_empty()
+        self.len() == self.memory.len() && self.memory.len() >= SIZE
     }
 
     /// The first `len` bytes were used up.
@@ -129,6 +132,9 @@ impl Buffer {
         let len = space.filled().len();
         if polled.is_pending() {
             self.release();
+            if self.len() <= FEW {
+                self.tighten();
+            }
         }
         ready!(polled)?;
         self.end += len;
@@ -191,6 +197,28 @@ mod tests {
         assert_eq!(fill(&mut buffer, b"b").await, 1, "there is room again");
         assert_eq!((buffer.memory.len(), buffer.len()), (SIZE, SIZE / 2 + 1));
         assert!(buffer.data().ends_with(b"ab"));
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_little_and_stops_holds_little() {
+        let (mut client, mut server) = tokio::io::duplex(SIZE);
+        let mut buffer = Buffer::default();
+        let mut text = Vec::new();
+        for piece in [&b"GET / HT"[..], b"TP/1.1\r\n", &[b'x'; FEW]] {
+            tokio::io::AsyncWriteExt::write_all(&mut client, piece).await.unwrap();
+            text.extend_from_slice(piece);
+            let mut pending = false;
+            while !pending {
+                let polled = std::future::poll_fn(|cx| {
+                    Poll::Ready(buffer.poll_fill(&mut server, cx).is_pending())
+                });
+                pending = polled.await;
+            }
+            assert_eq!(buffer.data(), text);
+            assert!(!buffer.is_full(), "there is room for more");
+            let held = if text.len() <= FEW { text.len() } else { SIZE };
+            assert_eq!(buffer.memory.len(), held);
+        }
     }
 
     #[tokio::test]
