@@ -4,6 +4,7 @@
 
 pub mod access_log;
 pub mod buffer;
+pub mod cut;
 pub mod deadline;
 pub mod drain;
 pub mod forward;

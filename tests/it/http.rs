@@ -4,6 +4,7 @@
 pub(crate) mod setting;
 
 mod cookies;
+mod draining;
 mod ends;
 mod families;
 mod groups;

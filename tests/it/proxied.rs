@@ -1,5 +1,7 @@
 //! Listeners of the proxy behind the packet path: connections, changes, the end.
 
+mod draining;
+
 use std::net::SocketAddr;
 
 use alb_tests::{
@@ -107,6 +109,25 @@ fn the_end_waits_for_open_connections_and_takes_no_new_ones() {
     talk.exchange(b"still there?").expect("it is still open");
     drop(talk);
     assert!(daemon.ended().success(), "{}", daemon.log());
+}
+
+#[test]
+fn a_second_signal_cuts_what_is_open() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let servers = servers(&lab);
+    let service = Service::of(&lab);
+    let balancer = &lab.balancer.namespace;
+    let mut daemon = Instance::new(balancer, Node::xdp(lab.interfaces()), &body(&service)).start();
+    let client = &lab.client.namespace;
+    let mut talk = Conversation::open(client, vip()).expect("a connection");
+    daemon.ask_to_end();
+    wait::until("no new connections", wait::LONG, || who(client, None, vip()).err());
+    talk.exchange(b"still there?").expect("it is still open");
+    daemon.ask_to_end();
+    assert!(daemon.ended().success(), "{}", daemon.log());
+    talk.wait().expect_err("it is cut");
+    wait::until("the target to be told", wait::LONG, || (servers[0].open() == 0).then_some(()));
+    assert!(daemon.log().contains("connections are cut"), "{}", daemon.log());
 }
 
 #[test]

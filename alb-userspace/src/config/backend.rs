@@ -71,15 +71,6 @@ pub(super) fn read(object: &Object<'_>, scopes: &Scopes<'_>) -> Option<Backend> 
         vip: object.bool("httpForwardedVip", false),
         client_port: object.bool("httpForwardedClientPort", false),
     };
-    if let Some(field) = object.get("connectionDrainingSeconds")
-        && field.peek().is_some_and(|text| text != DRAINING.default.to_string())
-        && (proxy_protocol || protocol == Some(BackendProtocol::Http))
-    {
-        field.warn(
-            "is kept, but connections that the proxy serves are not cut yet: those of a removed \
-             target live until they end or have been idle for connectionIdleTimeSeconds",
-        );
-    }
     let connection_draining = seconds(object.int("connectionDrainingSeconds", &DRAINING));
     let connect_timeout = seconds(object.int("connectTimeoutSeconds", &CONNECT_TIMEOUT));
     let response_timeout = seconds(object.int("responseTimeoutSeconds", &RESPONSE_TIMEOUT));

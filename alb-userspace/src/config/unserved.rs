@@ -9,7 +9,6 @@ use super::{
 };
 use crate::model::{
     Backend, DatapathMode, Engine, Listener, LoadBalancer, Model, RouteAction, TargetSource,
-    UnhealthyFlows,
 };
 
 /// Everything in use that is not served yet, in the order of the file. Line and column are 0:
@@ -138,10 +137,6 @@ fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut F
         if backend.passive_max_percent != PASSIVE_MAX.default {
             add("passiveMaxPercent", "passiveMaxPercent");
         }
-    }
-    // And the packet path has this.
-    if engines.contains(&Engine::Proxy) && backend.unhealthy_flows != UnhealthyFlows::Keep {
-        add("unhealthyFlows", "unhealthyFlows: Reset");
     }
 }
 

@@ -457,3 +457,6 @@ fn flatten(joined: Result<Sweeping, JoinError>) -> Sweeping {
     // A panic in a task is a defect: it goes on here.
     joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
+
+#[cfg(test)]
+mod tests;

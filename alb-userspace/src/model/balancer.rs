@@ -251,7 +251,7 @@ pub enum TargetSource {
     },
 }
 
-/// What happens to the flows of a target that turns unhealthy.
+/// What happens to the flows, and requests, of a target that turns unhealthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UnhealthyFlows {
     /// They live on.
@@ -302,8 +302,8 @@ pub struct Backend {
     pub stickiness: Option<Duration>,
     /// Extra request headers for http backends.
     pub forwarded: Forwarded,
-    /// How long flows of a target that is removed or has weight 0 may live on, 0–3600 s. The
-    /// packet path ends them then; the proxy does not yet.
+    /// How long flows and requests of a target that is removed or has weight 0 may live on,
+    /// 0–3600 s.
     pub connection_draining: Duration,
     /// Settings kept while checks are closed (`closeHealthCheck`); `None` while they run.
     pub closed_health_check: Option<HealthCheck>,

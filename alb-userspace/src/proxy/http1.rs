@@ -5,6 +5,7 @@ pub mod body;
 pub mod chunked;
 pub(super) mod framing;
 mod lines;
+mod nominated;
 pub mod request;
 pub mod response;
 mod serve;

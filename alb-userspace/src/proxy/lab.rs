@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     access_log::{AccessLog, WorkerLog},
+    cut::Cuts,
     mirror::Mirrors,
     plan::{Plan, Secrets},
     stats::WorkerId,
@@ -96,6 +97,7 @@ pub(in crate::proxy) fn worker(log: Option<WorkerLog>) -> Rc<Worker> {
         pool: upstream::Pool::default(),
         log,
         open: Open::default(),
+        cuts: Cuts::default(),
         mirrors: Mirrors::default(),
     })
 }

@@ -2,6 +2,7 @@
 //! that many workers must agree on are carried from plan to plan by identity.
 
 mod compile;
+mod draining;
 mod shared;
 
 use std::{
@@ -11,7 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use shared::{BackendShared, InFlight, ListenerShared, TargetShared};
+pub use draining::Draining;
+pub use shared::{BackendShared, InFlight, ListenerShared, SharedId, TargetShared};
 
 use crate::{
     balance::Selector,
@@ -37,6 +39,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Every backend that one of them leads to, once.
     pub backends: Vec<Arc<Backend>>,
+    /// Targets whose connections and requests are to end, also of what was served before.
+    pub draining: Vec<Draining>,
     /// Listeners that are left out or go on with what they had before, and why, for people.
     pub failed: Vec<String>,
     /// What the security groups of each load balancer (id) say, so that an unchanged one is not

@@ -16,8 +16,6 @@ pub enum Refusal {
     NoGroup,
     /// No target of the backend may be used: unhealthy, drained or at weight 0.
     NoTarget,
-    /// This node stops: it takes no new requests.
-    Stopping,
     /// The connection to the target was refused or reset before it stood.
     ConnectFailed,
     /// The target closed or reset the connection before its answer was complete.
@@ -30,6 +28,8 @@ pub enum Refusal {
     ConnectTimeout,
     /// The target did not take the request or did not answer it in time.
     ResponseTimeout,
+    /// The target drained, and its time was over before its answer was complete.
+    TargetDrained,
     /// More requests a second than the listener allows.
     RateLimited,
     /// More connections than the listener allows: closed without an answer.
@@ -85,8 +85,8 @@ impl Refusal {
             | Self::TargetClosed
             | Self::BadResponse
             | Self::ResponseTooLarge => 502,
-            Self::NoGroup | Self::NoTarget | Self::Stopping | Self::TooManyConnections => 503,
-            Self::ConnectTimeout | Self::ResponseTimeout => 504,
+            Self::NoGroup | Self::NoTarget | Self::TooManyConnections => 503,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::TargetDrained => 504,
             Self::VersionRefused => 505,
         }
     }
@@ -96,13 +96,13 @@ impl Refusal {
         match self {
             Self::NoGroup => "no_group",
             Self::NoTarget => "no_target",
-            Self::Stopping => "stopping",
             Self::ConnectFailed => "connect_failed",
             Self::TargetClosed => "target_closed",
             Self::BadResponse => "bad_response",
             Self::ResponseTooLarge => "response_too_large",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
+            Self::TargetDrained => "target_drained",
             Self::RateLimited => "rate_limited",
             Self::TooManyConnections => "too_many_connections",
             Self::Malformed(reason) => reason.word(),
@@ -136,11 +136,11 @@ impl Refusal {
             | Self::ResponseTooLarge
             | Self::ConnectTimeout
             | Self::ResponseTimeout
+            | Self::TargetDrained
             | Self::RateLimited
             | Self::Misdirected
             | Self::GrpcRefused => false,
-            Self::Stopping
-            | Self::TooManyConnections
+            Self::TooManyConnections
             | Self::Malformed(_)
             | Self::VersionRefused
             | Self::RequestLineTooLong
@@ -162,7 +162,7 @@ impl Refusal {
         !matches!(self, Self::ClientGone | Self::SlowReader | Self::TooManyConnections)
     }
 
-    /// Does the target bear the blame (and not the client or the configuration)?
+    /// Is it for want of a target's answer?
     pub fn is_target_fault(self) -> bool {
         matches!(self.status(), 502 | 504)
     }
@@ -171,14 +171,13 @@ impl Refusal {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NoGroup | Self::NoTarget => "No server is available for this request.",
-            Self::Stopping => "This server is stopping; send the request again.",
             Self::ConnectFailed | Self::TargetClosed => {
                 "The server behind this one could not be reached."
             }
             Self::BadResponse | Self::ResponseTooLarge => {
                 "The server behind this one sent an answer that cannot be passed on."
             }
-            Self::ConnectTimeout | Self::ResponseTimeout => {
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::TargetDrained => {
                 "The server behind this one did not answer in time."
             }
             Self::RateLimited => "Too many requests; try again in a moment.",

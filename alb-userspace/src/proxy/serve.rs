@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -11,12 +12,13 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     access_log::Record,
+    cut::Bond,
     http1, http2,
     peer::{Peer, TlsInfo},
     plan::{Backend, BackendShared, Listener, ListenerShared, Target},
     refusal::Refusal,
-    stats::UpstreamError,
-    tcp::{self, Choose, ConnectError, End, Ended, Side},
+    stats::{UpstreamError, WorkerId},
+    tcp::{self, Choose, ConnectError, End, Ended, Follow, Side},
     tls,
     worker::{Current, Slot, Worker},
 };
@@ -97,7 +99,12 @@ async fn forward(stream: impl Side, peer: &Peer, listener: Rc<Current>, worker: 
     let target = position.and_then(|at| backend.targets.get(at)).cloned();
     drop(backend);
     let ended = match reached {
-        Ok(reached) => tcp::forward(stream, reached, first.as_deref(), idle).await,
+        Ok(reached) => {
+            let bond = worker.cuts.bond();
+            bond.to(reached.id());
+            let mut follower = Follower { route: &route, bond, worker: worker.id };
+            tcp::forward(stream, reached, first.as_deref(), idle, &mut follower).await
+        }
         Err(ended) => {
             tcp::reset(stream.socket());
             ended
@@ -139,19 +146,25 @@ impl Route {
         }
     }
 
+    /// Bytes count when they move, not when the connection ends: it may be open for weeks.
+    fn moved(&self, received: u64, sent: u64, worker: WorkerId) {
+        let stats = self.of_listener.stats.at(worker);
+        stats.bytes_in.add(received);
+        stats.bytes_out.add(sent);
+        let stats = self.of_backend.stats.at(worker);
+        stats.bytes_out.add(received);
+        stats.bytes_in.add(sent);
+    }
+
     fn count(&self, ended: &Ended, target: Option<&Target>, worker: &Worker) {
         let stats = self.of_listener.stats.at(worker.id);
-        stats.bytes_in.add(ended.received);
-        stats.bytes_out.add(ended.sent);
         match ended.end {
-            End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {
+            End::NoTarget | End::ConnectFailed | End::ConnectTimeout | End::Drained => {
                 stats.refusals.count(ended.end.word());
             }
             End::Closed | End::ClientReset | End::TargetReset | End::Idle => {}
         }
         let stats = self.of_backend.stats.at(worker.id);
-        stats.bytes_out.add(ended.received);
-        stats.bytes_in.add(ended.sent);
         stats.retries.add(ended.retries.into());
         if ended.end == End::NoTarget {
             stats.no_target.add(1);
@@ -193,6 +206,23 @@ impl Names {
             http: None,
             tls: peer.tls.as_ref().map(TlsInfo::record),
         }
+    }
+}
+
+/// Counts for a connection while it is open, and ends it with its target.
+struct Follower<'r> {
+    route: &'r Route,
+    bond: Bond,
+    worker: WorkerId,
+}
+
+impl Follow for Follower<'_> {
+    fn moved(&mut self, received: u64, sent: u64) {
+        self.route.moved(received, sent, self.worker);
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.bond.poll(cx)
     }
 }
 

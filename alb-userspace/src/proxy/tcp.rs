@@ -8,7 +8,11 @@ mod line;
 mod relay;
 mod side;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::Instant};
@@ -17,7 +21,7 @@ use self::relay::Relayed;
 pub use self::{connect::ConnectError, side::Side};
 use crate::proxy::{
     peer::Peer,
-    plan::{Backend, InFlight},
+    plan::{Backend, InFlight, SharedId},
 };
 
 /// Why a connection ended other than by both sides closing it.
@@ -37,6 +41,8 @@ pub enum End {
     TargetReset,
     /// Nobody sent anything for the listener's idle time.
     Idle,
+    /// The target drained, and its time is over.
+    Drained,
 }
 
 impl End {
@@ -50,6 +56,7 @@ impl End {
             Self::ClientReset => "client_reset",
             Self::TargetReset => "target_reset",
             Self::Idle => "idle",
+            Self::Drained => "target_drained",
         }
     }
 }
@@ -83,6 +90,14 @@ pub trait Choose {
     fn connected(&mut self, _position: usize) {}
 }
 
+/// Who follows a connection while it is open.
+pub trait Follow {
+    /// So many more bytes came from the client, and from the target.
+    fn moved(&mut self, received: u64, sent: u64);
+    /// Ready = it is to end, for its target's time is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// A target that was connected to.
 #[derive(Debug)]
 pub struct Reached {
@@ -94,7 +109,14 @@ pub struct Reached {
     time: Duration,
     /// Targets that were tried before.
     tried: usize,
-    _counted: InFlight,
+    counted: InFlight,
+}
+
+impl Reached {
+    /// Whose counts it is in.
+    pub fn id(&self) -> SharedId {
+        self.counted.id()
+    }
 }
 
 /// Connects to one of the backend's targets. One that cannot be connected to costs a try of the
@@ -124,7 +146,7 @@ pub async fn reach(backend: &Backend, choose: &mut impl Choose) -> Result<Reache
             Ok(stream) => {
                 choose.connected(position);
                 let (time, tried) = (began.elapsed(), tried.len());
-                return Ok(Reached { stream, position, time, tried, _counted: counted });
+                return Ok(Reached { stream, position, time, tried, counted });
             }
             Err(error) => {
                 choose.failed(position, &error);
@@ -145,13 +167,14 @@ pub async fn forward<C: Side>(
     reached: Reached,
     first: Option<&[u8]>,
     idle: Duration,
+    follow: &mut impl Follow,
 ) -> Ended {
-    let Reached { mut stream, position, time, tried, _counted } = reached;
+    let Reached { mut stream, position, time, tried, counted: _counted } = reached;
     let began = Instant::now();
     let Relayed { end, received, sent } =
-        relay::relay(&mut client, &mut stream, first.unwrap_or_default(), idle).await;
+        relay::relay(&mut client, &mut stream, first.unwrap_or_default(), idle, follow).await;
     match end {
-        End::ClientReset | End::TargetReset | End::Idle => {
+        End::ClientReset | End::TargetReset | End::Idle | End::Drained => {
             reset(client.socket());
             reset(&stream);
         }

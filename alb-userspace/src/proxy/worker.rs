@@ -17,7 +17,9 @@ pub use self::{
     open::Open,
     slot::{Current, Slot},
 };
-use super::{access_log::WorkerLog, mirror::Mirrors, plan::Plan, stats::WorkerId, upstream::Pool};
+use super::{
+    access_log::WorkerLog, cut::Cuts, mirror::Mirrors, plan::Plan, stats::WorkerId, upstream::Pool,
+};
 use crate::health::Passive;
 
 /// A worker's own: pools, buffers, counters. Connections share it by `Rc`.
@@ -33,6 +35,8 @@ pub struct Worker {
     pub log: Option<WorkerLog>,
     /// Connections it serves now.
     pub open: Open,
+    /// Who uses which target, and when that is over.
+    pub cuts: Cuts,
     /// Copies of requests for mirrors.
     pub mirrors: Mirrors,
 }

@@ -2,10 +2,13 @@
 //! are in their buffer, and a chunked one keeps its framing unless it has extensions.
 
 use super::chunked::{Chunked, Piece};
-use crate::proxy::{message::BodyKind, refusal::Malformed};
+use crate::proxy::{
+    message::{BodyKind, Field},
+    refusal::Malformed,
+};
 
 /// Reads one body, in order, from bytes that come in pieces.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Body {
     /// So many bytes to come; none = ended.
     Length(u64),
@@ -29,7 +32,12 @@ pub struct Span {
 }
 
 impl Body {
-    /// The body of a message.
+    /// The body of a message with these fields.
+    pub fn of(kind: BodyKind, fields: &[Field<'_>]) -> Self {
+        if kind == BodyKind::Chunked { Self::Chunked(Chunked::of(fields)) } else { Self::new(kind) }
+    }
+
+    /// The body of a message that nominates no fields.
     pub fn new(kind: BodyKind) -> Self {
         match kind {
             BodyKind::None => Self::Length(0),

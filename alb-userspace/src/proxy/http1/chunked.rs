@@ -3,7 +3,8 @@
 
 use memchr::memchr;
 
-use crate::proxy::refusal::Malformed;
+use super::nominated::Nominated;
+use crate::proxy::{message::Field, refusal::Malformed};
 
 /// Longest line with a chunk size and its extensions, bytes without its end.
 const MAX_LINE: usize = 256;
@@ -54,12 +55,19 @@ enum State {
 }
 
 /// A decoder of one body.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chunked {
     state: State,
+    /// Names that may not come in the trailer beside those that never may.
+    nominated: Nominated,
 }
 
 impl Chunked {
+    /// A decoder of the body of a message with these fields.
+    pub fn of(fields: &[Field<'_>]) -> Self {
+        Self { state: State::default(), nominated: Nominated::of(fields) }
+    }
+
     /// Whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -110,7 +118,9 @@ impl Chunked {
         if size > 0 {
             return Ok(self.data(input, skip, extension, size));
         }
-        let Some(trailers) = trailers(&input[skip..])? else { return Ok(Piece::More) };
+        let Some(trailers) = trailers(&input[skip..], &self.nominated)? else {
+            return Ok(Piece::More);
+        };
         self.state = State::Done;
         Ok(Piece::End { skip: skip + trailers, extension, trailers })
     }
@@ -149,7 +159,7 @@ fn extension(text: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Length of a whole trailer section with its empty line; `None` = more is needed.
-fn trailers(input: &[u8]) -> Result<Option<usize>, Malformed> {
+fn trailers(input: &[u8], nominated: &Nominated) -> Result<Option<usize>, Malformed> {
     match input {
         [b'\r', b'\n', ..] => return Ok(Some(2)),
         [] | [b'\r'] => return Ok(None),
@@ -161,7 +171,8 @@ fn trailers(input: &[u8]) -> Result<Option<usize>, Malformed> {
     match parsed {
         Some(httparse::Status::Complete((len, fields))) => {
             let section = &input[..len];
-            let forbidden = fields.iter().any(|field| is_forbidden(field.name));
+            let is_refused = |name: &str| is_forbidden(name) || nominated.has(name);
+            let forbidden = fields.iter().any(|field| is_refused(field.name));
             // A value holds no LF, so each LF ends a line.
             let bare =
                 memchr::memchr_iter(b'\n', section).any(|at| at == 0 || section[at - 1] != b'\r');

@@ -59,6 +59,7 @@ enum Next {
 }
 
 /// How reading a head ended.
+#[expect(clippy::large_enum_variant, reason = "one at a time, used up at once")]
 enum Head {
     Request(exchange::Job),
     /// Its head cannot be read: what it is answered with before the connection ends.

@@ -51,12 +51,11 @@ pub async fn serve<S: Stream>(stream: S, peer: Peer, slot: Rc<Slot>, worker: Rc<
     };
     let listener = shared.slot.get();
     let stats = listener.shared.stats.at(shared.worker_id());
+    meter.fold(stats);
     if let Some(word) = ended {
         tracing::debug!(client = %shared.peer.client, word, "an HTTP/2 connection was ended");
         stats.refusals.count(word);
     }
-    stats.bytes_in.add(meter.received());
-    stats.bytes_out.add(meter.sent());
 }
 
 /// A connection after its handshake.
@@ -164,6 +163,7 @@ impl<S: Stream> Connection<S> {
             cx.waker().wake_by_ref();
         }
         let listener = self.shared.slot.get();
+        self.meter.fold(listener.shared.stats.at(self.shared.worker_id()));
         let Some(http) = listener.http else { return Poll::Ready(None) };
         let times = (listener.idle_timeout, http.header_timeout, http.write_idle_timeout);
         loop {

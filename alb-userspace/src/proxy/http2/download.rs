@@ -8,7 +8,7 @@ use super::answer;
 use crate::proxy::{
     buffer::Buffer,
     http1::chunked::{Chunked, Piece},
-    message::BodyKind,
+    message::{BodyKind, Field},
     refusal::Malformed,
 };
 
@@ -30,11 +30,12 @@ enum Kind {
 }
 
 impl Download {
-    pub(super) fn new(kind: BodyKind) -> Self {
+    /// The body of a response with these fields.
+    pub(super) fn new(kind: BodyKind, fields: &[Field<'_>]) -> Self {
         let kind = match kind {
             BodyKind::None => Kind::Length(0),
             BodyKind::Length(length) => Kind::Length(length),
-            BodyKind::Chunked => Kind::Chunked(Chunked::default()),
+            BodyKind::Chunked => Kind::Chunked(Chunked::of(fields)),
             BodyKind::Close | BodyKind::Stream => Kind::Close,
         };
         Self { kind, ready: 0, trailers: None }

@@ -31,6 +31,8 @@ enum Failure {
     Stop(Refusal),
     /// The target closed or reset the connection before the first byte.
     Closed,
+    /// The target drained, and its time was over before the first byte.
+    Over,
 }
 
 /// Asks targets until one answers.
@@ -53,6 +55,7 @@ pub(super) async fn ask(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
+        job.bond.to(counted.id());
         let mut pooled = shared.worker.pool.take_for_event(target.address);
         last = loop {
             account.tries(target.address);
@@ -83,6 +86,15 @@ pub(super) async fn ask(
                         backend.fails(target, worker, error);
                     }
                     return Err(refusal);
+                }
+                Err(Failure::Over) => {
+                    upstream.reset();
+                    let untouched = job.upload.is_untouched();
+                    if !job.upload.is_repeatable() || !(untouched || job.idempotent) {
+                        return Err(Refusal::TargetDrained);
+                    }
+                    job.upload.rewind();
+                    break Refusal::TargetDrained;
                 }
                 Err(Failure::Closed) => {
                     let untouched = job.upload.is_untouched();
@@ -158,13 +170,16 @@ async fn send(
     timer: &Timer,
     account: &Account,
 ) -> Result<Duration, Failure> {
-    let Job { upload, backend, http, expects, idempotent, .. } = job;
+    let Job { upload, backend, http, expects, idempotent, bond, .. } = job;
     let Upstream { stream, input, reused } = upstream;
     let clock = &account.shared.clock;
     let begun = clock.now();
     let mut starved = false;
     timer.set(backend.response_timeout);
     poll_fn(|cx| {
+        if bond.poll(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Over));
+        }
         if let Poll::Ready(Err(refusal)) = upload.poll(cx, stream, account) {
             return Poll::Ready(Err(Failure::Stop(refusal)));
         }

@@ -16,6 +16,7 @@ use super::{
     budget::{Budgets, Flood},
     frames::Frames,
 };
+use crate::proxy::stats::ListenerStats;
 
 /// What was seen. Shared by the stream below the `h2` crate and the connection above it.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Meter {
     flood: Cell<Option<Flood>>,
     received: Cell<u64>,
     sent: Cell<u64>,
+    /// What of both is counted for the listener.
+    folded: Cell<(u64, u64)>,
     blocked: Cell<bool>,
 }
 
@@ -37,6 +40,16 @@ impl Meter {
     /// Bytes that the client's socket took.
     pub(super) fn sent(&self) -> u64 {
         self.sent.get()
+    }
+
+    /// Counts for the listener what moved since the last time.
+    pub(super) fn fold(&self, stats: &ListenerStats) {
+        let moved = (self.received(), self.sent());
+        let before = self.folded.replace(moved);
+        if before != moved {
+            stats.bytes_in.add(moved.0 - before.0);
+            stats.bytes_out.add(moved.1 - before.1);
+        }
     }
 
     /// Whether there is something to send that the socket does not take.

@@ -39,7 +39,7 @@ const SLOWLY: usize = 16 * 1024;
 /// A response head, made for the client.
 struct Begun {
     response: Response<()>,
-    body: BodyKind,
+    body: Download,
     /// The target's connection goes on.
     reusable: bool,
 }
@@ -63,7 +63,7 @@ pub(super) async fn run(
             return Err(refusal);
         }
     };
-    let mut body = Download::new(begun.body);
+    let mut body = begun.body;
     let status = begun.response.status().as_u16();
     account.status(status);
     account.answered(status);
@@ -88,7 +88,8 @@ pub(super) async fn run(
         if let Some(error) = error {
             backend.fails(&target, account.shared.worker_id(), error);
         }
-        stream.send_reset(if error.is_some() { Reason::INTERNAL_ERROR } else { Reason::CANCEL });
+        let ours = error.is_some() || refusal == Refusal::TargetDrained;
+        stream.send_reset(if ours { Reason::INTERNAL_ERROR } else { Reason::CANCEL });
         account.ends(Some(refusal));
         return Ok(());
     }
@@ -178,7 +179,8 @@ fn parse(job: &Job, input: &Buffer, account: &Account) -> Result<Option<(usize, 
         body,
     };
     let response = answer::head(&found.head, &to);
-    let begun = Begun { response, body: found.head.body, reusable: found.keep_alive };
+    let body = Download::new(found.head.body, found.head.fields);
+    let begun = Begun { response, body, reusable: found.keep_alive };
     Ok(Some((found.len, begun)))
 }
 
@@ -291,7 +293,7 @@ async fn fill(
     account: &Account,
     (timeout, most): (Duration, usize),
 ) -> Result<usize, Refusal> {
-    let Job { upload, .. } = job;
+    let Job { upload, bond, .. } = job;
     let Upstream { stream, input, .. } = upstream;
     let mut armed = false;
     poll_fn(|cx| {
@@ -308,6 +310,9 @@ async fn fill(
         }
         if is_gone(cx) {
             return Poll::Ready(Err(Refusal::ClientGone));
+        }
+        if bond.poll(cx).is_ready() {
+            return Poll::Ready(Err(Refusal::TargetDrained));
         }
         if upload.take_moved() || !armed {
             armed = true;

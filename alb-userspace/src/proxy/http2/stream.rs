@@ -17,6 +17,7 @@ use super::{
 use crate::{
     model::ListenerHttp,
     proxy::{
+        cut::Bond,
         forward::{self, Outgoing, RequestIds},
         http1::{Fields, request::Limits},
         message::{BodyKind, RequestHead, Scheme},
@@ -71,6 +72,8 @@ pub(super) struct Job {
     /// The target that the client is bound to, then the one that was asked last.
     pub(super) target: Option<usize>,
     pub(super) id: Id,
+    /// To the target that is asked.
+    pub(super) bond: Bond,
     pub(super) upload: Upload,
     pub(super) http: ListenerHttp,
     /// The client waits for 100 before it sends the body.
@@ -208,6 +211,7 @@ fn prepare<'l>(
         backend: Arc::clone(way.backend),
         rule: way.rule.map(|rule| rule.position),
         target: way.bound,
+        bond: shared.worker.cuts.bond(),
         upload: Upload::new(out, body.take(), head.body, limit).copied_to(copy),
         http,
         expects: checked.expects,

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Backend, Listener, Plan, Secrets, Target};
+use super::{Backend, Draining, Listener, Plan, Secrets, Target, draining};
 use crate::{
     balance::{self, Selector},
     model::{self, Direction, Engine, LoadBalancer},
@@ -24,14 +24,17 @@ use crate::{
 struct Before<'a> {
     listeners: BTreeMap<&'a str, &'a Arc<Listener>>,
     backends: BTreeMap<&'a str, &'a Arc<Backend>>,
+    draining: &'a [Draining],
     security: &'a BTreeMap<Arc<str>, Arc<Rules>>,
 }
 
 impl Plan {
     /// What the proxy is to serve of a snapshot. Counters of listeners, backends and targets
-    /// that were in `before` are carried over; a target that moved begins with none.
+    /// that were in `before` are carried over; a target that moved begins with none. Targets that
+    /// it had drain if they are not in the snapshot.
     pub fn compile(snapshot: &Snapshot, secrets: &Secrets, before: &Self) -> Self {
         let mut security = BTreeMap::new();
+        let last = before;
         let before = Before::of(before);
         let (mut listeners, mut all, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for balancer in &snapshot.model.load_balancers {
@@ -57,7 +60,9 @@ impl Plan {
             }
             all.extend(backends.made.into_values());
         }
-        Self { generation: snapshot.generation, listeners, backends: all, failed, security }
+        let draining = draining::draining(&all, last, Instant::now());
+        let generation = snapshot.generation;
+        Self { generation, listeners, backends: all, draining, failed, security }
     }
 }
 
@@ -66,8 +71,25 @@ impl<'a> Before<'a> {
         Self {
             listeners: plan.listeners.iter().map(|listener| (&*listener.id, listener)).collect(),
             backends: plan.backends.iter().map(|backend| (&*backend.id, backend)).collect(),
+            draining: &plan.draining,
             security: &plan.security,
         }
+    }
+
+    /// A target as it was, if it is not over yet.
+    fn target(
+        &self,
+        backend: Option<&'a Arc<Backend>>,
+        backend_id: &str,
+        id: &str,
+        address: SocketAddr,
+    ) -> Option<&'a Arc<Target>> {
+        let same = |was: &&Arc<Target>| *was.id == *id && was.address == address;
+        let was = backend.and_then(|backend| backend.targets.iter().find(same));
+        was.or_else(|| {
+            let of_backend = self.draining.iter().filter(|of| *of.backend == *backend_id);
+            of_backend.map(|of| &of.target).find(same)
+        })
     }
 
     /// The rules of a load balancer, and whether they are what they were.
@@ -125,8 +147,7 @@ impl<'a> Backends<'a> {
             .map(|target| {
                 let state = self.snapshot.targets.get(&backend.id, &target.id);
                 let address = SocketAddr::from((target.address, target.port_for(backend).get()));
-                let same = |was: &&Arc<Target>| *was.id == *target.id && was.address == address;
-                let was = before.and_then(|before| before.targets.iter().find(same));
+                let was = self.before.target(before, &backend.id, &target.id, address);
                 Arc::new(Target {
                     id: target.id.as_str().into(),
                     address,

@@ -42,6 +42,10 @@ impl BackendShared {
     }
 }
 
+/// Tells the counts of one target from those of all others while both live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SharedId(usize);
+
 /// A target's. Alone on its cache line, so that busy targets do not slow each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -54,6 +58,13 @@ pub struct TargetShared {
     pub failed: AtomicU64,
 }
 
+impl TargetShared {
+    /// Whose they are.
+    pub fn id(self: &Arc<Self>) -> SharedId {
+        SharedId(Arc::as_ptr(self).addr())
+    }
+}
+
 /// One request or connection of a target; counted off when dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<TargetShared>);
@@ -63,6 +74,11 @@ impl InFlight {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         shared.given.fetch_add(1, Ordering::Relaxed);
         Self(shared)
+    }
+
+    /// Whose counts it is in.
+    pub fn id(&self) -> SharedId {
+        self.0.id()
     }
 }
 

@@ -42,13 +42,11 @@ pub enum Malformed {
     PseudoHeader,
     /// A connection-specific field in h2 (RFC 9113 §8.2.2).
     ConnectionField,
-    /// `Upgrade` without `Connection: upgrade`, or a WebSocket handshake that is incomplete.
-    Upgrade,
 }
 
 impl Malformed {
     /// Every one, for counters and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::RequestLine,
         Self::Target,
         Self::DotSegment,
@@ -68,7 +66,6 @@ impl Malformed {
         Self::Trailer,
         Self::PseudoHeader,
         Self::ConnectionField,
-        Self::Upgrade,
     ];
 
     /// Counter, metric label and log word.
@@ -93,7 +90,6 @@ impl Malformed {
             Self::Trailer => "malformed_trailer",
             Self::PseudoHeader => "malformed_pseudo_header",
             Self::ConnectionField => "malformed_connection_field",
-            Self::Upgrade => "malformed_upgrade",
         }
     }
 
@@ -119,7 +115,6 @@ impl Malformed {
             Self::Trailer => "The trailer is malformed.",
             Self::PseudoHeader => "The pseudo headers are malformed.",
             Self::ConnectionField => "A header field is not allowed in HTTP/2.",
-            Self::Upgrade => "The upgrade is malformed.",
         }
     }
 }

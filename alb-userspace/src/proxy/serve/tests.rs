@@ -8,14 +8,22 @@ use tokio::{
 
 use super::*;
 use crate::{
-    model::Algorithm,
-    proxy::lab::{self, LONG, Log, accept, down, hanging, origin, run, some, until, within},
+    model::{Algorithm, Model},
+    proxy::{
+        lab::{
+            self, LONG, Log, accept, down, hanging, origin, read_until, run, some, until, within,
+        },
+        plan::{Plan, Secrets},
+    },
+    state::{Store, TargetStates},
 };
 
 struct Lab {
     address: SocketAddr,
     slot: Rc<Slot>,
     worker: Rc<Worker>,
+    model: Model,
+    plan: Arc<Plan>,
 }
 
 impl Lab {
@@ -30,7 +38,7 @@ impl Lab {
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
         let worker = lab::worker(log.map(|log| log.log.worker()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let lab = Self { address: listener.local_addr().unwrap(), slot, worker };
+        let lab = Self { address: listener.local_addr().unwrap(), slot, worker, model, plan };
         let (slot, worker, local) = (Rc::clone(&lab.slot), Rc::clone(&lab.worker), lab.address);
         spawn_local(async move {
             loop {
@@ -44,6 +52,17 @@ impl Lab {
 
     async fn connect(&self) -> TcpStream {
         within(TcpStream::connect(self.address)).await.unwrap()
+    }
+
+    /// Serves a changed model from now on.
+    fn change(&self, change: impl FnOnce(&mut crate::model::LoadBalancer)) {
+        let mut model = self.model.clone();
+        change(&mut model.load_balancers[0]);
+        let store = Store::new(model, &TargetStates::default());
+        let plan = Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &self.plan);
+        self.slot.set(Arc::clone(&plan.listeners[0]));
+        self.worker.cuts.set(&plan.draining);
+        spawn_local(self.worker.cuts.clone().run());
     }
 
     fn in_flight(&self, at: usize) -> u32 {
@@ -126,5 +145,71 @@ fn a_connect_that_takes_too_long_moves_on_and_the_log_has_both() {
             text.ends_with(&format!("] \"TCP 127.0.0.1:{port}\" 000 1 \"-\" \"-\"\n")),
             "{text}"
         );
+    });
+}
+
+#[test]
+fn connections_of_a_target_that_has_drained_are_reset_on_both_sides() {
+    run(async {
+        let log = Log::start(crate::model::LogFormat::Json);
+        let (listener, first) = origin().await;
+        let (stays, second) = origin().await;
+        let lab = Lab::new(&[first, second], Some(&log), |backend| {
+            backend.connection_draining = LONG / 100;
+        })
+        .await;
+        // By turns.
+        let (mut cut, mut kept) = (lab.connect().await, lab.connect().await);
+        let (mut gone, mut there) = (accept(&listener).await, accept(&stays).await);
+        assert!(talks(&cut, &mut gone).await && talks(&kept, &mut there).await);
+        lab.change(|balancer| {
+            balancer.target_groups[0].targets.remove(0);
+        });
+        // It has less than a second. Both sides are silent.
+        for end in [&mut cut, &mut gone] {
+            let error = within(end.read_u8()).await.expect_err("no byte comes");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        there.write_all(b"x").await.unwrap();
+        assert_eq!(within(kept.read_u8()).await.unwrap(), b'x');
+        kept.write_all(b"y").await.unwrap();
+        assert_eq!(within(there.read_u8()).await.unwrap(), b'y');
+        let totals = || lab.slot.get().shared.stats.totals();
+        until(|| !totals().refusals.is_empty()).await;
+        assert_eq!(some(&totals().refusals), [("target_drained", 1)]);
+        let backend = lab.slot.get().backend.shared.stats.totals();
+        assert_eq!(some(&backend.errors), [], "the target is not to blame");
+        let text = log.text(&lab.worker).await;
+        assert!(text.lines().count() == 1 && text.contains("target_drained"), "{text}");
+    });
+}
+
+#[test]
+fn bytes_are_counted_while_the_connection_is_open() {
+    run(async {
+        let (listener, address) = origin().await;
+        let lab = Lab::new(&[address], None, |_| {}).await;
+        let mut client = lab.connect().await;
+        let mut target = accept(&listener).await;
+        let counted = || {
+            let listener = lab.slot.get();
+            let backend = listener.backend.shared.stats.totals();
+            let listener = listener.shared.stats.totals();
+            assert_eq!(
+                (listener.bytes_in, listener.bytes_out),
+                (backend.bytes_out, backend.bytes_in)
+            );
+            (listener.bytes_in, listener.bytes_out)
+        };
+        for round in 1..=3 {
+            client.write_all(b"question").await.unwrap();
+            read_until(&mut target, "question").await;
+            target.write_all(b"answer").await.unwrap();
+            read_until(&mut client, "answer").await;
+            until(|| counted() == (round * 8, round * 6)).await;
+        }
+        drop((client, target));
+        until(|| lab.in_flight(0) == 0).await;
+        assert_eq!(counted(), (24, 18), "once");
     });
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    End, Side,
+    End, Follow, Side,
     direction::{Direction, Fault},
 };
 
@@ -25,14 +25,15 @@ pub(super) struct Relayed {
     pub(super) sent: u64,
 }
 
-/// Relays until both sides have ended, one is reset, or no byte was sent or taken for `idle`: a
-/// receiver that is slow is not idle. `first` goes
-/// to the target before anything else, and without waiting for the client.
+/// Relays until both sides have ended, one is reset, `follow` has it end, or no byte was sent or
+/// taken for `idle`: a receiver that is slow is not idle. `first` goes to the target before
+/// anything else, and without waiting for the client.
 pub(super) async fn relay<C: Side>(
     client: &mut C,
     target: &mut TcpStream,
     first: &[u8],
     idle: Duration,
+    follow: &mut impl Follow,
 ) -> Relayed {
     let mut pair = Pair { up: Direction::beginning_with(first), down: Direction::default() };
     let mut joined = first.is_empty();
@@ -40,6 +41,7 @@ pub(super) async fn relay<C: Side>(
     let mut moved = 0;
     let mut last = Instant::now();
     let mut armed = false;
+    let mut told = Told::default();
     let end = poll_fn(|cx| {
         if !joined {
             joined = true;
@@ -50,10 +52,14 @@ pub(super) async fn relay<C: Side>(
         if let Poll::Ready(end) = pair.poll(cx, client, target) {
             return Poll::Ready(end);
         }
+        if follow.poll_over(cx).is_ready() {
+            return Poll::Ready(End::Drained);
+        }
         let total = pair.up.progress() + pair.down.progress();
         if total != moved {
             moved = total;
             last = Instant::now();
+            told.tell(&pair, follow);
         }
         // The timer stays where it is while bytes flow; it is set anew only when it fires.
         while !armed || deadline.is_elapsed() {
@@ -71,7 +77,23 @@ pub(super) async fn relay<C: Side>(
         Poll::Pending
     })
     .await;
+    told.tell(&pair, follow);
     Relayed { end, received: pair.up.moved, sent: pair.down.moved }
+}
+
+/// What was said of the bytes that moved.
+#[derive(Debug, Default)]
+struct Told {
+    up: u64,
+    down: u64,
+}
+
+impl Told {
+    fn tell(&mut self, pair: &Pair, follow: &mut impl Follow) {
+        let (up, down) = (pair.up.moved, pair.down.moved);
+        follow.moved(up - self.up, down - self.down);
+        (self.up, self.down) = (up, down);
+    }
 }
 
 /// Client to target, and back.

@@ -87,6 +87,17 @@ impl Choose for InOrder {
     }
 }
 
+/// Nobody follows.
+struct Unfollowed;
+
+impl Follow for Unfollowed {
+    fn moved(&mut self, _received: u64, _sent: u64) {}
+
+    fn poll_over(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
 fn peer() -> Peer {
     Peer {
         client: "198.51.100.7:40000".parse().unwrap(),
@@ -105,7 +116,7 @@ async fn forwarded<C: Side>(
 ) -> Ended {
     let first = proxy_line(backend, peer);
     match reach(backend, choose).await {
-        Ok(reached) => forward(client, reached, first.as_deref(), idle).await,
+        Ok(reached) => forward(client, reached, first.as_deref(), idle, &mut Unfollowed).await,
         Err(ended) => {
             reset(client.socket());
             ended

@@ -11,7 +11,7 @@ use std::{
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use super::{Slot, Worker, accept};
-use crate::proxy::plan::Plan;
+use crate::proxy::plan::{Draining, Plan};
 
 /// Everything a worker listens on.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Doors {
     worker: Rc<Worker>,
     slots: BTreeMap<Arc<str>, Rc<Slot>>,
     open: BTreeMap<SocketAddr, Door>,
+    /// Cuts what uses targets whose time comes to its end.
+    cutting: Option<JoinHandle<()>>,
     /// Tasks that empty the queues of sockets that are given up.
     closing: JoinSet<()>,
 }
@@ -32,7 +34,13 @@ struct Door {
 
 impl Doors {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, slots: BTreeMap::new(), open: BTreeMap::new(), closing: JoinSet::new() }
+        Self {
+            worker,
+            slots: BTreeMap::new(),
+            open: BTreeMap::new(),
+            cutting: None,
+            closing: JoinSet::new(),
+        }
     }
 
     /// From now on, connections and requests see this plan. Slots of listeners that are gone or
@@ -73,6 +81,19 @@ impl Doors {
         }
         for slot in std::mem::replace(&mut self.slots, slots).into_values() {
             slot.drain.begin();
+        }
+        self.cut(&plan.draining);
+    }
+
+    /// Ends what uses these targets when their time is over.
+    fn cut(&mut self, draining: &[Draining]) {
+        if let Some(task) = self.cutting.take() {
+            task.abort();
+        }
+        let cuts = &self.worker.cuts;
+        cuts.set(draining);
+        if !draining.is_empty() {
+            self.cutting = Some(spawn_local(cuts.clone().run()));
         }
     }
 

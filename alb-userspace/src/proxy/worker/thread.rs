@@ -11,7 +11,7 @@ use tokio::{
 use super::{Open, Order, Worker, doors::Doors};
 use crate::{
     health::Passive,
-    proxy::{access_log::WorkerLog, mirror::Mirrors, stats::WorkerId, upstream::Pool},
+    proxy::{access_log::WorkerLog, cut::Cuts, mirror::Mirrors, stats::WorkerId, upstream::Pool},
 };
 
 /// Handle on a running worker. It ends when it was told to drain and has no connections left,
@@ -47,8 +47,9 @@ pub(in crate::proxy) fn spawn(
         };
         let work = AssertUnwindSafe(|| {
             let id = WorkerId(index);
-            let (pool, open, mirrors) = (Pool::of(id), Open::default(), Mirrors::default());
-            run(&runtime, Worker { id, passive, pool, log, open, mirrors }, incoming);
+            let (pool, open, cuts) = (Pool::of(id), Open::default(), Cuts::default());
+            let mirrors = Mirrors::default();
+            run(&runtime, Worker { id, passive, pool, log, open, cuts, mirrors }, incoming);
         });
         if std::panic::catch_unwind(work).is_err() {
             // New connections would go on being queued for it. Better a new start: what the

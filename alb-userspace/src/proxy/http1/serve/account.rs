@@ -12,12 +12,9 @@ use crate::proxy::{
     peer::{Peer, TlsInfo},
     plan::{Backend, ListenerShared},
     refusal::Refusal,
-    stats::StatusClass,
+    stats::{ListenerStats, StatusClass},
     worker::{Current, Worker},
 };
-
-/// Bytes of a message that goes on are counted at the latest after so many.
-const UNCOUNTED: u64 = 1 << 20;
 
 /// Bytes of a request line that cannot be served that are logged.
 const MISREAD: usize = 1024;
@@ -41,8 +38,8 @@ struct Entry {
     connect_time: Option<Duration>,
     target_time: Option<Duration>,
     retries: u32,
-    received: Bytes,
-    sent: Bytes,
+    received: u64,
+    sent: u64,
     /// Only if there is a log.
     words: Words,
 }
@@ -67,21 +64,6 @@ impl Held {
             Self::Whole(listener) => (&listener.balancer, &listener.id),
             Self::Named { id, balancer, .. } => (balancer, id),
         }
-    }
-}
-
-/// Bytes in one direction.
-#[derive(Debug, Default)]
-struct Bytes {
-    all: u64,
-    counted: u64,
-}
-
-impl Bytes {
-    fn uncounted(&mut self) -> u64 {
-        let more = self.all - self.counted;
-        self.counted = self.all;
-        more
     }
 }
 
@@ -126,8 +108,8 @@ impl Account {
             connect_time: None,
             target_time: None,
             retries: 0,
-            received: Bytes::default(),
-            sent: Bytes::default(),
+            received: 0,
+            sent: 0,
             words: Words::default(),
         });
     }
@@ -244,21 +226,19 @@ impl Account {
         }
     }
 
-    /// Bytes of the request came.
+    /// Bytes of the request came. They count now: it may go on for days.
     pub(super) fn received(&mut self, bytes: usize) {
-        let Some(entry) = &mut self.0 else { return };
-        entry.received.all += bytes as u64;
-        if entry.received.all - entry.received.counted >= UNCOUNTED {
-            entry.count_bytes();
+        if let Some(entry) = &mut self.0 {
+            entry.received += bytes as u64;
+            entry.stats().bytes_in.add(bytes as u64);
         }
     }
 
     /// Bytes of the response were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
-        let Some(entry) = &mut self.0 else { return };
-        entry.sent.all += bytes as u64;
-        if entry.sent.all - entry.sent.counted >= UNCOUNTED {
-            entry.count_bytes();
+        if let Some(entry) = &mut self.0 {
+            entry.sent += bytes as u64;
+            entry.stats().bytes_out.add(bytes as u64);
         }
     }
 
@@ -273,10 +253,8 @@ impl Account {
 }
 
 impl Entry {
-    fn count_bytes(&mut self) {
-        let stats = self.listener.shared().stats.at(self.worker.id);
-        stats.bytes_in.add(self.received.uncounted());
-        stats.bytes_out.add(self.sent.uncounted());
+    fn stats(&self) -> &ListenerStats {
+        self.listener.shared().stats.at(self.worker.id)
     }
 
     fn settle(mut self, peer: &Peer, now: Instant) {
@@ -286,8 +264,7 @@ impl Entry {
             self.status = Refusal::ClientGone.status();
         }
         let duration = now.saturating_duration_since(self.begun);
-        self.count_bytes();
-        let stats = self.listener.shared().stats.at(self.worker.id);
+        let stats = self.stats();
         stats.in_flight.fall();
         stats.requests.count(StatusClass::of(self.status));
         stats.request_time.observe(duration);
@@ -319,8 +296,8 @@ impl Entry {
             duration,
             connect_time: self.connect_time,
             target_time: self.target_time,
-            bytes_received: self.received.all,
-            bytes_sent: self.sent.all,
+            bytes_received: self.received,
+            bytes_sent: self.sent,
             error: self.refusal.map_or("", Refusal::word),
             retries: self.retries,
             http: Some(HttpRecord {

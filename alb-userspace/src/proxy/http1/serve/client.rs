@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use super::{Stream, account::Account};
-use crate::proxy::{buffer::Buffer, deadline::Deadline, peer::Peer};
+use crate::proxy::{
+    buffer::Buffer, cut::Bond, deadline::Deadline, peer::Peer, plan::SharedId, worker::Worker,
+};
 
 /// A client connection.
 #[derive(Debug)]
@@ -28,8 +30,10 @@ pub(super) struct Client<S> {
     ended: bool,
     /// The request began with an event, after a wait for it.
     pub(super) was_heard_of: bool,
-    /// Until when it is taken to be waiting.
+    /// Until when it is taken to be waiting for the response that it asked for last.
     leaving: Option<Pin<Box<Sleep>>>,
+    /// To the target that it uses; `None` = it never did.
+    bond: Option<Bond>,
 }
 
 /// How long a client that has closed its sending side is taken to wait for a response to begin.
@@ -48,7 +52,30 @@ impl<S: Stream> Client<S> {
             ended: false,
             was_heard_of: false,
             leaving: None,
+            bond: None,
         }
+    }
+
+    /// The next request is waited for as long as the one before was.
+    pub(super) fn begin_request(&mut self) {
+        self.leaving = None;
+    }
+
+    /// It uses a target now.
+    pub(super) fn uses(&mut self, target: SharedId, worker: &Worker) {
+        self.bond.get_or_insert_with(|| worker.cuts.bond()).to(target);
+    }
+
+    /// It uses none any more.
+    pub(super) fn uses_none(&self) {
+        if let Some(bond) = &self.bond {
+            bond.end();
+        }
+    }
+
+    /// Ready = the time of the target that it uses is over.
+    pub(super) fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        self.bond.as_ref().map_or(Poll::Pending, |bond| bond.poll(cx))
     }
 
     /// Takes in what the client sends while it waits for its response. Ready = it went away.
@@ -114,5 +141,47 @@ pub(super) fn poll_write_all<W: AsyncWrite + Unpin>(
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             len => *written += len,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+        time::{advance, pause},
+    };
+
+    use super::*;
+
+    async fn is_left(client: &mut Client<TcpStream>) -> bool {
+        poll_fn(|cx| Poll::Ready(client.poll_left(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_closed_its_sending_side_is_waited_for_with_every_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        let mut client = Client::new(stream, Peer { client: from, local: address, tls: None });
+        other.write_all(b"what was sent before the end").await.unwrap();
+        other.shutdown().await.unwrap();
+        while !client.ended {
+            assert!(!is_left(&mut client).await);
+            tokio::task::yield_now().await;
+        }
+        // Nothing here waits for the network any more.
+        pause();
+        for request in 0..3 {
+            client.begin_request();
+            assert!(!is_left(&mut client).await);
+            advance(LEAVING * 99 / 100).await;
+            assert!(!is_left(&mut client).await, "request {request}");
+        }
+        advance(LEAVING / 50).await;
+        assert!(is_left(&mut client).await);
     }
 }

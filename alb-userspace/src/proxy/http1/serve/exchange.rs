@@ -74,6 +74,11 @@ enum Failure {
         /// It got nothing of the request.
         unsent: bool,
     },
+    /// The target drained, and its time was over before the first byte.
+    Over {
+        /// It got nothing of the request.
+        unsent: bool,
+    },
 }
 
 impl Job {
@@ -109,7 +114,7 @@ impl Job {
             asked: Asked { head: asker.is_head, upgrade: dispatch::upgrade(request).is_some() },
             asker,
             keep_alive: request.keep_alive,
-            upload: Upload::new(Body::new(head.body), body_limit),
+            upload: Upload::new(Body::of(head.body, head.fields), body_limit),
             expects: request.expect_continue && !whole,
             idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
         })
@@ -136,15 +141,19 @@ pub(super) async fn run<S: Stream>(
         job.upload.copy_to(tap, &job.out);
     }
     client.input.release();
+    client.begin_request();
     client.account.named(&job.asker.id);
     client.account.goes_to(&job.backend);
-    match reply(client, &mut job, worker).await {
+    let next = match reply(client, &mut job, worker).await {
         Ok(reply) => relay::run(client, job, reply, slot, worker).await,
         Err(refusal) => {
+            job.backend.shared.stats.at(worker.id).bytes_out.add(job.upload.sent);
             let keep = job.keep_alive && job.upload.is_done() && !slot.drain.has_begun();
             refuse::answer(client, &job.listener, &job.asker, refusal, keep).await
         }
-    }
+    };
+    client.uses_none();
+    next
 }
 
 /// Asks targets until one answers.
@@ -164,6 +173,7 @@ async fn reply<S: Stream>(
         let target = &backend.targets[at];
         job.target = Some(at);
         let counted = target.enter();
+        client.uses(counted.id(), worker);
         let mut pooled = if client.was_heard_of {
             worker.pool.take_for_event(target.address)
         } else {
@@ -199,6 +209,13 @@ async fn reply<S: Stream>(
                         backend.fails(target, worker.id, error);
                     }
                     return Err(refusal);
+                }
+                Err(Failure::Over { unsent }) => {
+                    upstream.reset();
+                    if job.upload.begun || !(unsent || job.idempotent) {
+                        return Err(Refusal::TargetDrained);
+                    }
+                    break Refusal::TargetDrained;
                 }
                 Err(Failure::Closed { unsent }) => {
                     let error = if unsent { SendFailed } else { Closed };
@@ -274,6 +291,9 @@ async fn send<S: Stream>(
     let Job { out, upload, idempotent, .. } = job;
     let Upstream { stream, input, reused } = upstream;
     poll_fn(|cx| {
+        if client.poll_over(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Over { unsent: written == 0 }));
+        }
         if written < out.len() && !broken {
             match poll_write_all(stream, cx, [out, &[]], &mut written) {
                 Poll::Ready(Ok(())) | Poll::Pending => {}

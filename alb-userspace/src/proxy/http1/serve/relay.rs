@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -46,6 +47,8 @@ struct Begun {
     len: usize,
     status: u16,
     body: BodyKind,
+    /// The body, of which nothing was read.
+    rest: Body,
     /// The target's connection goes on.
     reusable: bool,
     /// The client's connection goes on.
@@ -62,7 +65,7 @@ pub(super) async fn run<S: Stream>(
     slot: &Slot,
     worker: &Worker,
 ) -> Next {
-    let begun = match head(client, &mut job, &mut reply.upstream, slot).await {
+    let mut begun = match head(client, &mut job, &mut reply.upstream, slot).await {
         Ok(begun) => begun,
         Err(refusal) => {
             reply.upstream.reset();
@@ -73,12 +76,12 @@ pub(super) async fn run<S: Stream>(
             return refuse::answer(client, &job.listener, &job.asker, refusal, keep).await;
         }
     };
-    let mut body = Body::new(begun.body);
     client.account.answered(begun.status);
     let stats = job.backend.shared.stats.at(worker.id);
     stats.responses.count(StatusClass::of(begun.status));
     stats.bytes_in.add(begun.len as u64);
-    let relayed = relay(client, &mut job, &mut reply.upstream, &mut body, begun.bare, worker).await;
+    let Begun { rest, bare, .. } = &mut begun;
+    let relayed = relay(client, &mut job, &mut reply.upstream, rest, *bare, worker).await;
     job.backend.shared.stats.at(worker.id).bytes_out.add(job.upload.sent);
     let Reply { upstream, target, .. } = reply;
     match relayed {
@@ -94,9 +97,10 @@ pub(super) async fn run<S: Stream>(
         Ok(()) if begun.status == 101 => {
             let idle = job.listener.idle_timeout;
             // A tunnel may outlive many a reload: it keeps nothing of what was served before.
+            let backend = Arc::clone(&job.backend.shared);
             drop(job);
             client.account.outlives();
-            return tunnel::run(client, upstream, idle).await;
+            return tunnel::run(client, upstream, idle, backend.stats.at(worker.id)).await;
         }
         Ok(()) => {}
         Err(refusal) => {
@@ -200,7 +204,8 @@ fn parse(
         dispatch::response(&found, &giving, out);
     }
     let reusable = found.keep_alive && !upgraded;
-    Ok(Some((found.len, Begun { len: found.len, status, body, reusable, keep, bare })))
+    let rest = Body::of(body, found.head.fields);
+    Ok(Some((found.len, Begun { len: found.len, status, body, rest, reusable, keep, bare })))
 }
 
 /// Writes the head and the body as it comes.
@@ -313,6 +318,9 @@ async fn fill<S: Stream>(
             Poll::Ready(Ok(len)) => return Poll::Ready(Ok(len)),
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::TargetClosed)),
             Poll::Pending => {}
+        }
+        if client.poll_over(cx).is_ready() {
+            return Poll::Ready(Err(Refusal::TargetDrained));
         }
         if let Poll::Ready(refusal) = upload.poll(cx, client, stream) {
             return Poll::Ready(Err(refusal));

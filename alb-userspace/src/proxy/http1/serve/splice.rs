@@ -85,6 +85,9 @@ pub(super) async fn run<S: Stream>(
             if left == 0 {
                 return Poll::Ready(Ok(()));
             }
+            if client.poll_over(cx).is_ready() {
+                return Poll::Ready(Err(Refusal::TargetDrained));
+            }
             let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             match poll_fill(&mut pipe, &upstream.stream, cx, most) {
                 Poll::Ready(Ok(len @ 1..)) => {

@@ -2,6 +2,7 @@
 
 mod blame;
 mod bulk;
+mod draining;
 mod ends;
 mod framing;
 mod halves;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Next, Stream, client::Client};
-use crate::proxy::{buffer::Buffer, upstream::Upstream};
+use crate::proxy::{buffer::Buffer, refusal::Refusal, stats::BackendStats, upstream::Upstream};
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -28,11 +28,13 @@ struct Way {
     copied: usize,
 }
 
-/// Copies until both directions have ended, one fails, or nothing moves for `idle`.
+/// Copies until both directions have ended, one fails, the target's time is over, or nothing moves
+/// for `idle`.
 pub(super) async fn run<S: Stream>(
     client: &mut Client<S>,
     mut upstream: Upstream,
     idle: Duration,
+    stats: &BackendStats,
 ) -> Next {
     let (mut up, mut down) = (Way::default(), Way::default());
     client.deadline.set(Instant::now(), idle);
@@ -43,6 +45,11 @@ pub(super) async fn run<S: Stream>(
         let Client { stream, .. } = &mut *client;
         let Upstream { stream: target, input, .. } = &mut upstream;
         let back = down.poll(cx, target, input, stream, &mut moved);
+        let (received, sent) = (std::mem::take(&mut up.copied), std::mem::take(&mut down.copied));
+        client.account.received(received);
+        client.account.sent(sent);
+        stats.bytes_out.add(received as u64);
+        stats.bytes_in.add(sent as u64);
         match (there, back) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
                 return Poll::Ready(Err(error));
@@ -50,8 +57,10 @@ pub(super) async fn run<S: Stream>(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
         }
-        client.account.received(std::mem::take(&mut up.copied));
-        client.account.sent(std::mem::take(&mut down.copied));
+        if client.poll_over(cx).is_ready() {
+            client.account.refused(Refusal::TargetDrained);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if moved {
             client.deadline.set(Instant::now(), idle);
         }

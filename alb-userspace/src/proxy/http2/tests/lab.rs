@@ -1,6 +1,6 @@
 //! A listener served over loopback, targets that do as they are told, and a client.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, client::SendRequest};
@@ -20,9 +20,11 @@ use crate::{
         access_log::AccessLog,
         http2, lab,
         peer::Peer,
+        plan::{Plan, Secrets},
         stats::{BackendTotals, ListenerTotals},
         worker::{Slot, Worker},
     },
+    state::{Store, TargetStates},
 };
 
 /// What a client waits for in tests of deadlines.
@@ -32,6 +34,8 @@ pub(super) struct Lab {
     pub(super) address: SocketAddr,
     pub(super) slot: Rc<Slot>,
     pub(super) worker: Rc<Worker>,
+    model: model::Model,
+    plan: RefCell<Arc<Plan>>,
 }
 
 impl Lab {
@@ -74,7 +78,8 @@ impl Lab {
         let slot = Rc::new(Slot::new(Arc::clone(&plan.listeners[0])));
         let worker = lab::worker(log.map(AccessLog::worker));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let lab = Self { address: listener.local_addr().unwrap(), slot, worker };
+        let address = listener.local_addr().unwrap();
+        let lab = Self { address, slot, worker, model, plan: RefCell::new(plan) };
         let (slot, worker, local) = (Rc::clone(&lab.slot), Rc::clone(&lab.worker), lab.address);
         spawn_local(async move {
             loop {
@@ -85,6 +90,22 @@ impl Lab {
             }
         });
         lab
+    }
+
+    /// Serves a changed load balancer from now on.
+    pub(super) fn change(&self, change: impl FnOnce(&mut model::LoadBalancer)) {
+        let mut model = self.model.clone();
+        change(&mut model.load_balancers[0]);
+        let store = Store::new(model, &TargetStates::default());
+        let plan = Plan::compile(&store.snapshot(), &Secrets::of_a_test(), &self.plan.borrow());
+        self.slot.set(Arc::clone(&plan.listeners[0]));
+        self.worker.cuts.set(&plan.draining);
+        spawn_local(self.worker.cuts.clone().run());
+    }
+
+    /// Holds nothing of the plan.
+    pub(super) fn forget_plan(&self) {
+        self.plan.replace(Arc::default());
     }
 
     /// A client that behaves.

@@ -41,6 +41,39 @@ fn requests_are_counted_for_their_backend() {
 }
 
 #[test]
+fn bytes_are_counted_while_the_connection_is_open() {
+    run(async {
+        let (listener, target) = origin().await;
+        let lab = Lab::new(&[target]).await;
+        let mut client = lab.client().await;
+        let (response, _) = client.send_request(get("/"), true).unwrap();
+        let mut stream = accept(&listener).await;
+        read_until(&mut stream, "\r\n\r\n").await;
+        // Not even the request is over.
+        until(|| lab.totals().bytes_in > 24).await;
+        let before = lab.totals().bytes_out;
+        send(&mut stream, "HTTP/1.1 200 OK\r\n\r\n").await;
+        let mut response = within(response).await.unwrap();
+        for count in 1..=3 {
+            send(&mut stream, &"x".repeat(1_000)).await;
+            let mut got = 0;
+            while got < 1_000 {
+                got += within(response.body_mut().data()).await.unwrap().unwrap().len();
+            }
+            until(|| lab.totals().bytes_out >= before + count * 1_000).await;
+        }
+        drop(stream);
+        while let Some(data) = within(response.body_mut().data()).await {
+            assert!(data.unwrap().is_empty());
+        }
+        drop((client, response));
+        // The rest is one end of a stream and a goodbye: nothing counts twice.
+        until(|| std::rc::Rc::strong_count(&lab.slot) == 2).await;
+        assert!(lab.totals().bytes_out < before + 3_300, "{}", lab.totals().bytes_out);
+    });
+}
+
+#[test]
 fn large_bodies_are_counted_for_their_backend() {
     run(async {
         const LEN: usize = 1 << 20;

@@ -17,8 +17,10 @@ const FORBIDDEN: [&str; 8] = [
 #[test]
 fn targets_add_nothing_that_frames_or_routes() {
     run(async {
-        for (name, passes) in
-            FORBIDDEN.map(|name| (name, false)).into_iter().chain([("x-sum", true)])
+        for (name, passes) in FORBIDDEN
+            .map(|name| (name, false))
+            .into_iter()
+            .chain([("x-hop", false), ("x-sum", true)])
         {
             let (listener, target) = origin().await;
             let lab = Lab::new(&[target]).await;
@@ -26,8 +28,8 @@ fn targets_add_nothing_that_frames_or_routes() {
             let (response, _) = client.send_request(get("/"), true).unwrap();
             let mut stream = accept(&listener).await;
             read_until(&mut stream, "\r\n\r\n").await;
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
-            send(&mut stream, head).await;
+            let head = "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked";
+            send(&mut stream, &format!("{head}\r\n\r\n2\r\nok\r\n")).await;
             let mut body = within(response).await.unwrap().into_body();
             assert_eq!(&within(body.data()).await.unwrap().unwrap()[..], b"ok");
             send(&mut stream, &format!("0\r\n{name}: 5\r\n\r\n")).await;

@@ -17,13 +17,13 @@ fn every() -> Vec<Refusal> {
     let mut all = vec![
         Refusal::NoGroup,
         Refusal::NoTarget,
-        Refusal::Stopping,
         Refusal::ConnectFailed,
         Refusal::TargetClosed,
         Refusal::BadResponse,
         Refusal::ResponseTooLarge,
         Refusal::ConnectTimeout,
         Refusal::ResponseTimeout,
+        Refusal::TargetDrained,
         Refusal::RateLimited,
         Refusal::TooManyConnections,
         Refusal::VersionRefused,
@@ -182,5 +182,5 @@ fn every_refusal_has_its_own_word_and_a_status_of_the_table() {
             assert!(!refusal.closes(), "{word}: the client has done nothing");
         }
     }
-    assert_eq!(words.len(), 45);
+    assert_eq!(words.len(), 44);
 }

@@ -15,6 +15,7 @@ use crate::{
         RuleProtocol, SecurityRule,
     },
     proxy::{
+        cut::Cuts,
         mirror::Mirrors,
         plan::{Listener, Plan, Secrets},
         stats::WorkerId,
@@ -88,6 +89,7 @@ impl Lab {
             pool: upstream::Pool::default(),
             log: None,
             open: Open::default(),
+            cuts: Cuts::default(),
             mirrors: Mirrors::default(),
         });
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

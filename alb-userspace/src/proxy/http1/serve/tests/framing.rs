@@ -1,6 +1,6 @@
 //! Bodies and connections: lengths, chunks, trailers, old clients, pipelines, early answers.
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, task::spawn_local};
 
 use super::lab::*;
 
@@ -65,6 +65,34 @@ fn chunks_and_trailers_pass_both_ways() {
         assert_eq!(client.until("\r\n\r\n").await, "0\r\nX-End: 2\r\n\r\n");
         let text = read_until(&mut target, "\r\n\r\n").await;
         assert!(text.starts_with("GET /next "), "{text}");
+    });
+}
+
+#[test]
+fn a_bad_chunk_that_comes_with_the_head_is_answered() {
+    run(async {
+        for body in ["zz\r\n", "3\r\nabc\r\nzz\r\n", "3\r\nabcd", "0\r\nHost: b\r\n\r\n"] {
+            for retries in [0, 1] {
+                // One that answers at once, one that reads and says nothing, one that closes.
+                let (silent, silence) = origin().await;
+                let (closing, closes) = origin().await;
+                spawn_local(async move {
+                    loop {
+                        drop(closing.accept().await.unwrap());
+                    }
+                });
+                let answers = answering(OK).await;
+                let targets =
+                    [(answers, "400"), (silence, "400"), (closes, "400"), (down().await, "502")];
+                for (target, status) in targets {
+                    let lab = Lab::with(&[target], |_, backend| backend.retries = retries).await;
+                    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    let text = lab.talk(format!("{head}{body}").as_bytes()).await;
+                    assert_eq!(statuses(&text), [status], "{body:?}");
+                }
+                drop(silent);
+            }
+        }
     });
 }
 

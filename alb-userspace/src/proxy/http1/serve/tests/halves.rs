@@ -101,7 +101,7 @@ fn a_426_names_the_protocol_that_is_needed() {
 }
 
 /// What frames, routes or authenticates, and what belongs to one hop.
-const FORBIDDEN: [&str; 10] = [
+const FORBIDDEN: [&str; 12] = [
     "Content-Length: 5",
     "Transfer-Encoding: chunked",
     "Host: evil.test",
@@ -112,6 +112,8 @@ const FORBIDDEN: [&str; 10] = [
     "TE: trailers",
     "Upgrade: h2c",
     "X-Forwarded-For: 10.0.0.1",
+    "X-Hop: named in Connection",
+    "x_hop: in another spelling",
 ];
 
 #[test]
@@ -121,8 +123,9 @@ fn nothing_of_one_hop_or_of_the_frame_comes_after_a_body() {
             let (listener, address) = origin().await;
             let lab = Lab::new(&[address]).await;
             let mut client = lab.connect().await;
-            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
-            client.send(head.as_bytes()).await;
+            let head =
+                "POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked";
+            client.send(format!("{head}\r\n\r\n1\r\na\r\n").as_bytes()).await;
             let mut target = accept(&listener).await;
             read_until(&mut target, "1\r\na\r\n").await;
             client.send(format!("0\r\n{field}\r\n\r\n").as_bytes()).await;
@@ -135,7 +138,8 @@ fn nothing_of_one_hop_or_of_the_frame_comes_after_a_body() {
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
             let mut target = accept(&listener).await;
             read_until(&mut target, "\r\n\r\n").await;
-            let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+            let answer = "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked";
+            let answer = format!("{answer}\r\n\r\n1\r\na\r\n");
             target.write_all(answer.as_bytes()).await.unwrap();
             client.until("1\r\na\r\n").await;
             target.write_all(format!("0\r\n{field}\r\n\r\n").as_bytes()).await.unwrap();

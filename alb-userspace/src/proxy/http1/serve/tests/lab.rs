@@ -15,7 +15,7 @@ use tokio::{
 };
 
 pub(super) use crate::proxy::lab::{
-    LONG, Log, OK, accept, answering, down, hanging, origin, read_until, run, some,
+    LONG, Log, OK, accept, answering, down, hanging, origin, read_until, run, some, until,
 };
 use crate::{
     model::{self, ListenerProtocol, Model, UrlMap},
@@ -134,6 +134,8 @@ impl Lab {
         let plan = Plan::compile(&snapshot, &Secrets::of_a_test(), &self.plan.borrow());
         let plan = Arc::new(plan);
         self.slot.set(Arc::clone(&plan.listeners[0]));
+        self.worker.cuts.set(&plan.draining);
+        spawn_local(self.worker.cuts.clone().run());
         self.plan.replace(Arc::clone(&plan));
         plan
     }
