@@ -1,6 +1,12 @@
 //! The half of the packet path that needs maps and helpers.
+//!
+//! Functions named `alb_…` are global in the sense of BPF: the verifier looks at each once, for
+//! all arguments, instead of again for every state that a call can be reached in. So what is a
+//! loop, or called from several places, is one. They return a number, and take the context, numbers
+//! and pointers to whole values that may be null.
 
 pub(crate) mod balance;
+pub mod host;
 
 mod established;
 mod handshake;

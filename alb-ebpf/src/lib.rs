@@ -27,7 +27,10 @@ pub mod rewrite;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
-pub use kernel::balance::{Host, Outcome, process};
+pub use kernel::{
+    balance::{Outcome, process},
+    host::{self, Host},
+};
 
 #[cfg(not(target_arch = "bpf"))]
 pub mod builder;

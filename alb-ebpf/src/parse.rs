@@ -142,11 +142,10 @@ pub fn is_client(addr: Be32) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
-/// The timestamp value among a segment's TCP options (RFC 7323 §3), host order.
-///
-/// A call of its own: the loop over options would multiply the verifier's paths.
-#[inline(never)]
-pub fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> Option<u32> {
+/// The timestamp value among the options of the TCP header of this length at `l4` (RFC 7323 §3),
+/// host order.
+#[inline(always)]
+pub fn timestamp<P: Packet>(packet: &P, l4: usize, header_len: u32) -> Option<u32> {
     const END: u8 = 0;
     const NOP: u8 = 1;
     const TIMESTAMP: u8 = 8;
@@ -154,7 +153,7 @@ pub fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> Option<u32> {
     /// Options looked at, padding included: stacks put the timestamp among the first few.
     const MOST: usize = 12;
 
-    let end = (segment.tcp_header_len as usize).min(60);
+    let end = (header_len as usize).min(60);
     let mut offset = TCP_LEN;
     let mut seen = 0;
     while seen < MOST {
@@ -162,7 +161,7 @@ pub fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> Option<u32> {
         if offset + 2 > end {
             return None;
         }
-        let head = packet.window::<2>(segment.l4 + offset)?;
+        let head = packet.window::<2>(l4 + offset)?;
         match head.u8::<0>() {
             END => return None,
             NOP => offset += 1,
@@ -170,7 +169,7 @@ pub fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> Option<u32> {
                 if offset + TIMESTAMP_LEN > end {
                     return None;
                 }
-                let option = packet.window::<TIMESTAMP_LEN>(segment.l4 + offset)?;
+                let option = packet.window::<TIMESTAMP_LEN>(l4 + offset)?;
                 return Some(u32::from_be(option.u32::<2>()));
             }
             _ => {

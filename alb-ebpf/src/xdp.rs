@@ -2,10 +2,13 @@
 
 use core::ffi::c_void;
 
-use alb_ebpf::{Host, Outcome, packet::Packet, process};
+use alb_ebpf::{Host, Outcome, host::timestamp, packet::Packet, process};
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
+        xdp_md,
+    },
     helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     macros::xdp,
     programs::XdpContext,
@@ -50,6 +53,18 @@ impl Host for XdpPacket {
     fn context(&self) -> *mut c_void {
         self.0.as_ptr()
     }
+
+    #[inline(always)]
+    fn timestamp(&self, l4: u32, header_len: u32) -> u64 {
+        alb_xdp_timestamp(self.0.ctx, l4, header_len)
+    }
+}
+
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_xdp_timestamp(context: *mut xdp_md, l4: u32, header_len: u32) -> u64 {
+    timestamp(&XdpPacket(XdpContext::new(context)), l4, header_len)
 }
 
 /// The packet path at XDP. `frags`: frames of several buffers come too (Linux 5.18).

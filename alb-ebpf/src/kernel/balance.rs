@@ -5,12 +5,15 @@ use alb_common::{
     interface::{InterfaceEntry, interface_flag},
     local::{self as local_cache, Said},
     net::Be32,
+    reason::Event,
     service::local,
     tcp::flag,
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
 
-use super::{clock, count, established, filter, handshake, maps, neighbour, open};
+use super::{
+    clock, count, established, filter, handshake, host::Host, maps, neighbour, open, ring, snat,
+};
 use crate::{
     packet::Packet,
     parse::{self, Segment},
@@ -43,7 +46,7 @@ pub(super) struct Forward {
 
 /// Takes a packet through the whole path.
 #[inline(always)]
-pub fn process<P: Packet + Host>(packet: &mut P) -> Outcome {
+pub fn process<P: Host>(packet: &mut P) -> Outcome {
     match ours(packet) {
         Err(reason) => refuse(reason),
         Ok((segment, kind)) => match decide(packet, &segment, kind) {
@@ -66,12 +69,6 @@ fn refuse(reason: Reason) -> Outcome {
     if matches!(reason.verdict(), Verdict::Pass) { Outcome::Pass } else { Outcome::Drop }
 }
 
-/// What the packet path needs of its host beyond the bytes.
-pub trait Host {
-    /// The context pointer that helpers take.
-    fn context(&self) -> *mut core::ffi::c_void;
-}
-
 /// The segment of a packet to one of our addresses, and what that address is.
 #[inline(always)]
 fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
@@ -90,11 +87,7 @@ fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
 
 /// Sends a segment on its way, rewritten: what to count and the way out; or why not.
 #[inline(always)]
-fn decide<P: Packet + Host>(
-    packet: &P,
-    segment: &Segment,
-    kind: u32,
-) -> Result<(Reason, Egress), Reason> {
+fn decide<P: Host>(packet: &P, segment: &Segment, kind: u32) -> Result<(Reason, Egress), Reason> {
     let settings = settings().ok_or(Reason::Internal)?;
     let snat_port = segment.key.dport.host().wrapping_sub(settings.reply_first);
     if kind & local::VIP == 0 && snat_port >= settings.reply_count {
@@ -108,7 +101,13 @@ fn decide<P: Packet + Host>(
             finish(packet, segment, &forward)?;
             return Ok((forward.reason, forward.egress));
         }
-        if let Some(reason) = half_open(packet, segment, now, &mut egress) {
+        if let Some(reason) = half_open(packet, segment, now, looks != 0, &mut egress) {
+            if reason == Reason::FlowTableFull && egress.ifindex == 0 && looks == 0 {
+                count::event(Event::TableFull);
+                ring::reclaim_closed(now);
+                looks = 1;
+                continue;
+            }
             break reason;
         }
         if kind & local::PROXY != 0 && open::is_proxied(segment) {
@@ -147,17 +146,18 @@ fn decide<P: Packet + Host>(
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
-/// This and [`no_flow`] are calls of their own, so that their stack frames are not added to
-/// that of established flows nor to each other. They return one number, because a larger
-/// result would be returned by pointer, which the verifier refuses.
+/// This and the steps of [`no_flow`] are calls of their own, so that their stack frames are not
+/// added to that of established flows nor to each other. They return one number, because a
+/// larger result would be returned by pointer, which the verifier refuses.
 #[inline(never)]
-fn half_open<P: Packet + Host>(
+fn half_open<P: Host>(
     packet: &P,
     segment: &Segment,
     now: u32,
+    is_last: bool,
     egress: &mut Egress,
 ) -> Option<Reason> {
-    let forward = match handshake::find(packet, segment, now) {
+    let forward = match handshake::find(packet, segment, now, is_last) {
         Ok(Some(forward)) => forward,
         Ok(None) => return None,
         Err(reason) => return Some(reason),
@@ -169,10 +169,23 @@ fn half_open<P: Packet + Host>(
     Some(forward.reason)
 }
 
-/// Takes the first packet of a flow on its way. `egress` is set when it goes on.
+/// Opens a flow for a SYN to a listener, and takes the packet on its way; every other packet
+/// that gets here is of no flow. `egress` is set when it goes on.
+#[inline(always)]
+fn no_flow<P: Host>(packet: &P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
+    if let Some(reason) = open::prepare(packet, segment, now) {
+        return reason;
+    }
+    if let Some(reason) = snat::claim(segment, now) {
+        return reason;
+    }
+    begin(packet, segment, egress)
+}
+
+/// The last step of [`no_flow`].
 #[inline(never)]
-fn no_flow<P: Packet>(packet: &P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
-    let forward = match open::open(packet, segment, now) {
+fn begin<P: Packet>(packet: &P, segment: &Segment, egress: &mut Egress) -> Reason {
+    let forward = match open::commit(segment) {
         Ok(forward) => forward,
         Err(reason) => return reason,
     };

@@ -3,23 +3,25 @@
 use alb_common::{
     expiry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch},
+    net::{Be16, Be32},
     tcp::{Direction, FlowFlags, flag},
 };
 
-use super::{balance, count, established, maps, ring};
+use super::{
+    balance, count, established,
+    host::{HAD_TIMESTAMP, Host},
+    maps, ring,
+};
 use crate::{
     packet::Packet,
-    parse::{self, Segment, TCP_LEN},
+    parse::{Segment, TCP_LEN},
 };
-
-/// Above the timestamp in a closed flow's `bytes`: there was one.
-const HAD_TIMESTAMP: u64 = 1 << 32;
 
 /// Writes the state after a packet with FIN or RST into both entries. When it ends the flow,
 /// its counters are folded into the totals and it is queued for collection.
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn note<P: Packet>(packet: &P, segment: &Segment, entry: *mut FlowEntry, now: u32) {
+pub(super) fn note<P: Host>(packet: &P, segment: &Segment, entry: *mut FlowEntry, now: u32) {
     let Some(Scratch { forward, reverse }) = maps::scratch() else { return };
     // SAFETY: `entry` is a live element of the flow table.
     let direction = unsafe { (*entry).flags }.direction();
@@ -84,12 +86,15 @@ pub(super) fn note<P: Packet>(packet: &P, segment: &Segment, entry: *mut FlowEnt
 /// timestamp, which a target in TIME-WAIT compares a new SYN with, and the target's next
 /// sequence number, which the client's last ACK will name.
 #[inline(always)]
-fn last_sent<P: Packet>(packet: &P, segment: &Segment, direction: Direction) -> ((u32, u64), u32) {
+fn last_sent<P: Host>(packet: &P, segment: &Segment, direction: Direction) -> ((u32, u64), u32) {
     let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return ((0, 0), 0) };
     let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
     let acknowledged = u32::from_be(tcp.u32::<8>());
     match direction {
-        Direction::Forward => ((next, timestamp(packet, segment)), acknowledged),
+        Direction::Forward => {
+            let timestamp = packet.timestamp(segment.l4 as u32, segment.tcp_header_len);
+            ((next, timestamp), acknowledged)
+        }
         // Only a client's FIN leaves a target in TIME-WAIT, so no timestamp is asked for.
         Direction::Reverse => ((acknowledged, 0), next),
     }
@@ -100,12 +105,6 @@ fn last_sent<P: Packet>(packet: &P, segment: &Segment, direction: Direction) -> 
 fn acknowledges<P: Packet>(packet: &P, segment: &Segment, sent: u32) -> bool {
     let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return false };
     segment.flags & flag::ACK != 0 && !after(sent, u32::from_be(tcp.u32::<8>()))
-}
-
-/// A segment's timestamp value as it is kept in an entry's `bytes`.
-#[inline(always)]
-pub(super) fn timestamp<P: Packet>(packet: &P, segment: &Segment) -> u64 {
-    parse::timestamp(packet, segment).map_or(0, |value| value as u64 | HAD_TIMESTAMP)
 }
 
 /// Whether a target that holds a closed flow in TIME-WAIT takes this SYN for a new
@@ -137,11 +136,28 @@ fn after(a: u32, b: u32) -> bool {
 
 /// Removes a flow, given either of its entries: the forward one first, so that no packet finds
 /// a flow whose port is already free.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
-    let Some(Scratch { forward: own, reverse: other }) = maps::spare() else { return };
-    if !established::copy_to(own, entry, key) {
-        return;
+    let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
+    alb_remove(key.src.0, key.dst.0, ports, entry);
+}
+
+/// [`remove`], a global function. The key comes as numbers because before Linux 6.2 no memory but
+/// the stack's, a packet's and a map's may be one; 0 is what a global function returns at least.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut FlowEntry) -> u32 {
+    let key = &FlowKey {
+        src: Be32(src),
+        dst: Be32(dst),
+        sport: Be16(ports as u16),
+        dport: Be16((ports >> 16) as u16),
+    };
+    let Some(Scratch { forward: own, reverse: other }) = maps::spare() else { return 0 };
+    // The verifier wants to be sure of it.
+    if entry.is_null() || !established::copy_to(own, entry, key) {
+        return 0;
     }
     let peer_key = own.peer_key();
     let peer = maps::FLOWS.get_ptr_mut(&peer_key);
@@ -165,6 +181,7 @@ pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
     }
     // A failure means that it is gone already.
     _ = maps::FLOWS.remove(reverse_key);
+    0
 }
 
 /// Whether a closed flow has had its time.

@@ -12,14 +12,16 @@ use alb_common::{
 };
 
 use super::{
-    balance::{self, Egress, Forward, Host},
-    close, maps, neighbour,
+    balance::{self, Egress, Forward},
+    close,
+    host::Host,
+    maps, neighbour,
 };
-use crate::{packet::Packet, parse::Segment, rewrite::Rewrite};
+use crate::{parse::Segment, rewrite::Rewrite};
 
 /// The way of a packet whose flow is established; `None` if it has none.
 #[inline(always)]
-pub(super) fn find<P: Packet + Host>(
+pub(super) fn find<P: Host>(
     packet: &P,
     segment: &Segment,
     settings: &Settings,
@@ -90,7 +92,7 @@ fn mark_told(entry: *mut FlowEntry) {
 
 /// Notes a FIN that came with the very ACK that established its flow.
 #[inline(always)]
-pub(super) fn close<P: Packet>(packet: &P, segment: &Segment, now: u32) {
+pub(super) fn close<P: Host>(packet: &P, segment: &Segment, now: u32) {
     if let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) {
         close::note(packet, segment, entry, now);
     }

@@ -13,15 +13,16 @@ use crate::parse::Segment;
 #[inline(always)]
 pub(super) fn denies(kind: u32, segment: &Segment) -> bool {
     let id = local::filter(kind);
-    id != 0 && is_closed(id, segment) != 0
+    id != 0 && alb_is_closed(id, segment.key.src.0, segment.key.dport.host() as u32) != 0
 }
 
 /// 0 = open. One lookup by the client's address, one search by the port.
 #[inline(never)]
-fn is_closed(id: u32, segment: &Segment) -> u32 {
-    let key = filter_key(id, segment);
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_is_closed(id: u32, client: u32, port: u32) -> u32 {
+    let key = maps::TrieKey::new(FilterKey::BITS, [id, client]);
     let Some(entry) = maps::FILTERS.get(&key) else { return 1 };
-    let port = segment.key.dport.host() as u32;
     // How many of the ports in the list are not above it.
     let (mut low, mut high) = (0, entry.len);
     let mut step = 0;
@@ -39,9 +40,4 @@ fn is_closed(id: u32, segment: &Segment) -> u32 {
         }
     }
     !filter::is_open(low) as u32
-}
-
-#[inline(always)]
-fn filter_key(id: u32, segment: &Segment) -> maps::TrieKey {
-    maps::TrieKey::new(FilterKey::BITS, [id, segment.key.src.0])
 }

@@ -4,7 +4,6 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, Scratch},
-    reason::Event,
     tcp::{Direction, FlowFlags, flag},
 };
 use aya_ebpf::bindings::BPF_ANY;
@@ -23,12 +22,15 @@ use crate::{
 /// sender hits it once in 2.8 million tries.
 const ACK_SLACK: u32 = 1_500;
 
-/// The way of a packet whose flow is half-open; `None` if it has none.
+/// The way of a packet whose flow is half-open; `None` if it has none. A packet that would open it
+/// while the table of open flows is full is an error, [`Reason::FlowTableFull`], unless it is the
+/// last look for room.
 #[inline(always)]
 pub(super) fn find<P: Packet>(
     packet: &P,
     segment: &Segment,
     now: u32,
+    is_last: bool,
 ) -> Result<Option<Forward>, Reason> {
     let Some(entry) = maps::HALF_OPEN.get_ptr_mut(&segment.key) else {
         return Ok(None);
@@ -54,7 +56,7 @@ pub(super) fn find<P: Packet>(
             Reason::HandshakeForward
         }
         Direction::Forward if !is_reset => {
-            promote(segment, entry, copy, reverse, acknowledgment, now)?
+            promote(segment, entry, copy, reverse, acknowledgment, (now, is_last))?
         }
         Direction::Forward => Reason::HandshakeForward,
         Direction::Reverse => {
@@ -121,7 +123,7 @@ fn promote(
     forward: &mut FlowEntry,
     reverse: &mut FlowEntry,
     acknowledgment: u32,
-    now: u32,
+    (now, is_last): (u32, bool),
 ) -> Result<Reason, Reason> {
     let reverse_key = forward.peer_key();
     let reverse_entry = maps::HALF_OPEN.get_ptr_mut(&reverse_key).ok_or(Reason::UnknownFlow)?;
@@ -141,13 +143,12 @@ fn promote(
     forward.bytes = forward.bytes.wrapping_add(segment.ip_len as u64);
     forward.last = now;
     if !insert(segment, forward, reverse) {
-        count::event(Event::TableFull);
-        ring::reclaim_closed(balance::settings().ok_or(Reason::Internal)?, now);
-        if !insert(segment, forward, reverse) {
-            renew(forward_entry, now);
-            renew(reverse_entry, now);
-            return Ok(Reason::FlowTableFull);
+        if !is_last {
+            return Err(Reason::FlowTableFull);
         }
+        renew(forward_entry, now);
+        renew(reverse_entry, now);
+        return Ok(Reason::FlowTableFull);
     }
     if maps::HALF_OPEN.remove(&segment.key).is_err() {
         // Whoever removed it counted a flow less; it lives on.

@@ -9,7 +9,7 @@ use alb_common::{
 };
 use aya_ebpf::{bindings::bpf_fib_lookup, helpers::generated::bpf_fib_lookup as fib_lookup};
 
-use super::{balance::Host, count, maps};
+use super::{count, host::Host, maps};
 use crate::packet::Packet;
 
 const AF_INET: u8 = 2;
@@ -44,7 +44,7 @@ pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: 
 /// routing table is asked; where that cannot tell, the learnt way stands.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn client<P: Packet + Host>(
+pub(super) fn client<P: Host>(
     packet: &P,
     settings: &Settings,
     entry: *mut FlowEntry,
@@ -75,7 +75,7 @@ pub(super) fn client<P: Packet + Host>(
 /// interface (`bpf_ipv4_fib_lookup` refuses otherwise).
 #[inline(never)]
 #[expect(unsafe_code, reason = "a helper call")]
-fn route<P: Packet + Host>(packet: &P, vip: Be32, client: Be32, mac: &mut Mac) -> u32 {
+fn route<P: Host>(packet: &P, vip: Be32, client: Be32, mac: &mut Mac) -> u32 {
     // SAFETY: all zeroes is a valid value of this C struct of integers.
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     params.family = AF_INET;

@@ -1,7 +1,7 @@
 //! SYNs that open a flow, and packets of no flow at all.
 //!
-//! Three steps that hand the flow on in the scratch entries, each a call of its own: together
-//! they would outgrow the BPF stack.
+//! Two steps that hand the flow on in the scratch entries, with `snat::claim` between them, each
+//! a call of its own: together they would outgrow the BPF stack.
 
 use alb_common::{
     Reason,
@@ -13,25 +13,14 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 
 use super::{
     balance::{self, Forward},
-    close, count, established, maps, neighbour, ring, select, snat,
+    count, established,
+    host::Host,
+    maps, neighbour, ring, select,
 };
 use crate::{
-    packet::Packet,
     parse::{self, IPV4_LEN, Segment, TCP_LEN},
     rewrite,
 };
-
-/// Opens a flow for a SYN to a listener; every other packet that gets here is of no flow.
-#[inline(always)]
-pub(super) fn open<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Result<Forward, Reason> {
-    if let Some(reason) = prepare(packet, segment, now) {
-        return Err(reason);
-    }
-    if let Some(reason) = snat::claim(segment, now) {
-        return Err(reason);
-    }
-    commit(segment)
-}
 
 /// Whether a segment that is of no flow is the host's: to a port that the proxy serves, or of a
 /// connection to one that it served before. A SYN to another port is not: it must not reach a
@@ -57,7 +46,7 @@ pub(super) fn is_listener(segment: &Segment) -> bool {
 /// Chooses the target and begins the entries; or says why not.
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]
-fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason> {
+pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Option<Reason> {
     let (Some(eth), Some(slot)) = (packet.window::<14>(0), neighbour::slot_of(packet.ifindex()))
     else {
         return Some(Reason::Internal);
@@ -130,7 +119,7 @@ fn prepare<P: Packet>(packet: &P, segment: &Segment, now: u32) -> Option<Reason>
         bytes: 0,
     };
     scratch.forward.packets = u32::from_be(tcp.u32::<4>());
-    scratch.forward.bytes = close::timestamp(packet, segment);
+    scratch.forward.bytes = packet.timestamp(segment.l4 as u32, segment.tcp_header_len);
     None
 }
 
@@ -144,7 +133,7 @@ fn is_full(listener: &ListenerEntry) -> bool {
 
 /// Files the flow under the client's key too, now that its port is claimed.
 #[inline(always)]
-fn commit(segment: &Segment) -> Result<Forward, Reason> {
+pub(super) fn commit(segment: &Segment) -> Result<Forward, Reason> {
     let settings = balance::settings().ok_or(Reason::Internal)?;
     let Scratch { forward, reverse } = maps::scratch().ok_or(Reason::Internal)?;
     let place = ring::next_half_open().ok_or(Reason::Internal)?;

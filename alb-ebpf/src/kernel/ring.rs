@@ -9,7 +9,7 @@ use alb_common::{
     tcp::Direction,
 };
 
-use super::{atomic, close, count, established, maps};
+use super::{atomic, balance, close, count, established, maps};
 
 /// Places of the closed ring looked at each time that the flow table is full.
 const RECLAIM_BATCH: u32 = 8;
@@ -82,13 +82,22 @@ pub(super) fn push_closed(settings: &Settings, slot: RingSlot) {
 /// Collects some closed flows before their time, as long as their port need not be kept. Goes
 /// round and round over the places in use: those at the front may be ones that must wait.
 #[inline(always)]
-pub(super) fn reclaim_closed(settings: &Settings, now: u32) {
-    let Some(&head) = maps::RING_HEADS.get(ring::CLOSED) else { return };
+pub(super) fn reclaim_closed(now: u32) {
+    alb_reclaim_closed(now);
+}
+
+/// [`reclaim_closed`], a global function, which has to return a number.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_reclaim_closed(now: u32) -> u32 {
+    let Some(settings) = balance::settings() else { return 0 };
+    let Some(&head) = maps::RING_HEADS.get(ring::CLOSED) else { return 0 };
     let used = head.min(settings.closed_mask as u64 + 1) as u32;
     if used == 0 {
-        return;
+        return 0;
     }
-    let Some(batch) = advance(ring::RECLAIMED) else { return };
+    let Some(batch) = advance(ring::RECLAIMED) else { return 0 };
     let mut step = 0;
     while step < RECLAIM_BATCH {
         let place = batch.wrapping_mul(RECLAIM_BATCH).wrapping_add(step) % used;
@@ -104,6 +113,7 @@ pub(super) fn reclaim_closed(settings: &Settings, now: u32) {
             count::event(Event::ClosedReclaimed);
         }
     }
+    0
 }
 
 #[inline(always)]

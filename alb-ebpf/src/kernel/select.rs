@@ -25,16 +25,21 @@ pub(super) fn target(listener: &ListenerEntry, client: Be32, now: u32) -> Option
     if algorithm == algorithm::IP_HASH {
         let lot = hash::client(client);
         let target = *maps::SLOTS.get(offset.wrapping_add(hash::slot(lot, len)))?;
-        return Some(if starts(target) { instead(offset, len, target, lot, now) } else { target });
+        return Some(if starts(target) {
+            alb_instead(offset, len, target, lot, now)
+        } else {
+            target
+        });
     }
     let lot = turn(index)?;
     let turn = (lot % len as u64) as u32;
     let target = if algorithm == algorithm::LEAST_CONN {
-        least_connections(offset, len, turn)?
+        let found = alb_least_connections(offset, len, turn);
+        (found != NONE).then_some(found)?
     } else {
         *maps::SLOTS.get(offset.wrapping_add(turn))?
     };
-    Some(if starts(target) { instead(offset, len, target, lot as u32, now) } else { target })
+    Some(if starts(target) { alb_instead(offset, len, target, lot as u32, now) } else { target })
 }
 
 /// Whether a target starts slowly, so that not every flow that falls to it is its own.
@@ -51,7 +56,9 @@ const DRAWS: u32 = 8;
 /// lots are the same every time, so with source-IP selection clients come to a starting target one
 /// after the other, and stay.
 #[inline(never)]
-fn instead(offset: u32, len: u32, first: u32, lot: u32, now: u32) -> u32 {
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_instead(offset: u32, len: u32, first: u32, lot: u32, now: u32) -> u32 {
     let (mut target, mut lot) = (first, lot);
     let mut draw = 0;
     while draw < DRAWS {
@@ -84,6 +91,9 @@ fn turn(index: u16) -> Option<u64> {
 /// Slots compared in one turn of the loop, whose call costs as much as some comparisons.
 const STRIDE: u32 = 64;
 
+/// No target has this index.
+const NONE: u32 = u32::MAX;
+
 /// A search under way: slots from one up to another, and the best so far.
 #[repr(C)]
 struct Search {
@@ -95,9 +105,12 @@ struct Search {
 }
 
 /// The target with the fewest active flows for its weight. Half-open flows count, so that flows
-/// begun at the same time are seen; a CPU that is just choosing too is not.
-#[inline(always)]
-fn least_connections(offset: u32, len: u32, first: u32) -> Option<u32> {
+/// begun at the same time are seen; a CPU that is just choosing too is not. [`NONE`] if the
+/// extent cannot be read.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_least_connections(offset: u32, len: u32, first: u32) -> u32 {
     let len = len.min(MAX_LEAST_CONN_TARGETS as u32);
     // Where it begins is the turn's, so that equals take turns. Userspace makes no longer table.
     let start = offset.wrapping_add(if first < len { first } else { 0 });
@@ -107,7 +120,7 @@ fn least_connections(offset: u32, len: u32, first: u32) -> Option<u32> {
     search_through(&mut search);
     (search.from, search.to) = (offset, start);
     search_through(&mut search);
-    (search.weight != 0).then_some(search.target)
+    if search.weight == 0 { NONE } else { search.target }
 }
 
 #[inline(always)]

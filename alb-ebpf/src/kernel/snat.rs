@@ -25,21 +25,41 @@ const E2BIG: i32 = -7;
 /// into the established table after. A flow that is promoted meanwhile was either claimed in
 /// the half-open table, and the insert fails, or is in the established one by then, and the
 /// look finds it: promotion inserts there before it deletes here.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
-    let Some(settings) = balance::settings() else { return Some(Reason::Internal) };
-    let Some(scratch) = maps::scratch() else { return Some(Reason::Internal) };
+    let FlowKey { src, sport, .. } = segment.key;
+    match alb_claim_port(src.0, sport.host() as u32, now) {
+        claimed::YES => None,
+        claimed::NONE_LEFT => Some(Reason::SnatExhausted),
+        claimed::TABLE_FULL => Some(Reason::HalfOpenFull),
+        _ => Some(Reason::Internal),
+    }
+}
+
+/// What [`alb_claim_port`] returns, beside 0 for a defect.
+mod claimed {
+    pub(super) const YES: u32 = 1;
+    pub(super) const NONE_LEFT: u32 = 2;
+    pub(super) const TABLE_FULL: u32 = 3;
+}
+
+/// [`claim`], a global function: see the module `kernel`.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_claim_port(client: u32, client_port: u32, now: u32) -> u32 {
+    let Some(settings) = balance::settings() else { return 0 };
+    let Some(scratch) = maps::scratch() else { return 0 };
     let reverse = &scratch.reverse;
-    let Some(target) = maps::TARGETS.get(reverse.target) else { return Some(Reason::Internal) };
+    let Some(target) = maps::TARGETS.get(reverse.target) else { return 0 };
     let count = settings.port_count as u32;
     let addresses = target.snat_count as u32;
     if count == 0 || addresses == 0 {
-        return Some(Reason::SnatExhausted);
+        return claimed::NONE_LEFT;
     }
-    let client_port = segment.key.sport.host();
-    let spread = hash::client(Be32(segment.key.src.0 ^ (client_port as u32) << 16));
+    let spread = hash::client(Be32(client ^ client_port << 16));
     // The client's own port if it is in the range: then a capture on the target reads well.
-    let own = client_port.wrapping_sub(settings.port_first) as u32;
+    let own = (client_port as u16).wrapping_sub(settings.port_first) as u32;
     let start = if own < count { own } else { hash::slot(spread, count) };
     // The part of the answers' checksum delta that does not depend on the probe (RFC 1624).
     let fixed = reverse.src.0 as u64
@@ -55,8 +75,8 @@ pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
     let mut probe = 1;
     while probe < SNAT_PROBES {
         match tried {
-            Try::Claimed => return None,
-            Try::NoRoom => return Some(Reason::HalfOpenFull),
+            Try::Claimed => return claimed::YES,
+            Try::NoRoom => return claimed::TABLE_FULL,
             Try::Taken => {}
         }
         let port = (start + (probe / addresses) * settings.port_stride as u32) % count;
@@ -65,9 +85,9 @@ pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
         probe += 1;
     }
     match tried {
-        Try::Claimed => None,
-        Try::NoRoom => Some(Reason::HalfOpenFull),
-        Try::Taken => Some(Reason::SnatExhausted),
+        Try::Claimed => claimed::YES,
+        Try::NoRoom => claimed::TABLE_FULL,
+        Try::Taken => claimed::NONE_LEFT,
     }
 }
 

@@ -1,0 +1,32 @@
+//! What the packet path needs of its host beyond the bytes: the context, and the loop over TCP
+//! options as a global function (see `kernel`), which only a host can define, because it takes its
+//! kind of context.
+
+use core::ffi::c_void;
+
+use crate::{packet::Packet, parse};
+
+/// A program type.
+pub trait Host: Packet {
+    /// The context pointer that helpers take.
+    fn context(&self) -> *mut c_void;
+
+    /// [`timestamp`] in a global function of this host's.
+    fn timestamp(&self, l4: u32, header_len: u32) -> u64;
+}
+
+/// Above a timestamp: there was one.
+pub const HAD_TIMESTAMP: u64 = 1 << 32;
+
+/// The timestamp value of the TCP header of this length at `l4`, and [`HAD_TIMESTAMP`], or 0.
+#[inline(always)]
+pub fn timestamp<H: Host>(packet: &H, l4: u32, header_len: u32) -> u64 {
+    let value = parse::timestamp(packet, within(l4), header_len);
+    value.map_or(0, |value| value as u64 | HAD_TIMESTAMP)
+}
+
+/// An offset that the verifier finds bounds for: headers begin within the first 82 bytes.
+#[inline(always)]
+fn within(l4: u32) -> usize {
+    (l4 & 0xff) as usize
+}
