@@ -9,6 +9,7 @@ mod output;
 mod run;
 mod status;
 mod table;
+mod trace;
 mod units;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -33,6 +34,8 @@ enum Command {
     Status(status::StatusArgs),
     /// List the connections that the packet path forwards, or tell of those that begin and end.
     Flows(flows::FlowsArgs),
+    /// Ask the packet path what it would do with a packet now, and why; nothing is changed.
+    Trace(trace::TraceArgs),
     /// Look at this host: kernel, capabilities, interfaces, ports, the way to the targets.
     Doctor(doctor::Doctor),
     /// Take the packet path, its tables and its VIPs off this host, after the daemon has ended.
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Status(args) => status::run(&args),
         Command::Flows(args) => flows::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }

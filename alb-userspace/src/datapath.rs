@@ -1,7 +1,7 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
 //! `tables`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
-//! `shape`, `maps` and `sys` know of BPF system calls or name aya.
+//! `shape`, `maps`, `sys` and `trace/trial` know of BPF system calls or name aya.
 
 mod claim;
 mod engine;
@@ -29,6 +29,7 @@ mod provoke;
 mod reconcile;
 mod shape;
 mod sys;
+pub mod trace;
 mod traffic;
 mod verifier;
 

@@ -31,4 +31,5 @@ mod seeing;
 mod selection;
 mod snat;
 mod takeover;
+mod trace;
 mod transfer;

@@ -112,6 +112,11 @@ impl Conversation {
         }
     }
 
+    /// Its own end.
+    pub fn local(&self) -> SocketAddr {
+        self.reader.get_ref().local_addr().expect("a connected socket")
+    }
+
     /// Waits without a word until it ends, and says how: with an error in any case.
     pub fn wait(&mut self) -> io::Result<()> {
         self.reader.read_exact(&mut [0])

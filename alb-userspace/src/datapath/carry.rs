@@ -352,7 +352,7 @@ fn queue(
 }
 
 /// Copies a map whole.
-fn copy<K, V>(old: &Table<K, V>, new: &Table<K, V>) -> Result<(), MapError>
+pub(super) fn copy<K, V>(old: &Table<K, V>, new: &Table<K, V>) -> Result<(), MapError>
 where
     K: Plain + Default,
     V: Plain + Default,

@@ -103,9 +103,21 @@ pub struct Listing {
 
 /// The two flow tables.
 #[derive(Debug)]
-struct FlowTables {
+pub(super) struct FlowTables {
     flows: Table<FlowKey, FlowEntry>,
     half_open: Table<FlowKey, FlowEntry>,
+}
+
+/// A flow as it was found by one of its keys.
+#[derive(Debug)]
+pub(super) struct InTable {
+    pub(super) flow: Flow,
+    /// The entry under the key.
+    pub(super) entry: FlowEntry,
+    /// That of the other direction.
+    pub(super) peer: Option<FlowEntry>,
+    /// It is in the half-open table.
+    pub(super) half_open: bool,
 }
 
 /// A flow in a listing, before its other direction is read.
@@ -201,7 +213,7 @@ impl Follower {
 }
 
 impl FlowTables {
-    fn open(bpffs: &Path) -> Result<Self, FlowsError> {
+    pub(super) fn open(bpffs: &Path) -> Result<Self, FlowsError> {
         let absent = || FlowsError::Absent { bpffs: bpffs.to_owned() };
         match fs::metadata(bpffs) {
             Ok(_) => {}
@@ -235,6 +247,26 @@ impl FlowTables {
             Stage::Opening => &self.half_open,
             Stage::Open => &self.flows,
         }
+    }
+
+    /// The flow that a packet with this key is of, whichever way it goes.
+    pub(super) fn find(&self, key: &FlowKey) -> Result<Option<InTable>, FlowsError> {
+        for stage in [Stage::Open, Stage::Opening] {
+            let entry = self.of(stage).get(key)?.filter(|entry| entry.tag == key.tag());
+            let Some(entry) = entry else { continue };
+            let peer = self.reverse(stage, key, &entry)?;
+            let at = now();
+            let flow = match (entry.flags.direction(), &peer) {
+                (Direction::Reverse, Some(forward)) => {
+                    Flow::of(stage, &entry.peer_key(), forward, Some(&entry), at)
+                }
+                (Direction::Forward | Direction::Reverse, _) => {
+                    Flow::of(stage, key, &entry, peer.as_ref(), at)
+                }
+            };
+            return Ok(Some(InTable { flow, entry, peer, half_open: stage == Stage::Opening }));
+        }
+        Ok(None)
     }
 
     /// The other entry of a flow, if it is still this one's.

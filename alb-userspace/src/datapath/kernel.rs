@@ -1,6 +1,6 @@
 //! The packet path in the kernel: load it over what is pinned, or over maps of its own.
 //!
-//! Together with `shape.rs`, `maps.rs` and what is below it the only place that names aya.
+//! Together with `shape.rs`, `maps.rs` and `trace/trial.rs` the only place that names aya.
 
 mod attach;
 mod error;
@@ -145,34 +145,40 @@ impl Kernel {
 
     /// The maps, for reading and writing.
     pub fn maps(&self) -> Result<Maps, KernelError> {
-        Maps::open(|name| duplicate(self.map_data(name)?, name))
-    }
-
-    fn map_data(&self, name: &'static str) -> Result<&MapData, KernelError> {
-        use aya::maps::Map;
-        match self.ebpf.map(name) {
-            Some(
-                Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
-            ) => Ok(data),
-            _ => Err(KernelError::Open {
-                name,
-                source: AyaMapError::InvalidName { name: name.to_owned() },
-            }),
-        }
+        Maps::open(|name| duplicate(map_data(&self.ebpf, name)?, name))
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
+/// One of the maps of a loaded object.
+pub(super) fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, KernelError> {
+    use aya::maps::Map;
+    match ebpf.map(name) {
+        Some(
+            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
+        ) => Ok(data),
+        _ => Err(KernelError::Open {
+            name,
+            source: AyaMapError::InvalidName { name: name.to_owned() },
+        }),
+    }
+}
+
+/// The program of a loaded object.
+pub(super) fn program(ebpf: &Ebpf) -> Result<&Xdp, ProgramError> {
+    ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn program_mut(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
     ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
 /// Times the program is given to the verifier when a signal interrupts it; libbpf's number.
 const LOAD_ATTEMPTS: u32 = 5;
 
-fn load_program(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+pub(super) fn load_program(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let mut attempt = 1;
     loop {
-        match program(ebpf).and_then(Xdp::load) {
+        match program_mut(ebpf).and_then(Xdp::load) {
             Ok(()) => return Ok(()),
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == io::ErrorKind::WouldBlock && attempt < LOAD_ATTEMPTS =>
@@ -197,7 +203,7 @@ fn pinned_maps(pins: &Pins, set: MapSet) -> Result<Maps, KernelError> {
     })
 }
 
-fn duplicate(data: &MapData, name: &'static str) -> Result<OwnedFd, KernelError> {
+pub(super) fn duplicate(data: &MapData, name: &'static str) -> Result<OwnedFd, KernelError> {
     data.fd()
         .as_fd()
         .try_clone_to_owned()

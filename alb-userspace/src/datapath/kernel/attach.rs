@@ -8,7 +8,7 @@ use aya::{
     programs::{ProgramError, XdpMode, links::FdLink},
 };
 
-use super::{Attachment, Found, Kernel, KernelError, Place, links, program, step};
+use super::{Attachment, Found, Kernel, KernelError, Place, links, program_mut, step};
 use crate::{
     datapath::pins::{LinkPin, MapSet, Pins, failed},
     model::DatapathMode,
@@ -98,7 +98,7 @@ impl Kernel {
         step::reached("directory made");
         for (count, name) in (1..).zip(map::ALL) {
             let path = self.pins.map(MapSet::Next, name);
-            self.map_data(name)?.pin(&path).map_err(|error| KernelError::Open {
+            super::map_data(&self.ebpf, name)?.pin(&path).map_err(|error| KernelError::Open {
                 name,
                 source: AyaMapError::PinError { name: Some(name.to_owned()), error },
             })?;
@@ -141,7 +141,7 @@ impl Kernel {
     }
 
     fn switch_links(&mut self) -> Result<Vec<LinkPin>, KernelError> {
-        let program = program(&mut self.ebpf).and_then(|program| program.fd());
+        let program = program_mut(&mut self.ebpf).and_then(|program| program.fd());
         let program = program.map_err(|error| KernelError::Load { source: error.into() })?;
         links::switch_all(links::open(&self.pins)?, program.as_fd())
     }
@@ -171,7 +171,7 @@ impl Kernel {
         };
         let mut last = None;
         for (mode, flag) in modes {
-            let attached = program(&mut self.ebpf).and_then(|program| {
+            let attached = program_mut(&mut self.ebpf).and_then(|program| {
                 let id = program.attach_to_if_index(ifindex, *flag)?;
                 program.take_link(id)
             });

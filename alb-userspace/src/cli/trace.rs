@@ -1,0 +1,94 @@
+//! `alb trace`: what would happen to a packet now, and why.
+
+mod names;
+mod print;
+
+use std::{net::SocketAddrV4, path::PathBuf, process::ExitCode};
+
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
+
+use super::{
+    Daemon, Output,
+    output::{self, FAILED},
+};
+use crate::{
+    config,
+    datapath::trace::{self, Question, SOME_PORT, TcpFlags},
+    model::DatapathMode,
+};
+
+/// What `alb trace` takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = AFTER)]
+pub(super) struct TraceArgs {
+    /// Who sends the packet: ADDRESS:PORT, or an address alone for some port of it.
+    #[arg(value_name = "CLIENT", value_parser = |text: &str| trace::end(text, Some(SOME_PORT)))]
+    from: SocketAddrV4,
+    /// Whom it is for: a VIP and port; or the balancer's own end towards a target, when the target
+    /// is the sender.
+    #[arg(value_name = "VIP:PORT", value_parser = |text: &str| trace::end(text, None))]
+    to: SocketAddrV4,
+    /// What the packet is; else an ACK if there is such a flow, and a SYN if there is none.
+    #[arg(long, value_name = "PACKET", value_parser = packets())]
+    packet: Option<TcpFlags>,
+    /// Interface by which it comes; else the first of `node.interfaces`.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// File the daemon was run with: it names the pin directory, the socket and the listeners.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Pin directory, instead of the file's.
+    #[arg(long, value_name = "DIR")]
+    bpffs: Option<PathBuf>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+}
+
+const AFTER: &str = "\
+The program that forwards is loaded once more beside the one that runs, reads the same tables, and is \
+given the packet. It writes tables of its own, so nothing is changed: no connection is opened, no port \
+taken, no turn used up, nothing counted. With or without a running daemon; in its network namespace.
+
+The next connection may go elsewhere: others come in between, and take turns.
+
+Exit codes: 0 done, whatever becomes of the packet; 1 no table to read; 2 usage.";
+
+fn packets() -> impl clap::builder::TypedValueParser<Value = TcpFlags> {
+    PossibleValuesParser::new(TcpFlags::WORDS).try_map(|word| word.parse::<TcpFlags>())
+}
+
+pub(super) fn run(args: &TraceArgs) -> ExitCode {
+    let node = match args.config.as_deref().map(config::load_node).transpose() {
+        Ok(node) => node,
+        Err(errors) => return output::fail(&errors, FAILED),
+    };
+    if args.bpffs.is_none()
+        && let Some(node) = &node
+        && node.datapath == DatapathMode::Proxy
+    {
+        eprintln!("alb: node.datapath is proxy: there is no packet path to ask");
+        return ExitCode::from(FAILED);
+    }
+    let socket = node.as_ref().map_or(&args.daemon.socket, |node| &node.socket);
+    let bpffs = args.bpffs.clone().or(node.as_ref().map(|node| node.bpffs.clone()));
+    let bpffs = bpffs.unwrap_or_else(|| config::BPFFS.into());
+    let question = Question {
+        from: args.from,
+        to: args.to,
+        flags: args.packet,
+        interface: args.interface.clone(),
+    };
+    let answer = match trace::trace(&bpffs, &question) {
+        Ok(answer) => answer,
+        Err(error) => return output::fail(&error, FAILED),
+    };
+    let vip = answer.flow.map_or(question.to, |flow| flow.ends.vip);
+    let names = names::of(vip, socket, args.config.as_deref());
+    output::write(|out| print::answer(out, &question, &answer, names.as_ref(), args.output))
+}

@@ -1,0 +1,181 @@
+//! The packet that is asked about, as bytes, and what is left of it. Pure.
+
+use std::{net::SocketAddrV4, str::FromStr};
+
+use alb_common::{
+    checksum,
+    net::Mac,
+    tcp::{Direction, flag},
+};
+
+use super::{NOBODY, trial::Stored};
+
+/// Bytes of an Ethernet header, and of an IPv4 and of a TCP header without options.
+const ETH: usize = 14;
+const HEADER: usize = 20;
+const LEN: usize = ETH + 2 * HEADER;
+
+/// TCP flags, as the header's eight bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags(u8);
+
+impl TcpFlags {
+    /// A connection begins.
+    pub const SYN: Self = Self(flag::SYN);
+    /// Some packet of an open connection.
+    pub const ACK: Self = Self(flag::ACK);
+
+    /// With their words.
+    const NAMED: [(&'static str, Self); 5] = [
+        ("syn", Self::SYN),
+        ("syn-ack", Self(flag::SYN | flag::ACK)),
+        ("ack", Self::ACK),
+        ("fin", Self(flag::FIN | flag::ACK)),
+        ("rst", Self(flag::RST)),
+    ];
+
+    /// Every word.
+    pub const WORDS: [&'static str; 5] = ["syn", "syn-ack", "ack", "fin", "rst"];
+
+    /// Its word.
+    pub fn label(self) -> &'static str {
+        let found = Self::NAMED.iter().find(|(_, flags)| *flags == self);
+        found.map_or("tcp", |(word, _)| word)
+    }
+}
+
+/// No packet is called so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no packet {0}: there are syn, syn-ack, ack, fin and rst")]
+pub struct NoSuchPacket(String);
+
+impl FromStr for TcpFlags {
+    type Err = NoSuchPacket;
+
+    fn from_str(word: &str) -> Result<Self, NoSuchPacket> {
+        let found = Self::NAMED.iter().find(|(name, _)| *name == word);
+        found.map(|(_, flags)| *flags).ok_or_else(|| NoSuchPacket(word.to_owned()))
+    }
+}
+
+/// A frame with a TCP segment without data.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    flags: TcpFlags,
+    station: Mac,
+    sender: Mac,
+    sequence: u32,
+    acknowledgment: u32,
+}
+
+/// What is left of a frame that was rewritten or answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) from: SocketAddrV4,
+    pub(super) to: SocketAddrV4,
+    /// Link-layer address it goes to.
+    pub(super) station: [u8; 6],
+    /// It says RST.
+    pub(super) is_reset: bool,
+}
+
+impl Frame {
+    /// To a station, from nobody known.
+    pub(super) fn new(from: SocketAddrV4, to: SocketAddrV4, flags: TcpFlags, station: Mac) -> Self {
+        let (sequence, acknowledgment) = (1, u32::from(flags.0 & flag::ACK != 0));
+        Self { from, to, flags, station, sender: NOBODY, sequence, acknowledgment }
+    }
+
+    /// With the numbers and the sender of a flow, if there is one: of half-open ones the tables
+    /// know what an ACK must say.
+    pub(super) fn answers(&mut self, stored: Option<&Stored>) {
+        let Some(Stored { entry, peer, half_open }) = stored else { return };
+        if let Some(peer) = peer {
+            if entry.flags.direction() == Direction::Forward && !peer.mac.is_unset() {
+                self.sender = peer.mac;
+            }
+            if *half_open && self.flags.0 & flag::ACK != 0 {
+                self.acknowledgment = peer.packets.wrapping_add(1);
+            }
+        }
+        if *half_open {
+            let past = u32::from(self.flags.0 & flag::SYN == 0);
+            self.sequence = entry.packets.wrapping_add(past);
+        }
+    }
+
+    /// With right checksums.
+    pub(super) fn bytes(&self) -> [u8; LEN] {
+        let mut frame = [0; LEN];
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+        let tcp = ETH + HEADER;
+        put(0, &self.station.bytes());
+        put(6, &self.sender.bytes());
+        put(12, &[8, 0, 0x45, 0, 0, 40]); // IPv4; header of 20 bytes; total length
+        put(ETH + 6, &[0x40, 0, 64, 6]); // don't fragment; time to live; TCP
+        put(ETH + 12, &self.from.ip().octets());
+        put(ETH + 16, &self.to.ip().octets());
+        put(tcp, &self.from.port().to_be_bytes());
+        put(tcp + 2, &self.to.port().to_be_bytes());
+        put(tcp + 4, &self.sequence.to_be_bytes());
+        put(tcp + 8, &self.acknowledgment.to_be_bytes());
+        put(tcp + 12, &[5 << 4, self.flags.0, 0xff, 0xff]); // header length, flags, window
+        // Pseudo-header: both addresses, the protocol and the length (RFC 9293 §3.1).
+        let pseudo = u64::from(6_u16.to_be()) + u64::from(20_u16.to_be());
+        let sum = checksum::sum(&frame[ETH + 12..]) + pseudo;
+        frame[tcp + 16..tcp + 18].copy_from_slice(&checksum::finish(sum).to_ne_bytes());
+        let sum = checksum::sum(&frame[ETH..tcp]);
+        frame[ETH + 10..ETH + 12].copy_from_slice(&checksum::finish(sum).to_ne_bytes());
+        frame
+    }
+}
+
+impl Seen {
+    /// Reads a frame as the program left it; `None` if it is none of IPv4 and TCP.
+    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        let (ip, tcp) = (frame.get(ETH..ETH + HEADER)?, frame.get(ETH + HEADER..)?);
+        if ip.first() != Some(&0x45) || ip.get(9) != Some(&6) {
+            return None;
+        }
+        let address = |at: usize| -> Option<[u8; 4]> { ip.get(at..at + 4)?.try_into().ok() };
+        let port = |at: usize| tcp.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
+        Some(Self {
+            from: SocketAddrV4::new(address(12)?.into(), port(0)?),
+            to: SocketAddrV4::new(address(16)?.into(), port(2)?),
+            station: frame.get(..6)?.try_into().ok()?,
+            is_reset: tcp.get(13)? & flag::RST != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_says_what_was_asked_and_its_checksums_are_right() {
+        let (from, to) = ("198.18.0.100:40000".parse().unwrap(), "198.18.0.10:80".parse().unwrap());
+        let frame = Frame::new(from, to, TcpFlags::SYN, Mac::new([2, 0, 0, 0, 0, 7])).bytes();
+        let seen = Seen { from, to, station: [2, 0, 0, 0, 0, 7], is_reset: false };
+        assert_eq!(Seen::of(&frame), Some(seen));
+        assert_eq!(frame[47], 2);
+        // A sum that includes its checksum is all ones (RFC 1071 §1).
+        let pseudo = u64::from(6_u16.to_be()) + u64::from(20_u16.to_be());
+        assert_eq!(checksum::fold(checksum::sum(&frame[14..34])), 0xffff);
+        assert_eq!(checksum::fold(checksum::sum(&frame[26..]) + pseudo), 0xffff);
+        for len in 0..LEN {
+            let cut = Seen::of(&frame[..len]);
+            assert!(cut.is_none_or(|cut| cut == seen), "{len}: {cut:?}");
+        }
+    }
+
+    #[test]
+    fn packets_have_words() {
+        for word in TcpFlags::WORDS {
+            assert_eq!(word.parse::<TcpFlags>().map(TcpFlags::label), Ok(word));
+        }
+        assert!("xmas".parse::<TcpFlags>().is_err());
+    }
+}
