@@ -3,6 +3,7 @@
 
 pub(crate) mod setting;
 
+mod checks;
 mod cookies;
 mod draining;
 mod ends;
@@ -15,6 +16,7 @@ mod load;
 mod log;
 mod mirror;
 mod passive;
+mod pool;
 mod retries;
 mod routes;
 mod smuggling;

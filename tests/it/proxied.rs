@@ -1,6 +1,7 @@
 //! Listeners of the proxy behind the packet path: connections, changes, the end.
 
 mod draining;
+mod hash;
 
 use std::net::SocketAddr;
 

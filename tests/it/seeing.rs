@@ -10,7 +10,9 @@ use std::{
 use alb_tests::{
     client::who,
     daemon::{Daemon, Instance, Node},
+    http::Client,
     netns::must,
+    origin::{Exchange, Origin},
     server::{Nginx, Server},
     topology::{Lab, Shape, VIP},
     wait,
@@ -164,6 +166,54 @@ fn requests_and_connections_are_logged_and_counted() {
     assert_eq!(requests(&lab, 3, "last"), all_ok());
     assert!(daemon.terminate().success(), "{}", daemon.log());
     assert_eq!(lines(&file).len(), 10);
+}
+
+#[test]
+fn large_bodies_are_told_and_counted_to_the_byte() {
+    const BYTES: usize = 8 << 20;
+    let lab = lab();
+    let act = |exchange: &mut Exchange<'_>| {
+        let taken = exchange.read_body()?.len();
+        if exchange.method() == "GET" {
+            return exchange.answer(200, vec![b'x'; BYTES]);
+        }
+        exchange.answer(200, taken.to_string())
+    };
+    let origin = Origin::start(&lab.targets[0], PORT, act);
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("access.jsonl");
+    let _daemon = start(&lab, &file, "");
+
+    let post = |framing: &str| format!("POST /up HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+    let body = "y".repeat(BYTES);
+    let (first, second) = body.split_at(BYTES / 3);
+    let requests = [
+        "GET /down HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        post(&format!("Content-Length: {BYTES}")) + &body,
+        post("Transfer-Encoding: chunked")
+            + &format!("{:x}\r\n{first}\r\n{:x}\r\n", first.len(), second.len())
+            + &format!("{second}\r\n0\r\n\r\n"),
+    ];
+    let mut client = Client::connect(&lab.client.namespace, (VIP, PORT).into());
+    let (mut received, mut sent) = (0, 0);
+    for (number, request) in requests.iter().enumerate() {
+        let answer = client.ask(request);
+        let answered = answer.head.len() + answer.body.len();
+        assert_eq!(answer.status, 200);
+        match number {
+            0 => assert_eq!(answer.body.len(), BYTES),
+            _ => assert_eq!(answer.text(), BYTES.to_string()),
+        }
+        let told = wait_lines(&file, number + 1).swap_remove(number);
+        assert_eq!(told["request_length"], request.len(), "{told}");
+        assert_eq!(told["bytes_sent"], answered, "{told}");
+        received += request.len() as u64;
+        sent += answered as u64;
+    }
+    let bytes = "alb_listener_bytes_total";
+    wait_value(&lab, bytes, &[("listener", "tcp"), ("direction", "in")], received);
+    wait_value(&lab, bytes, &[("listener", "tcp"), ("direction", "out")], sent);
+    assert_eq!(origin.requests(), 3);
 }
 
 #[test]
