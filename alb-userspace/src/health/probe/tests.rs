@@ -111,3 +111,28 @@ async fn silence_after_the_request_is_a_receive_timeout() {
     let Failed { unhealthy, .. } = probe(&head(address)).await.unwrap_err();
     assert_eq!(unhealthy.reason, Reason::ReceiveResponseTimeout);
 }
+
+/// Every byte that a check sends, as the product has it: HTTP/1.0 without `Host`, unless there is a
+/// domain or the version needs one.
+#[tokio::test]
+async fn a_check_sends_these_bytes_and_no_others() {
+    let rest = "User-Agent: alb-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+    for (http11, domain) in
+        [(false, None), (false, Some("shop.test")), (true, None), (true, Some("shop.test"))]
+    {
+        let (listener, address) = listener().await;
+        let mut check = head(address);
+        let http = check.http.as_mut().unwrap();
+        (http.http11, http.domain) = (http11, domain.map(str::to_owned));
+        let response: &[&[u8]] = &[b"HTTP/1.1 200 OK\r\n\r\n"];
+        let (result, request) = tokio::join!(probe(&check), answer(listener, response));
+        result.unwrap();
+        let start = match (http11, domain) {
+            (false, None) => "HEAD /healthz HTTP/1.0\r\n".to_owned(),
+            (false, Some(domain)) => format!("HEAD /healthz HTTP/1.0\r\nHost: {domain}\r\n"),
+            (true, None) => format!("HEAD /healthz HTTP/1.1\r\nHost: {address}\r\n"),
+            (true, Some(domain)) => format!("HEAD /healthz HTTP/1.1\r\nHost: {domain}\r\n"),
+        };
+        assert_eq!(String::from_utf8(request).unwrap(), format!("{start}{rest}"));
+    }
+}
