@@ -141,7 +141,10 @@ impl Selector {
                     Some(ramp) => ramp.scale(at, self.weights[at]),
                     None => u64::from(self.weights[at]),
                 };
-                let first = self.order[self.advance() % self.order.len()];
+                let admits = |at: usize| ramp.as_ref().is_none_or(|ramp| ramp.admits_turn(at));
+                // Without load it is by turns, of which a starting target has few.
+                let first = self.next_turn(admits).and_then(|at| u32::try_from(at).ok());
+                let first = first.unwrap_or(self.order[0]);
                 least::least(&self.serving, first, weight, load, exclude)
             }
             Algorithm::IpHash => {

@@ -219,6 +219,24 @@ fn a_share_grows_linearly() {
     }
 }
 
+/// Requests that are over before the next one begins, as on a balancer that is not busy.
+#[test]
+fn a_share_grows_without_load_too() {
+    let since = Instant::now();
+    let mut candidates = healthy(&[10, 10, 20]);
+    candidates[2].since = Some(since);
+    let settings =
+        Settings { slow_start: Duration::from_mins(1), ..settings(Algorithm::LeastConn) };
+    let selector = Selector::new(settings, &candidates, None);
+    for (seconds, part) in [(6, 0.1), (30, 0.5), (60, 1.0)] {
+        let now = since + Duration::from_secs(seconds);
+        let shares = shares(&selector, 3, 30_000, Some(now));
+        let expected = 30_000.0 * 2.0 * part / (2.0 + 2.0 * part);
+        let off = (f64::from(shares[2]) - expected).abs() / expected;
+        assert!(off < 0.06, "{seconds} s: {shares:?} not {expected}");
+    }
+}
+
 #[test]
 fn a_growing_target_keeps_the_clients_it_has() {
     let since = Instant::now();

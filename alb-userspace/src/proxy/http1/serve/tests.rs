@@ -13,5 +13,6 @@ mod refusals;
 mod retries;
 mod routes;
 mod seeing;
+mod shares;
 mod timeouts;
 mod upgrades;

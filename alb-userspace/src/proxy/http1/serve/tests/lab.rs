@@ -28,7 +28,7 @@ use crate::{
         upstream,
         worker::{Slot, Worker},
     },
-    state::{Health, Store, TargetRef, TargetStates},
+    state::{Health, Store, TargetRef, TargetState, TargetStates},
 };
 
 /// A served listener.
@@ -119,15 +119,29 @@ impl Lab {
     /// Serves a changed model from now on, with targets (by position) of the first backend in
     /// another state.
     pub(super) fn replace(&self, model: &Model, states: &[(usize, Health)]) -> Arc<Plan> {
+        self.serve(model, |at, state| {
+            if let Some((_, health)) = states.iter().find(|(position, _)| *position == at) {
+                state.health = *health;
+            }
+        })
+    }
+
+    /// Serves a model from now on, with something else known of the targets (by position) of the
+    /// first backend.
+    pub(super) fn serve(
+        &self,
+        model: &Model,
+        change: impl Fn(usize, &mut TargetState),
+    ) -> Arc<Plan> {
         let store = Store::new(model.clone(), &TargetStates::default());
         let mut snapshot = (*store.snapshot()).clone();
         let balancer = &model.load_balancers[0];
         let backend = &balancer.backends[0];
         let mut known = TargetStates::clone(&snapshot.targets);
-        for (at, health) in states {
-            let target = TargetRef::new(&backend.id, &balancer.targets_of(backend)[*at].id);
+        for (at, target) in balancer.targets_of(backend).iter().enumerate() {
+            let target = TargetRef::new(&backend.id, &target.id);
             let mut state = known.get(&target.backend, &target.target).unwrap().clone();
-            state.health = *health;
+            change(at, &mut state);
             known.insert(target, state);
         }
         snapshot.targets = Arc::new(known);
