@@ -9,6 +9,7 @@ mod output;
 mod run;
 mod status;
 mod table;
+mod tables;
 mod trace;
 mod units;
 

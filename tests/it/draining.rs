@@ -17,21 +17,21 @@ use crate::setting::{Service, servers, vip};
 /// busy machine.
 const TOLD_WITHIN: Duration = Duration::from_secs(40);
 
-/// Conversations with both targets, those of the second one last.
-fn conversations(lab: &Lab) -> (Vec<Conversation>, Vec<Conversation>) {
+/// So many conversations with both targets, those of the second one last.
+pub(crate) fn conversations(count: usize, lab: &Lab) -> (Vec<Conversation>, Vec<Conversation>) {
     let open = |_| Conversation::open(&lab.client.namespace, vip()).expect("a connection");
-    (0..6).map(open).partition(|talk| talk.server == "t1")
+    (0..count).map(open).partition(|talk| talk.server == "t1")
 }
 
 /// Every one of them is reset, though it sends nothing.
-fn all_reset(conversations: Vec<Conversation>) {
+pub(crate) fn all_reset(conversations: Vec<Conversation>) {
     for mut talk in conversations {
         let error = talk.wait().expect_err("nothing is sent to it");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
 }
 
-fn all_live(conversations: &mut [Conversation]) {
+pub(crate) fn all_live(conversations: &mut [Conversation]) {
     for talk in conversations {
         talk.exchange(b"still there?").expect("it is");
     }
@@ -47,7 +47,7 @@ fn connections_of_a_removed_target_live_until_it_has_drained() {
     let servers = servers(&lab);
     let mut service = Service { draining: 6, ..Service::of(&lab) };
     let daemon = service.serve(&lab);
-    let (mut kept, mut drained) = conversations(&lab);
+    let (mut kept, mut drained) = conversations(6, &lab);
     assert_eq!((kept.len(), drained.len()), (3, 3));
     service.targets.pop();
     let removed = Instant::now();
@@ -75,7 +75,7 @@ fn a_target_that_loses_its_weight_drains_and_one_that_gets_it_back_does_not() {
     let _servers = servers(&lab);
     let mut service = Service { draining: 8, ..Service::of(&lab) };
     let daemon = service.serve(&lab);
-    let (mut kept, mut drained) = conversations(&lab);
+    let (mut kept, mut drained) = conversations(6, &lab);
     for weight in [0, 10, 0] {
         service.targets[1].1 = weight;
         assert!(daemon.reload(&service.body()), "{}", daemon.log());
@@ -102,7 +102,7 @@ fn a_dead_target_s_connections_are_kept_or_reset_as_the_file_says() {
         let node = alb_tests::daemon::Node::xdp(lab.interfaces());
         let daemon = alb_tests::daemon::Instance::new(&lab.balancer.namespace, node, &body).start();
         daemon.wait_targets("tcp", "healthy", 2);
-        let (mut kept, mut lost) = conversations(&lab);
+        let (mut kept, mut lost) = conversations(6, &lab);
         // It neither answers nor says that it is gone.
         let dead = lab.switch();
         dead.ip("link set target2 down");

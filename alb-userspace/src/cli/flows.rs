@@ -3,7 +3,7 @@
 mod listeners;
 mod print;
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr, thread, time::Duration};
+use std::{process::ExitCode, str::FromStr, thread, time::Duration};
 
 use clap::{
     Args,
@@ -12,14 +12,11 @@ use clap::{
 
 use self::print::Printer;
 use super::{
-    Daemon, Output,
+    Output,
     output::{self, FAILED},
+    tables::{Tables, TablesArgs},
 };
-use crate::{
-    config,
-    datapath::flows::{self, EndFilter, FlowFilter, FlowState, Follower},
-    model::DatapathMode,
-};
+use crate::datapath::flows::{self, EndFilter, FlowFilter, FlowState, Follower};
 
 /// What `--limit` is if nothing is said.
 const LIMIT: usize = 1_000;
@@ -68,13 +65,7 @@ pub(super) struct FlowsArgs {
     )]
     interval: u64,
     #[command(flatten)]
-    daemon: Daemon,
-    /// File the daemon was run with: it names the pin directory, the socket and the listeners.
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Pin directory, instead of the file's.
-    #[arg(long, value_name = "DIR")]
-    bpffs: Option<PathBuf>,
+    tables: TablesArgs,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
@@ -102,21 +93,11 @@ fn states() -> impl clap::builder::TypedValueParser<Value = FlowState> {
 }
 
 pub(super) fn run(args: &FlowsArgs) -> ExitCode {
-    let node = match args.config.as_deref().map(config::load_node).transpose() {
-        Ok(node) => node,
-        Err(errors) => return output::fail(&errors, FAILED),
+    let Tables { socket, bpffs } = match args.tables.find(", and so no flow table") {
+        Ok(tables) => tables,
+        Err(code) => return code,
     };
-    if args.bpffs.is_none()
-        && let Some(node) = &node
-        && node.datapath == DatapathMode::Proxy
-    {
-        eprintln!("alb: node.datapath is proxy: there is no packet path, and so no flow table");
-        return ExitCode::from(FAILED);
-    }
-    let socket = node.as_ref().map_or(&args.daemon.socket, |node| &node.socket);
-    let bpffs = args.bpffs.clone().or(node.as_ref().map(|node| node.bpffs.clone()));
-    let bpffs = bpffs.unwrap_or_else(|| config::BPFFS.into());
-    let listener = match listeners::doors(&args.listener, socket, args.config.as_deref()) {
+    let listener = match listeners::doors(&args.listener, &socket, args.tables.config.as_deref()) {
         Ok(doors) => doors,
         Err(error) => {
             let code = error.exit_code();

@@ -3,7 +3,7 @@
 mod names;
 mod print;
 
-use std::{net::SocketAddrV4, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddrV4, process::ExitCode};
 
 use clap::{
     Args,
@@ -11,14 +11,11 @@ use clap::{
 };
 
 use super::{
-    Daemon, Output,
+    Output,
     output::{self, FAILED},
+    tables::{Tables, TablesArgs},
 };
-use crate::{
-    config,
-    datapath::trace::{self, Question, SOME_PORT, TcpFlags},
-    model::DatapathMode,
-};
+use crate::datapath::trace::{self, Question, SOME_PORT, TcpFlags};
 
 /// What `alb trace` takes.
 #[derive(Debug, Args)]
@@ -38,13 +35,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     #[command(flatten)]
-    daemon: Daemon,
-    /// File the daemon was run with: it names the pin directory, the socket and the listeners.
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Pin directory, instead of the file's.
-    #[arg(long, value_name = "DIR")]
-    bpffs: Option<PathBuf>,
+    tables: TablesArgs,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
@@ -64,20 +55,10 @@ fn packets() -> impl clap::builder::TypedValueParser<Value = TcpFlags> {
 }
 
 pub(super) fn run(args: &TraceArgs) -> ExitCode {
-    let node = match args.config.as_deref().map(config::load_node).transpose() {
-        Ok(node) => node,
-        Err(errors) => return output::fail(&errors, FAILED),
+    let Tables { socket, bpffs } = match args.tables.find(" to ask") {
+        Ok(tables) => tables,
+        Err(code) => return code,
     };
-    if args.bpffs.is_none()
-        && let Some(node) = &node
-        && node.datapath == DatapathMode::Proxy
-    {
-        eprintln!("alb: node.datapath is proxy: there is no packet path to ask");
-        return ExitCode::from(FAILED);
-    }
-    let socket = node.as_ref().map_or(&args.daemon.socket, |node| &node.socket);
-    let bpffs = args.bpffs.clone().or(node.as_ref().map(|node| node.bpffs.clone()));
-    let bpffs = bpffs.unwrap_or_else(|| config::BPFFS.into());
     let question = Question {
         from: args.from,
         to: args.to,
@@ -89,6 +70,6 @@ pub(super) fn run(args: &TraceArgs) -> ExitCode {
         Err(error) => return output::fail(&error, FAILED),
     };
     let vip = answer.flow.map_or(question.to, |flow| flow.ends.vip);
-    let names = names::of(vip, socket, args.config.as_deref());
+    let names = names::of(vip, &socket, args.tables.config.as_deref());
     output::write(|out| print::answer(out, &question, &answer, names.as_ref(), args.output))
 }

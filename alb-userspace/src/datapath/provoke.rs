@@ -78,15 +78,11 @@ fn segment(key: &FlowKey, sequence: u32) -> [u8; LEN] {
     put(IP_LEN + 8, &sequence.to_be_bytes());
     put(IP_LEN + 12, &[5 << 4, flag::ACK, 4, 0]); // header length, flags, window 1,024
     // Pseudo-header: both addresses, the protocol and the length (RFC 9293 §3.1).
-    let sum = sum(&packet[12..]) + u64::from(6u16.to_be()) + u64::from(20u16.to_be());
+    let sum = checksum::sum(&packet[12..]) + u64::from(6u16.to_be()) + u64::from(20u16.to_be());
     packet[IP_LEN + 16..IP_LEN + 18].copy_from_slice(&checksum::finish(sum).to_ne_bytes());
-    let sum = self::sum(&packet[..IP_LEN]);
+    let sum = checksum::sum(&packet[..IP_LEN]);
     packet[10..12].copy_from_slice(&checksum::finish(sum).to_ne_bytes());
     packet
-}
-
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.chunks_exact(2).map(|word| u64::from(u16::from_ne_bytes([word[0], word[1]]))).sum()
 }
 
 #[cfg(test)]
@@ -112,7 +108,7 @@ mod tests {
         assert_eq!(packet[32..36], [0x50, 0x10, 4, 0]);
         // A sum that includes its checksum is all ones (RFC 1071 §1).
         let pseudo = u64::from(u16::from_ne_bytes([0, 6])) + u64::from(u16::from_ne_bytes([0, 20]));
-        assert_eq!(checksum::fold(sum(&packet[..20])), 0xffff);
-        assert_eq!(checksum::fold(sum(&packet[12..]) + pseudo), 0xffff);
+        assert_eq!(checksum::fold(checksum::sum(&packet[..20])), 0xffff);
+        assert_eq!(checksum::fold(checksum::sum(&packet[12..]) + pseudo), 0xffff);
     }
 }

@@ -1,33 +1,12 @@
 //! Connections that the proxy serves, of targets that drain and of targets that fail.
 
-use std::{
-    io::ErrorKind,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::draining::{all_live, all_reset, conversations};
 
 /// `connectionDrainingSeconds` of the first test.
 const DRAINING: u32 = 5;
-
-/// Conversations with both targets, those of the second one last.
-fn conversations(lab: &Lab) -> (Vec<Conversation>, Vec<Conversation>) {
-    let open = |_| Conversation::open(&lab.client.namespace, vip()).expect("a connection");
-    (0..4).map(open).partition(|talk| talk.server == "t1")
-}
-
-fn all_reset(conversations: Vec<Conversation>) {
-    for mut talk in conversations {
-        let error = talk.wait().expect_err("nothing is sent to it");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-    }
-}
-
-fn all_live(conversations: &mut [Conversation]) {
-    for talk in conversations {
-        talk.exchange(b"still there?").expect("it is");
-    }
-}
 
 #[test]
 fn connections_of_a_removed_target_live_until_it_has_drained() {
@@ -36,7 +15,7 @@ fn connections_of_a_removed_target_live_until_it_has_drained() {
     let mut service = Service { draining: DRAINING, ..Service::of(&lab) };
     let balancer = &lab.balancer.namespace;
     let daemon = Instance::new(balancer, Node::xdp(lab.interfaces()), &body(&service)).start();
-    let (mut kept, mut drained) = conversations(&lab);
+    let (mut kept, mut drained) = conversations(4, &lab);
     assert_eq!((kept.len(), drained.len()), (2, 2));
     service.targets.pop();
     let removed = Instant::now();
@@ -65,7 +44,7 @@ fn a_failed_target_s_connections_are_kept_or_reset_as_the_file_says() {
         let node = Node::xdp(lab.interfaces());
         let daemon = Instance::new(&lab.balancer.namespace, node, &body).start();
         daemon.wait_targets("tcp", "healthy", 2);
-        let (mut kept, mut lost) = conversations(&lab);
+        let (mut kept, mut lost) = conversations(4, &lab);
         // It neither answers nor says that it is gone.
         let dead = lab.switch();
         dead.ip("link set target2 down");
