@@ -98,6 +98,7 @@ fn script(modules: &[PathBuf], tests: &[&str]) -> String {
          echo 1 > /proc/sys/net/core/bpf_jit_enable\n\
          uname -r\n\
          export ALB_BIN=/bin/alb ALB_REQUIRE_KERNEL=1 ALB_BPF_OBJECT=/alb.bpf.o TMPDIR=/tmp\n\
+         export ALB_TEST_PATIENCE=5\n\
          rings --test-threads 1 {}\n\
          echo \"{}$?\"\n\
          poweroff -f\n",
