@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -49,7 +49,7 @@ pub mod map {
     pub const RING_HEADS: &str = "RING_HEADS";
     /// Packets by [`crate::Reason`], per CPU.
     pub const COUNTERS: &str = "COUNTERS";
-    /// RST budget, per CPU.
+    /// Budgets of RSTs and ICMP messages, per CPU, by [`crate::settings::budget`].
     pub const RST_BUDGET: &str = "RST_BUDGET";
     /// Working space, per CPU.
     pub const SCRATCH: &str = "SCRATCH";
@@ -87,6 +87,8 @@ pub mod map {
 
 /// The XDP program of the packet path, as named in the object file.
 pub const XDP_PROGRAM: &str = "alb_xdp";
+/// The same at TC ingress.
+pub const TC_PROGRAM: &str = "alb_tc";
 
 /// A type that crosses the kernel boundary as bytes.
 ///

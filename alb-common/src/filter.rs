@@ -24,7 +24,7 @@ impl FilterKey {
 }
 
 /// The open ports of a prefix, as an extent of `SLOTS`: at each port in it the verdict changes,
-/// beginning with deny. Ascending, host order.
+/// beginning with deny. Ascending, host order; [`ICMP`] is one more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FilterEntry {
@@ -35,6 +35,9 @@ pub struct FilterEntry {
 }
 
 plain!(FilterEntry, 8: offset: u32, len: u32);
+
+/// The place of pings among the ports: behind them all.
+pub const ICMP: u32 = 1 << 16;
 
 /// Steps that halve any list of ports to nothing.
 pub const PORT_STEPS: u32 = 17;

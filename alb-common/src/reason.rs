@@ -12,6 +12,8 @@ pub enum Verdict {
     Pass,
     /// Answered with a TCP RST.
     Reset,
+    /// Answered with an ICMP message.
+    Reply,
     /// Discarded silently.
     Drop,
 }
@@ -23,6 +25,7 @@ impl Verdict {
             Self::Forward => "forward",
             Self::Pass => "pass",
             Self::Reset => "reset",
+            Self::Reply => "reply",
             Self::Drop => "drop",
         }
     }
@@ -74,12 +77,15 @@ reasons! {
     FlowTableFull = "flow_table_full", Forward,
         "handshake completed while the flow table was full: the flow stays half-open";
 
+    IcmpForward = "icmp_forward", Forward, "ICMP error about a flow, client to target";
+    IcmpReverse = "icmp_reverse", Forward, "ICMP error about a flow, target to client";
+
     NotIpv4 = "not_ipv4", Pass, "frame that is not IPv4, such as ARP or IPv6";
     NotOurs = "not_ours", Pass, "destination address is neither a VIP nor a SNAT address";
     OtherStation = "other_station", Pass, "frame to one of our addresses but another station";
     HostTraffic = "host_traffic", Pass, "packet for the host itself";
     Proxied = "proxied", Pass, "packet of a connection that the proxy serves";
-    Icmp = "icmp", Pass, "ICMP to a VIP or SNAT address";
+    Icmp = "icmp", Pass, "ICMP for the host itself";
 
     UnknownFlow = "unknown_flow", Reset, "packet of no known flow to a served port";
     NoHealthyTarget = "no_healthy_target", Reset, "SYN to a listener without a healthy target";
@@ -87,6 +93,10 @@ reasons! {
     NoListener = "no_listener", Reset, "TCP to a VIP port without a listener";
     FlowCut = "flow_cut", Reset, "packet of a flow whose target has drained, or failed";
     SnatExhausted = "snat_exhausted", Reset, "no free SNAT port towards the chosen target";
+
+    IcmpEcho = "icmp_echo", Reply, "ping to a VIP";
+    FragNeeded = "frag_needed", Reply,
+        "packet of a flow that is larger than the outgoing interface's MTU";
 
     Truncated = "truncated", Drop, "frame ends within its headers";
     BadIpHeader = "bad_ip_header", Drop, "IPv4 version, header length or total length is wrong";
@@ -102,7 +112,13 @@ reasons! {
     RstLimited = "rst_limited", Drop, "RST not sent: over the rate limit";
     HalfOpenFull = "half_open_full", Drop, "half-open table refused an entry";
     NoNextHop = "no_next_hop", Drop, "link-layer address of the next hop is not known";
-    MtuExceeded = "mtu_exceeded", Drop, "packet is larger than the outgoing interface's MTU";
+    MtuExceeded = "mtu_exceeded", Drop,
+        "packet of no flow, or an ICMP error, that is larger than the outgoing interface's MTU";
+    BadIcmp = "bad_icmp", Drop, "ICMP error that quotes nothing we can have sent";
+    IcmpUnknownFlow = "icmp_unknown_flow", Drop, "ICMP error to a VIP about no known flow";
+    IcmpUnsupported = "icmp_unsupported", Drop,
+        "ICMP to a VIP that is neither a ping nor an error about a TCP packet";
+    IcmpLimited = "icmp_limited", Drop, "ICMP answer not sent: over the rate limit";
     Internal = "internal", Drop, "a map lookup that cannot fail failed: a defect, please report";
 }
 

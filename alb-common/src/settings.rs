@@ -21,7 +21,7 @@ pub struct Settings {
     pub reply_count: u16,
     /// Step between two probes, coprime with `port_count`, so that probes never repeat.
     pub port_stride: u16,
-    /// RSTs a CPU may send in one window of [`RST_WINDOW_SHIFT`].
+    /// RSTs, and as many ICMP messages, a CPU may send in one window of [`RST_WINDOW_SHIFT`].
     pub rst_per_window: u32,
     /// Size of the half-open ring less one; sizes are powers of two.
     pub half_open_mask: u32,
@@ -39,13 +39,23 @@ plain!(Settings, 32:
 /// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
 pub const RST_WINDOW_SHIFT: u32 = 3;
 
-/// RSTs sent in one window.
+/// Indices in `RST_BUDGET`.
+pub mod budget {
+    /// RSTs.
+    pub const RST: u32 = 0;
+    /// ICMP messages.
+    pub const ICMP: u32 = 1;
+    /// How many.
+    pub const COUNT: usize = 2;
+}
+
+/// Packets sent in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RstBudget {
     /// Number of the window.
     pub window: u32,
-    /// RSTs sent in it.
+    /// Packets sent in it.
     pub sent: u32,
 }
 

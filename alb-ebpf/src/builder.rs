@@ -3,6 +3,8 @@
 
 extern crate std;
 
+pub mod icmp;
+
 use core::net::Ipv4Addr;
 use std::vec::Vec;
 
@@ -104,20 +106,9 @@ impl Tcp {
     }
 
     fn ip(&self, payload: usize) -> Vec<u8> {
-        let len = 20 + self.ip_options.len();
-        let total = u16::try_from(len + payload).expect("fits an IP packet");
-        let mut ip = Vec::new();
-        ip.extend([0x40 | words(len), self.tos]);
-        ip.extend(total.to_be_bytes());
-        ip.extend(self.id.to_be_bytes());
-        ip.extend(self.fragment.to_be_bytes());
-        ip.extend([self.ttl, 6, 0, 0]);
-        ip.extend(self.src.0.octets());
-        ip.extend(self.dst.0.octets());
-        ip.extend(&self.ip_options);
-        let sum = !ones_sum(&ip);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
-        ip
+        let Self { tos, id, fragment, ttl, src, dst, ref ip_options, .. } = *self;
+        Ip { tos, id, fragment, ttl, protocol: 6, src: src.0, dst: dst.0, options: ip_options }
+            .header(payload)
     }
 
     fn tcp(&self) -> Vec<u8> {
@@ -140,6 +131,38 @@ impl Tcp {
         let sum = !ones_sum(&summed);
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
         tcp
+    }
+}
+
+/// What an IPv4 header says.
+struct Ip<'a> {
+    tos: u8,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    options: &'a [u8],
+}
+
+impl Ip<'_> {
+    /// The header in front of this many bytes.
+    fn header(&self, payload: usize) -> Vec<u8> {
+        let len = 20 + self.options.len();
+        let total = u16::try_from(len + payload).expect("fits an IP packet");
+        let mut ip = Vec::new();
+        ip.extend([0x40 | words(len), self.tos]);
+        ip.extend(total.to_be_bytes());
+        ip.extend(self.id.to_be_bytes());
+        ip.extend(self.fragment.to_be_bytes());
+        ip.extend([self.ttl, self.protocol, 0, 0]);
+        ip.extend(self.src.octets());
+        ip.extend(self.dst.octets());
+        ip.extend(self.options);
+        let sum = !ones_sum(&ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        ip
     }
 }
 

@@ -8,6 +8,7 @@
 pub(crate) mod balance;
 pub mod host;
 
+mod control;
 mod established;
 mod handshake;
 
@@ -20,6 +21,7 @@ mod close;
 mod ring;
 
 mod atomic;
+mod budget;
 mod clock;
 mod count;
 mod maps;

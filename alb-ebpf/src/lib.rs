@@ -21,6 +21,8 @@
 pub mod packet;
 pub mod parse;
 
+pub mod icmp;
+pub mod mss;
 pub mod reset;
 pub mod rewrite;
 

@@ -7,6 +7,10 @@ use alb_common::net::{Be16, Be32, Mac};
 /// A packet under the program's hands.
 #[expect(clippy::len_without_is_empty, reason = "an empty frame does not reach the program")]
 pub trait Packet {
+    /// Checksums need not stand in the bytes: the sender may have left them to the device, or the
+    /// device have summed the whole packet. Only [`Packet::correct`] changes them then.
+    const OFFLOADS: bool = false;
+
     /// Address of the first byte.
     fn start(&self) -> usize;
     /// Address after the last byte that can be accessed directly: a frame of several buffers
@@ -18,6 +22,46 @@ pub trait Packet {
     fn ifindex(&self) -> u32;
     /// Cuts the frame to `len` bytes; `false` if the host refuses.
     fn truncate(&mut self, len: usize) -> bool;
+
+    /// VLAN tags that the host keeps beside the bytes.
+    #[inline(always)]
+    fn tags_aside(&self) -> usize {
+        0
+    }
+
+    /// Length of the IPv4 packet at `l3` whose header says `said`, bytes. A super-packet beyond
+    /// 64 KiB says 0 (Linux 6.3, `gso_ipv4_max_size`).
+    #[inline(always)]
+    fn ip_len(&self, _l3: usize, said: usize) -> usize {
+        said
+    }
+
+    /// Length of the longest IP packet that a frame leaves as, bytes: a super-packet is cut up
+    /// behind us. `ip_len` is its length now, `headers` that of its IP and TCP headers.
+    #[inline(always)]
+    fn longest(&self, ip_len: u32, _headers: u32) -> u32 {
+        ip_len
+    }
+
+    /// Corrects the TCP checksum at `offset` by what was added to the sums of the pseudo-header
+    /// and of the segment. Called only of a host that [`Packet::OFFLOADS`].
+    #[inline(always)]
+    fn correct(&mut self, _offset: usize, _pseudo: u16, _segment: u16) {}
+
+    /// The sum of so many 32-bit words from `offset`. Asked only of a host that
+    /// [`Packet::OFFLOADS`].
+    #[inline(always)]
+    fn sum(&self, _offset: usize, _words: usize) -> u16 {
+        0
+    }
+
+    /// Tells the host what was added to the sum of the packet as a whole.
+    #[inline(always)]
+    fn rewritten(&mut self, _delta: u16) {}
+
+    /// Marks the frame as ours, so that it is known when loopback brings it back.
+    #[inline(always)]
+    fn mark(&self) {}
 
     /// `N` bytes from `offset`, or `None` if the first buffer ends before.
     #[inline(always)]

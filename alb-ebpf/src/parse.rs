@@ -7,10 +7,10 @@ use crate::packet::{Packet, Window};
 const ETH_P_IP: u16 = 0x0800u16.to_be();
 const ETH_P_8021Q: u16 = 0x8100u16.to_be();
 const ETH_P_8021AD: u16 = 0x88a8u16.to_be();
-const IPPROTO_ICMP: u8 = 1;
-const IPPROTO_TCP: u8 = 6;
+pub(crate) const IPPROTO_ICMP: u8 = 1;
+pub(crate) const IPPROTO_TCP: u8 = 6;
 /// More-fragments flag and offset (RFC 791 §3.1).
-const FRAGMENT: u16 = 0x3fffu16.to_be();
+pub(crate) const FRAGMENT: u16 = 0x3fffu16.to_be();
 
 /// Length of an IPv4 header without options.
 pub const IPV4_LEN: usize = network_types::ip::Ipv4Hdr::LEN;
@@ -22,7 +22,8 @@ pub type Ipv4<'a> = Window<'a, IPV4_LEN>;
 /// A TCP header without options.
 pub type Tcp<'a> = Window<'a, TCP_LEN>;
 
-/// Where the IPv4 header is, behind up to two VLAN tags. Longer stacks are not IPv4 to us.
+/// Where the IPv4 header is, behind up to two VLAN tags, those that the host keeps aside
+/// included. Longer stacks are not IPv4 to us.
 #[inline(always)]
 pub fn ipv4_offset<P: Packet>(packet: &P) -> Result<usize, Reason> {
     let eth = packet.window::<14>(0).ok_or(Reason::Truncated)?;
@@ -36,7 +37,7 @@ pub fn ipv4_offset<P: Packet>(packet: &P) -> Result<usize, Reason> {
     let tag = packet.window::<4>(14).ok_or(Reason::Truncated)?;
     match tag.u16::<2>() {
         ETH_P_IP => Ok(18),
-        ETH_P_8021Q => {
+        ETH_P_8021Q if packet.tags_aside() == 0 => {
             let tag = packet.window::<4>(18).ok_or(Reason::Truncated)?;
             if tag.u16::<2>() == ETH_P_IP { Ok(22) } else { Err(Reason::NotIpv4) }
         }
@@ -91,7 +92,7 @@ pub fn segment<P: Packet>(packet: &P, l3: usize) -> Result<Segment, Reason> {
     let ip = packet.window::<IPV4_LEN>(l3).ok_or(Reason::Truncated)?;
     let version_ihl = ip.u8::<0>();
     let header_len = ((version_ihl & 0x0f) as usize) << 2;
-    let ip_len = u16::from_be(ip.u16::<2>()) as usize;
+    let ip_len = packet.ip_len(l3, u16::from_be(ip.u16::<2>()) as usize);
     if version_ihl >> 4 != 4 || header_len < IPV4_LEN || ip_len < header_len {
         return Err(Reason::BadIpHeader);
     }

@@ -5,6 +5,7 @@ use alb_common::{Reason, checksum, tcp::flag};
 use crate::{
     packet::Packet,
     parse::{IPV4_LEN, Segment, TCP_LEN},
+    rewrite::CHECKSUM,
 };
 
 const TTL: u8 = 64;
@@ -14,11 +15,17 @@ const VERSION_IHL: u8 = 0x45;
 const TOS: u8 = 0;
 const IPPROTO_TCP: u16 = 6;
 
+/// 32-bit words of a RST.
+const WORDS: usize = (IPV4_LEN + TCP_LEN) / 4;
+
 /// Writes the RST over the segment. The caller has made sure that the segment is not a RST
 /// itself. VLAN tags stay as they are; IP and TCP options go.
 #[inline(always)]
 pub fn write<P: Packet>(packet: &mut P, segment: &Segment) -> Result<(), Reason> {
     let l3 = segment.l3;
+    let before = if P::OFFLOADS { packet.sum(l3, WORDS) } else { 0 };
+    // The right checksum, and the part of it that is the pseudo-header's.
+    let (check, pseudo);
     {
         // In ascending order: the compiler drops a check that an earlier one further back
         // implies, and the verifier does not follow that conclusion.
@@ -61,18 +68,29 @@ pub fn write<P: Packet>(packet: &mut P, segment: &Segment) -> Result<(), Reason>
         tcp.set_u16::<12>(offset_flags);
         tcp.set_u16::<14>(0);
         tcp.set_u16::<18>(0);
-        tcp.set_u16::<16>(checksum::finish(
-            addresses
-                + IPPROTO_TCP.to_be() as u64
-                + (TCP_LEN as u16).to_be() as u64
-                + key.sport.0 as u64
+        let sum = addresses + IPPROTO_TCP.to_be() as u64 + (TCP_LEN as u16).to_be() as u64;
+        pseudo = checksum::fold(sum);
+        check = checksum::finish(
+            sum + key.sport.0 as u64
                 + key.dport.0 as u64
                 + seq as u64
                 + ack as u64
                 + offset_flags as u64,
-        ));
+        );
+        tcp.set_u16::<16>(if P::OFFLOADS { pseudo } else { check });
     }
-    if packet.truncate(l3 + IPV4_LEN + TCP_LEN) { Ok(()) } else { Err(Reason::Internal) }
+    if !packet.truncate(l3 + IPV4_LEN + TCP_LEN) {
+        return Err(Reason::Internal);
+    }
+    if P::OFFLOADS {
+        // What the device is to complete begins as the pseudo-header's sum, and the host leaves it
+        // at that; else this makes the right checksum of it.
+        let delta = checksum::fold((!check) as u64 + pseudo as u64);
+        packet.correct(l3 + IPV4_LEN + CHECKSUM, 0, delta);
+        // A right header's sum is zero, a right segment's the pseudo-header's complement.
+        packet.rewritten(checksum::fold((!before) as u64 + (!pseudo) as u64));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,12 @@
 
 use core::ffi::c_void;
 
-use alb_ebpf::{Host, Outcome, host::timestamp, packet::Packet, process};
+use alb_ebpf::{
+    Host, Outcome,
+    host::{clamp, timestamp},
+    packet::Packet,
+    process,
+};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
@@ -58,6 +63,11 @@ impl Host for XdpPacket {
     fn timestamp(&self, l4: u32, header_len: u32) -> u64 {
         alb_xdp_timestamp(self.0.ctx, l4, header_len)
     }
+
+    #[inline(always)]
+    fn clamp(&mut self, l4: u32, header_len: u32, mtu: u32) {
+        alb_xdp_clamp(self.0.ctx, l4, header_len, mtu);
+    }
 }
 
 #[inline(never)]
@@ -65,6 +75,13 @@ impl Host for XdpPacket {
 #[unsafe(no_mangle)]
 extern "C" fn alb_xdp_timestamp(context: *mut xdp_md, l4: u32, header_len: u32) -> u64 {
     timestamp(&XdpPacket(XdpContext::new(context)), l4, header_len)
+}
+
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+extern "C" fn alb_xdp_clamp(context: *mut xdp_md, l4: u32, header_len: u32, mtu: u32) -> u64 {
+    clamp(&mut XdpPacket(XdpContext::new(context)), l4, header_len, mtu)
 }
 
 /// The packet path at XDP. `frags`: frames of several buffers come too (Linux 5.18).

@@ -366,6 +366,8 @@ pub enum VerdictReport {
     Pass,
     /// Answered with a TCP RST.
     Reset,
+    /// Answered with an ICMP message.
+    Reply,
     /// Discarded.
     Drop,
 }
@@ -376,6 +378,7 @@ impl From<Verdict> for VerdictReport {
             Verdict::Forward => Self::Forward,
             Verdict::Pass => Self::Pass,
             Verdict::Reset => Self::Reset,
+            Verdict::Reply => Self::Reply,
             Verdict::Drop => Self::Drop,
         }
     }
@@ -388,6 +391,7 @@ impl VerdictReport {
             Self::Forward => "forward",
             Self::Pass => "pass",
             Self::Reset => "reset",
+            Self::Reply => "reply",
             Self::Drop => "drop",
         }
     }

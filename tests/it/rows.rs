@@ -8,6 +8,8 @@ mod draining;
 mod established;
 mod filtering;
 mod flow;
+mod hostile;
+mod icmp;
 mod limited;
 mod limits;
 mod neighbours;

@@ -1,6 +1,8 @@
 //! The packet path in the kernel without a device: loaded into fresh maps of its own, run on
 //! single frames by `PROG_TEST_RUN`, its maps read and written as typed values.
 
+mod skb;
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -22,7 +24,7 @@ use alb_common::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
+    programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
 /// A contract type as aya takes it.
@@ -74,6 +76,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Prog {
     ebpf: Ebpf,
+    /// The TC program over maps of its own, which are written like the others.
+    twin: Option<Ebpf>,
 }
 
 /// The object under test: the one that `ALB_BPF_OBJECT` names, else the committed one.
@@ -84,37 +88,28 @@ pub fn object() -> Vec<u8> {
 }
 
 impl Prog {
-    /// Loads the program into maps of its own.
+    /// Loads the XDP program into maps of its own.
     pub fn load(sizes: Sizes) -> Self {
-        let mut loader = EbpfLoader::new();
-        for (name, size) in [
-            (map::FLOWS, sizes.flows),
-            (map::HALF_OPEN, sizes.half_open),
-            (map::HALF_OPEN_RING, sizes.ring),
-            (map::CLOSED_RING, sizes.ring),
-            (map::TARGETS, sizes.targets),
-            (map::HOPS, sizes.targets),
-            (map::TARGET_TIMES, sizes.targets),
-            (map::TARGET_STATES, sizes.targets),
-            (map::TARGET_TOTALS, sizes.targets),
-            (map::LISTENER_TOTALS, 16),
-            (map::LISTENER_STATES, 16),
-            (map::LISTENER_ACTIVE, 16),
-            (map::LISTENERS, 16),
-            (map::LOCALS, 16),
-            (map::SLOTS, sizes.slots),
-            (map::FILTERS, sizes.prefixes),
-        ] {
-            loader.map_max_entries(name, size);
-        }
-        let mut ebpf = loader.load(&object()).expect("the object loads");
+        let mut ebpf = parse(sizes);
         let program: &mut Xdp = ebpf
             .program_mut(abi::XDP_PROGRAM)
             .expect("the object has the program")
             .try_into()
             .expect("it is an XDP program");
-        load(program).expect("the verifier takes the program");
-        Self { ebpf }
+        retry(|| program.load()).expect("the verifier takes the program");
+        Self { ebpf, twin: None }
+    }
+
+    /// The same, and the TC program beside it.
+    pub fn load_both(sizes: Sizes) -> Self {
+        let mut twin = parse(sizes);
+        let program: &mut SchedClassifier = twin
+            .program_mut(abi::TC_PROGRAM)
+            .expect("the object has the program")
+            .try_into()
+            .expect("it is a TC program");
+        retry(|| program.load()).expect("the verifier takes the program");
+        Self { twin: Some(twin), ..Self::load(sizes) }
     }
 
     /// Pins a map, so that other programs can be loaded with it.
@@ -176,11 +171,43 @@ impl Prog {
         (action, out)
     }
 
+    /// Runs the TC program on a frame that came in by the device of this index; `None` if the frame
+    /// is too short for the kernel. `is_cut`: the program is to shorten it. It has no way of its own
+    /// to send a frame back: that is [`Action::Redirect`].
+    pub fn run_twin(
+        &self,
+        frame: &[u8],
+        ifindex: Option<u32>,
+        is_cut: bool,
+    ) -> Option<(Action, Vec<u8>)> {
+        let twin = self.twin.as_ref().expect("both are loaded");
+        let program = twin.program(abi::TC_PROGRAM).expect("it has the program");
+        skb::run(program.try_into().expect("a TC program"), frame, ifindex, is_cut)
+    }
+
+    /// Instructions that the verifier looked at.
+    pub fn instructions(&self) -> u32 {
+        self.program().info().ok().and_then(|info| info.verified_instruction_count()).expect("5.16")
+    }
+
+    /// The same of the TC program, if it is loaded.
+    pub fn twin_instructions(&self) -> Option<u32> {
+        let program = self.twin.as_ref()?.program(abi::TC_PROGRAM).expect("it has the program");
+        let program: &SchedClassifier = program.try_into().expect("a TC program");
+        program.info().ok()?.verified_instruction_count()
+    }
+
+    fn both(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        [&mut self.ebpf].into_iter().chain(&mut self.twin)
+    }
+
     /// Writes an array element.
     pub fn set<V: Plain>(&mut self, name: &str, index: u32, value: V) {
-        let mut array: Array<&mut MapData, Raw<V>> =
-            self.ebpf.map_mut(name).expect("a map").try_into().expect("an array");
-        array.set(index, Raw(value), 0).expect("an element");
+        for ebpf in self.both() {
+            let mut array: Array<&mut MapData, Raw<V>> =
+                ebpf.map_mut(name).expect("a map").try_into().expect("an array");
+            array.set(index, Raw(value), 0).expect("an element");
+        }
     }
 
     /// Reads an array element.
@@ -192,7 +219,9 @@ impl Prog {
 
     /// Inserts or replaces an element of a hash map.
     pub fn insert<K: Plain, V: Plain>(&mut self, name: &str, key: K, value: V) {
-        self.hash(name).insert(Raw(key), Raw(value), 0).expect("room in the map");
+        for ebpf in self.both() {
+            hash(ebpf, name).insert(Raw(key), Raw(value), 0).expect("room in the map");
+        }
     }
 
     /// Says what an address is, where the daemon would.
@@ -202,49 +231,49 @@ impl Prog {
         self.set(map::LOCAL_CACHE, place(addr), word(addr, flags));
     }
 
-    /// A hash map, to do many things with.
+    /// A hash map of the XDP program, to do many things with.
     pub fn hash<K: Plain, V: Plain>(
         &mut self,
         name: &str,
     ) -> HashMap<&mut MapData, Raw<K>, Raw<V>> {
-        self.ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
+        hash(&mut self.ebpf, name)
     }
 
     /// Inserts or replaces a prefix of a security group.
     pub fn allow(&mut self, key: FilterKey, entry: FilterEntry) {
-        let mut trie: LpmTrie<&mut MapData, [u32; 2], Raw<FilterEntry>> =
-            self.ebpf.map_mut(map::FILTERS).expect("a map").try_into().expect("a trie");
         let key = Key::new(key.bits, [key.id, key.addr.0]);
-        trie.insert(&key, Raw(entry), 0).expect("room in the map");
+        for ebpf in self.both() {
+            let mut trie: LpmTrie<&mut MapData, [u32; 2], Raw<FilterEntry>> =
+                ebpf.map_mut(map::FILTERS).expect("a map").try_into().expect("a trie");
+            trie.insert(&key, Raw(entry), 0).expect("room in the map");
+        }
     }
 
     /// Removes an element of a hash map.
     pub fn remove<K: Plain, V: Plain>(&mut self, name: &str, key: K) {
-        self.hash::<K, V>(name).remove(&Raw(key)).expect("an element");
+        for ebpf in self.both() {
+            hash::<K, V>(ebpf, name).remove(&Raw(key)).expect("an element");
+        }
     }
 
     /// Everything in a flow table: [`map::FLOWS`] or [`map::HALF_OPEN`].
     pub fn flows(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
-        let hash: HashMap<&MapData, Raw<FlowKey>, Raw<FlowEntry>> =
-            self.ebpf.map(name).expect("a map").try_into().expect("a hash map");
-        let element = |element: Result<(Raw<_>, Raw<_>), _>| {
-            let (key, entry) = element.expect("an element");
-            (key.0, entry.0)
-        };
-        hash.iter().map(element).collect()
+        flows(&self.ebpf, name)
+    }
+
+    /// The same of the TC program, if it is loaded.
+    pub fn twin_flows(&self, name: &str) -> Option<BTreeMap<FlowKey, FlowEntry>> {
+        self.twin.as_ref().map(|twin| flows(twin, name))
     }
 
     /// Counters that are not zero, of all CPUs together, by label.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
-        let labels = Reason::ALL
-            .iter()
-            .map(|reason| reason.label())
-            .chain(Event::ALL.iter().map(|event| event.label()));
-        let array: PerCpuArray<&MapData, u64> =
-            self.ebpf.map(map::COUNTERS).expect("a map").try_into().expect("an array");
-        let counters = (0..u32::try_from(COUNTERS).expect("few"))
-            .map(|index| array.get(&index, 0).expect("a counter").iter().copied().sum::<u64>());
-        labels.zip(counters).filter(|(_, count)| *count > 0).collect()
+        counters(&self.ebpf)
+    }
+
+    /// The same of the TC program, if it is loaded.
+    pub fn twin_counters(&self) -> Option<BTreeMap<&'static str, u64>> {
+        self.twin.as_ref().map(counters)
     }
 
     /// Totals of all CPUs together: [`map::TARGET_TOTALS`] or [`map::LISTENER_TOTALS`].
@@ -277,17 +306,72 @@ pub fn now() -> u32 {
     }
 }
 
-/// Loads the program; as libbpf does, again when the verifier was interrupted by a signal
+/// The object with maps of these sizes.
+fn parse(sizes: Sizes) -> Ebpf {
+    let mut loader = EbpfLoader::new();
+    for (name, size) in [
+        (map::FLOWS, sizes.flows),
+        (map::HALF_OPEN, sizes.half_open),
+        (map::HALF_OPEN_RING, sizes.ring),
+        (map::CLOSED_RING, sizes.ring),
+        (map::TARGETS, sizes.targets),
+        (map::HOPS, sizes.targets),
+        (map::TARGET_TIMES, sizes.targets),
+        (map::TARGET_STATES, sizes.targets),
+        (map::TARGET_TOTALS, sizes.targets),
+        (map::LISTENER_TOTALS, 16),
+        (map::LISTENER_STATES, 16),
+        (map::LISTENER_ACTIVE, 16),
+        (map::LISTENERS, 16),
+        (map::LOCALS, 16),
+        (map::SLOTS, sizes.slots),
+        (map::FILTERS, sizes.prefixes),
+    ] {
+        loader.map_max_entries(name, size);
+    }
+    loader.load(&object()).expect("the object loads")
+}
+
+fn hash<'a, K: Plain, V: Plain>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> HashMap<&'a mut MapData, Raw<K>, Raw<V>> {
+    ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
+}
+
+fn flows(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
+    let hash: HashMap<&MapData, Raw<FlowKey>, Raw<FlowEntry>> =
+        ebpf.map(name).expect("a map").try_into().expect("a hash map");
+    let element = |element: Result<(Raw<_>, Raw<_>), _>| {
+        let (key, entry) = element.expect("an element");
+        (key.0, entry.0)
+    };
+    hash.iter().map(element).collect()
+}
+
+fn counters(ebpf: &Ebpf) -> BTreeMap<&'static str, u64> {
+    let labels = Reason::ALL
+        .iter()
+        .map(|reason| reason.label())
+        .chain(Event::ALL.iter().map(|event| event.label()));
+    let array: PerCpuArray<&MapData, u64> =
+        ebpf.map(map::COUNTERS).expect("a map").try_into().expect("an array");
+    let counters = (0..u32::try_from(COUNTERS).expect("few"))
+        .map(|index| array.get(&index, 0).expect("a counter").iter().copied().sum::<u64>());
+    labels.zip(counters).filter(|(_, count)| *count > 0).collect()
+}
+
+/// Loads a program; as libbpf does, again when the verifier was interrupted by a signal
 /// (`EAGAIN`), up to five times.
-fn load(program: &mut Xdp) -> Result<(), ProgramError> {
-    let mut result = program.load();
+fn retry(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let mut result = load();
     for _ in 0..4 {
         match &result {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
             Ok(()) | Err(_) => break,
         }
-        result = program.load();
+        result = load();
     }
     result
 }

@@ -7,12 +7,14 @@ use alb_common::{
     net::Be32,
     reason::Event,
     service::local,
+    settings::budget::RST,
     tcp::flag,
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
 
 use super::{
-    clock, count, established, filter, handshake, host::Host, maps, neighbour, open, ring, snat,
+    budget, clock, control, count, established, filter, handshake, host::Host, maps, neighbour,
+    open, ring, snat,
 };
 use crate::{
     packet::Packet,
@@ -48,11 +50,24 @@ pub(super) struct Forward {
 #[inline(always)]
 pub fn process<P: Host>(packet: &mut P) -> Outcome {
     match ours(packet) {
+        Err(Reason::Icmp) => {
+            let mut egress = Egress::NONE;
+            let reason = match control::message(packet, &mut egress) {
+                Reason::IcmpEcho => control::echo(packet, &mut egress),
+                reason => reason,
+            };
+            conclude(packet, reason, egress)
+        }
         Err(reason) => refuse(reason),
         Ok((segment, kind)) => match decide(packet, &segment, kind) {
             Ok((reason, egress)) => {
                 count::reason(reason);
                 send(packet, egress)
+            }
+            Err(Reason::MtuExceeded) => {
+                let mut egress = Egress::NONE;
+                let reason = control::too_big(packet, &segment, &mut egress);
+                conclude(packet, reason, egress)
             }
             Err(reason) if matches!(reason.verdict(), Verdict::Reset) => {
                 answer(packet, reason, &segment)
@@ -60,6 +75,16 @@ pub fn process<P: Host>(packet: &mut P) -> Outcome {
             Err(reason) => refuse(reason),
         },
     }
+}
+
+/// Sends what has a way out, and refuses the rest.
+#[inline(always)]
+fn conclude<P: Packet>(packet: &P, reason: Reason, egress: Egress) -> Outcome {
+    if egress.ifindex == 0 {
+        return refuse(reason);
+    }
+    count::reason(reason);
+    send(packet, egress)
 }
 
 /// Counts a packet that ends here or is left to the host.
@@ -87,7 +112,11 @@ fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
 
 /// Sends a segment on its way, rewritten: what to count and the way out; or why not.
 #[inline(always)]
-fn decide<P: Host>(packet: &P, segment: &Segment, kind: u32) -> Result<(Reason, Egress), Reason> {
+fn decide<P: Host>(
+    packet: &mut P,
+    segment: &Segment,
+    kind: u32,
+) -> Result<(Reason, Egress), Reason> {
     let settings = settings().ok_or(Reason::Internal)?;
     let snat_port = segment.key.dport.host().wrapping_sub(settings.reply_first);
     if kind & local::VIP == 0 && snat_port >= settings.reply_count {
@@ -137,6 +166,9 @@ fn decide<P: Host>(packet: &P, segment: &Segment, kind: u32) -> Result<(Reason, 
     if egress.ifindex == 0 {
         return Err(reason);
     }
+    if segment.flags & flag::SYN != 0 {
+        control::clamp(packet, segment, egress);
+    }
     if reason == Reason::Promoted && segment.flags & flag::FIN != 0 {
         established::close(packet, segment, now);
     }
@@ -151,7 +183,7 @@ fn decide<P: Host>(packet: &P, segment: &Segment, kind: u32) -> Result<(Reason, 
 /// larger result would be returned by pointer, which the verifier refuses.
 #[inline(never)]
 fn half_open<P: Host>(
-    packet: &P,
+    packet: &mut P,
     segment: &Segment,
     now: u32,
     is_last: bool,
@@ -172,7 +204,7 @@ fn half_open<P: Host>(
 /// Opens a flow for a SYN to a listener, and takes the packet on its way; every other packet
 /// that gets here is of no flow. `egress` is set when it goes on.
 #[inline(always)]
-fn no_flow<P: Host>(packet: &P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
+fn no_flow<P: Host>(packet: &mut P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
     if let Some(reason) = open::prepare(packet, segment, now) {
         return reason;
     }
@@ -184,7 +216,7 @@ fn no_flow<P: Host>(packet: &P, segment: &Segment, now: u32, egress: &mut Egress
 
 /// The last step of [`no_flow`].
 #[inline(never)]
-fn begin<P: Packet>(packet: &P, segment: &Segment, egress: &mut Egress) -> Reason {
+fn begin<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut Egress) -> Reason {
     let forward = match open::commit(segment) {
         Ok(forward) => forward,
         Err(reason) => return reason,
@@ -198,8 +230,9 @@ fn begin<P: Packet>(packet: &P, segment: &Segment, egress: &mut Egress) -> Reaso
 
 /// Writes the way into the packet.
 #[inline(always)]
-fn finish<P: Packet>(packet: &P, segment: &Segment, forward: &Forward) -> Result<(), Reason> {
-    if segment.ip_len > forward.mtu as u32 {
+fn finish<P: Packet>(packet: &mut P, segment: &Segment, forward: &Forward) -> Result<(), Reason> {
+    let headers = (segment.l4 - segment.l3) as u32 + segment.tcp_header_len;
+    if packet.longest(segment.ip_len, headers) > forward.mtu as u32 {
         return Err(Reason::MtuExceeded);
     }
     rewrite::apply(packet, segment.l3, segment.l4, &forward.rewrite)
@@ -211,22 +244,32 @@ pub(super) struct Egress {
     /// Interface index; 0 = not known yet.
     ifindex: u32,
     /// [`interface_flag`] bits.
-    flags: u32,
+    flags: u16,
+    /// Largest IP packet that fits through it.
+    pub(super) mtu: u16,
 }
 
 impl Egress {
-    const NONE: Self = Self { ifindex: 0, flags: 0 };
+    const NONE: Self = Self { ifindex: 0, flags: 0, mtu: 0 };
+
+    #[inline(always)]
+    pub(super) const fn is_loopback(self) -> bool {
+        self.flags & interface_flag::LOOPBACK as u16 != 0
+    }
 
     #[inline(always)]
     pub(super) const fn of(interface: &InterfaceEntry) -> Self {
-        Self { ifindex: interface.ifindex, flags: interface.flags }
+        Self { ifindex: interface.ifindex, flags: interface.flags as u16, mtu: interface.mtu }
     }
 }
 
 #[inline(always)]
 fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
-    let Egress { ifindex, flags } = egress;
-    if ifindex == packet.ifindex() && flags & interface_flag::REDIRECT == 0 {
+    let Egress { ifindex, flags, .. } = egress;
+    if egress.is_loopback() {
+        packet.mark();
+    }
+    if ifindex == packet.ifindex() && flags & interface_flag::REDIRECT as u16 == 0 {
         return Outcome::Reflect;
     }
     // SAFETY: takes an index and flags; a wrong index is found out when the frame is sent.
@@ -240,7 +283,7 @@ fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
 /// Answers with a RST, within the budget and never a RST with a RST.
 #[inline(always)]
 fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outcome {
-    if !rst_allowed() {
+    if !budget::allows(RST) {
         count::reason(Reason::RstLimited);
         return Outcome::Drop;
     }
@@ -258,7 +301,7 @@ fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outco
 
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn local_kind(addr: Be32) -> Option<u32> {
+pub(super) fn local_kind(addr: Be32) -> Option<u32> {
     let place = maps::LOCAL_CACHE.get_ptr(local_cache::place(addr))?;
     // SAFETY: a word of the array, aligned, that userspace replaces whole.
     match local_cache::says(unsafe { place.read_volatile() }, addr) {
@@ -273,23 +316,6 @@ fn local_kind(addr: Be32) -> Option<u32> {
 #[inline(always)]
 pub(super) fn settings() -> Option<&'static alb_common::settings::Settings> {
     maps::SETTINGS.get(0)
-}
-
-#[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
-fn rst_allowed() -> bool {
-    let (Some(settings), Some(budget)) = (settings(), maps::RST_BUDGET.get_ptr_mut(0)) else {
-        return false;
-    };
-    // SAFETY: this CPU's element, which only this function writes.
-    let budget = unsafe { &mut *budget };
-    let window = clock::now() >> alb_common::settings::RST_WINDOW_SHIFT;
-    if budget.window != window {
-        budget.window = window;
-        budget.sent = 0;
-    }
-    budget.sent += 1;
-    budget.sent <= settings.rst_per_window
 }
 
 /// The interface in this slot.

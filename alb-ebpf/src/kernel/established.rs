@@ -154,6 +154,9 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
     let (slot, next_hop) = match copy.flags.direction() {
         Direction::Forward => {
             let hop = maps::HOPS.get(copy.target).ok_or(Reason::Internal)?;
+            if !hop.is_resolved() {
+                return Err(Reason::NoNextHop);
+            }
             (hop.interface as u32, hop.mac)
         }
         Direction::Reverse => (copy.interface as u32, copy.mac),
@@ -164,9 +167,6 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
 /// The rewrite of an entry, by this interface slot and next hop.
 #[inline(always)]
 fn by(copy: &FlowEntry, slot: u32, next_hop: Mac, reason: Reason) -> Result<Forward, Reason> {
-    if next_hop.is_unset() {
-        return Err(Reason::NoNextHop);
-    }
     let interface = balance::interface(slot).ok_or(Reason::NoNextHop)?;
     let rewrite = Rewrite {
         src: copy.src,

@@ -1,8 +1,9 @@
-//! Security groups: whether a client may open a port. Asked for what begins something, never for
-//! packets of a flow.
+//! Security groups: whether a client may open a port, or ping. Asked for what begins something,
+//! never for packets of a flow, nor for ICMP errors about them.
 
 use alb_common::{
-    filter::{self, FilterKey, PORT_STEPS},
+    filter::{self, FilterKey, ICMP, PORT_STEPS},
+    net::Be32,
     service::local,
 };
 
@@ -14,6 +15,13 @@ use crate::parse::Segment;
 pub(super) fn denies(kind: u32, segment: &Segment) -> bool {
     let id = local::filter(kind);
     id != 0 && alb_is_closed(id, segment.key.src.0, segment.key.dport.host() as u32) != 0
+}
+
+/// Whether it keeps a ping off.
+#[inline(always)]
+pub(super) fn denies_ping(kind: u32, client: Be32) -> bool {
+    let id = local::filter(kind);
+    id != 0 && alb_is_closed(id, client.0, ICMP) != 0
 }
 
 /// 0 = open. One lookup by the client's address, one search by the port.

@@ -1,10 +1,10 @@
-//! What the packet path needs of its host beyond the bytes: the context, and the loop over TCP
-//! options as a global function (see `kernel`), which only a host can define, because it takes its
+//! What the packet path needs of its host beyond the bytes: the context, and the loops over TCP
+//! options as global functions (see `kernel`), which only a host can define, because they take its
 //! kind of context.
 
 use core::ffi::c_void;
 
-use crate::{packet::Packet, parse};
+use crate::{mss, packet::Packet, parse};
 
 /// A program type.
 pub trait Host: Packet {
@@ -13,6 +13,9 @@ pub trait Host: Packet {
 
     /// [`timestamp`] in a global function of this host's.
     fn timestamp(&self, l4: u32, header_len: u32) -> u64;
+
+    /// [`clamp`] in a global function of this host's.
+    fn clamp(&mut self, l4: u32, header_len: u32, mtu: u32);
 }
 
 /// Above a timestamp: there was one.
@@ -23,6 +26,14 @@ pub const HAD_TIMESTAMP: u64 = 1 << 32;
 pub fn timestamp<H: Host>(packet: &H, l4: u32, header_len: u32) -> u64 {
     let value = parse::timestamp(packet, within(l4), header_len);
     value.map_or(0, |value| value as u64 | HAD_TIMESTAMP)
+}
+
+/// Lowers the segment size that the TCP header of this length at `l4` announces. Returns 0, because
+/// a global function returns a number.
+#[inline(always)]
+pub fn clamp<H: Host>(packet: &mut H, l4: u32, header_len: u32, mtu: u32) -> u64 {
+    mss::clamp(packet, within(l4), header_len, mtu as u16);
+    0
 }
 
 /// An offset that the verifier finds bounds for: headers begin within the first 82 bytes.

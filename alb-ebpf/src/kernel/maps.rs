@@ -13,7 +13,7 @@ use alb_common::{
     net::Be32,
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
-    settings::{RstBudget, Settings},
+    settings::{RstBudget, Settings, budget},
     target::{TargetEntry, TargetState, TargetTimes},
 };
 use aya_ebpf::{
@@ -30,9 +30,9 @@ pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT }> = PerCpuArray::new();
 
-/// RSTs sent in the current window.
+/// RSTs and ICMP messages sent in the current window.
 #[btf_map]
-pub(super) static RST_BUDGET: PerCpuArray<RstBudget, 1> = PerCpuArray::new();
+pub(super) static RST_BUDGET: PerCpuArray<RstBudget, { budget::COUNT }> = PerCpuArray::new();
 
 /// Entries under construction, and entries under removal: see [`scratch`] and [`spare`].
 #[btf_map]
@@ -136,8 +136,8 @@ pub(super) static RING_HEADS: Array<u64, { ring::COUNT }> = Array::new();
 #[expect(unsafe_code, reason = "map value access")]
 pub(super) fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: this CPU's element. The program is not re-entered on one CPU, and each packet
-    // takes the reference once: `handshake` and `open` are asked one after the other, and
-    // neither keeps it.
+    // takes the reference once: `handshake`, `open` and `control` are asked one after the
+    // other, and none keeps it.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 

@@ -6,6 +6,7 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey, Scratch, stamp},
+    interface::interface_flag,
     service::{ListenerEntry, ListenerKey, algorithm},
     tcp::{FlowFlags, flag},
 };
@@ -53,13 +54,18 @@ pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Optio
     };
     // A bridge floods, and a capture listens to everything: what is for another station must
     // neither open a flow nor be answered.
-    if maps::INTERFACES.get(slot).is_none_or(|interface| interface.mac != eth.destination()) {
+    let Some(interface) =
+        maps::INTERFACES.get(slot).filter(|interface| interface.mac == eth.destination())
+    else {
         return Some(Reason::OtherStation);
-    }
+    };
     if segment.flags & flag::RST != 0 {
         return Some(Reason::UnexpectedRst);
     }
-    if !parse::is_client(segment.key.src) || segment.key.src == segment.key.dst {
+    // Who connects to an address of its own host has that address.
+    let is_forged =
+        segment.key.src == segment.key.dst && interface.flags & interface_flag::LOOPBACK == 0;
+    if !parse::is_client(segment.key.src) || is_forged {
         return Some(Reason::BadSource);
     }
     let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
@@ -80,7 +86,7 @@ pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Optio
     };
     // Everything that could stop the packet on its way out, before anything is written: a SYN
     // that does not leave must not hold a port, nor push a flow out of the ring.
-    let Some(hop) = maps::HOPS.get(target).filter(|hop| !hop.mac.is_unset()) else {
+    let Some(hop) = maps::HOPS.get(target).filter(|hop| hop.is_resolved()) else {
         return Some(Reason::NoNextHop);
     };
     let Some(egress) = balance::interface(hop.interface as u32) else {

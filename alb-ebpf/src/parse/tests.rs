@@ -272,7 +272,7 @@ fn whole_path(bytes: &[u8]) {
     room[GUARD..GUARD + bytes.len()].copy_from_slice(bytes);
     let inside = GUARD..GUARD + bytes.len();
     if let Ok(segment) = parse(&mut room[inside.clone()]) {
-        let frame = Frame::new(&mut room[inside.clone()]);
+        let mut frame = Frame::new(&mut room[inside.clone()]);
         assert!(segment.l4 + segment.tcp_header_len as usize <= frame.len());
         assert!(segment.l3 + segment.ip_len as usize <= frame.len());
         assert!(segment.sequence_len() <= segment.ip_len);
@@ -286,7 +286,7 @@ fn whole_path(bytes: &[u8]) {
             next_hop: alb_common::net::Mac::default(),
             station: alb_common::net::Mac::default(),
         };
-        _ = rewrite::apply(&frame, segment.l3, segment.l4, &way);
+        _ = rewrite::apply(&mut frame, segment.l3, segment.l4, &way);
         let mut frame = Frame::new(&mut room[inside.clone()]);
         reset::write(&mut frame, &segment).expect("a parsed segment can be answered");
         assert_eq!(frame.len(), segment.l3 + 40);

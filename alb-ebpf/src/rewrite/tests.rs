@@ -34,7 +34,7 @@ fn applied(before: &Tcp, after: &Tcp, mut frame: Vec<u8>) -> Result<Vec<u8>, Rea
         next_hop: Mac::new(after.to),
         station: Mac::new(after.from),
     };
-    apply(&Frame::new(&mut frame), before.l3(), before.l4(), &way).map(|()| frame)
+    apply(&mut Frame::new(&mut frame), before.l3(), before.l4(), &way).map(|()| frame)
 }
 
 fn endpoint() -> impl Strategy<Value = (Ipv4Addr, u16)> {
@@ -168,7 +168,7 @@ fn an_expired_packet_is_not_touched() {
         next_hop: Mac::default(),
         station: Mac::default(),
     };
-    let result = apply(&Frame::new(&mut bytes), before.l3(), before.l4(), &way);
+    let result = apply(&mut Frame::new(&mut bytes), before.l3(), before.l4(), &way);
     assert_eq!(result, Err(Reason::TtlExceeded));
     assert_eq!(bytes, before.frame());
 }

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use alb_common::{
-    filter::{FilterEntry, FilterKey},
+    filter::{FilterEntry, FilterKey, ICMP},
     net::Be32,
 };
 use ipnet::IpNet;
@@ -18,7 +18,7 @@ use super::{
     plan::MapOp,
 };
 use crate::{
-    model::{Direction, RuleAction, RuleProtocol},
+    model::{Direction, RuleAction, RuleProtocol, SecurityRule},
     security::Rules,
 };
 
@@ -26,10 +26,10 @@ use crate::{
 pub type Prefix = (u32, u32);
 
 /// The open ports of one prefix: at each of these the verdict changes, beginning with deny below
-/// the first. Ascending, 0–65535.
+/// the first. Ascending, 0–65535, then [`ICMP`] for pings.
 pub type Ports = Arc<[u32]>;
 
-/// The verdicts on IPv4 clients' TCP, by the longest prefix; what has none is denied.
+/// The verdicts on IPv4 clients' TCP and pings, by the longest prefix; what has none is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter(pub BTreeMap<Prefix, Ports>);
 
@@ -37,21 +37,22 @@ pub struct Filter(pub BTreeMap<Prefix, Ports>);
 pub type Installed = Arc<BTreeMap<Prefix, FilterEntry>>;
 
 /// A rule's place among all, its ports and what it says.
-type Ranked = (usize, (u16, u16), bool);
+type Ranked = (usize, (u32, u32), bool);
 
 impl Filter {
-    /// Of the inbound rules about TCP.
+    /// Of the inbound rules about TCP and ICMP.
     pub fn of(rules: &Rules) -> Self {
         let otherwise = rules.otherwise() == RuleAction::Allow;
         let mut by_prefix: BTreeMap<(u32, u32), Vec<Ranked>> = BTreeMap::new();
         for (rank, rule) in rules.ordered().iter().enumerate() {
-            let about = rule.direction == Direction::In
-                && matches!(rule.protocol, RuleProtocol::Tcp | RuleProtocol::All);
             let IpNet::V4(prefix) = rule.prefix else { continue };
-            if about {
+            if rule.direction != Direction::In {
+                continue;
+            }
+            for ports in places(rule).into_iter().flatten() {
                 // By address first, then by length: what holds a prefix comes before it.
                 let at = (u32::from(prefix.network()), u32::from(prefix.prefix_len()));
-                let rule = (rank, rule.ports, rule.action == RuleAction::Allow);
+                let rule = (rank, ports, rule.action == RuleAction::Allow);
                 by_prefix.entry(at).or_default().push(rule);
             }
         }
@@ -89,16 +90,26 @@ fn first(address: u32, length: u32) -> u32 {
     address & u32::MAX.checked_shl(32 - length).unwrap_or_default()
 }
 
+/// The ports that a rule is about, and the place of pings if it is about them.
+fn places(rule: &SecurityRule) -> [Option<(u32, u32)>; 2] {
+    let (from, to) = rule.ports;
+    let is = |protocol| [protocol, RuleProtocol::All].contains(&rule.protocol);
+    let ports = is(RuleProtocol::Tcp).then_some((from.into(), to.into()));
+    // What has no port counts as port 0.
+    let ping = (is(RuleProtocol::Icmp) && from == 0).then_some((ICMP, ICMP));
+    [ports, ping]
+}
+
 /// The ports that rules open, the first that decides coming first.
-fn open_ports(rules: &[(usize, (u16, u16), bool)], otherwise: bool) -> Ports {
+fn open_ports(rules: &[Ranked], otherwise: bool) -> Ports {
     // The verdict from each port on; painted over from the last rule to the first.
     let mut painted: BTreeMap<u32, bool> = [(0, otherwise)].into();
     for (_, (from, to), allow) in rules.iter().rev() {
-        let (from, after) = (u32::from(*from), u32::from(*to) + 1);
+        let (from, after) = (*from, *to + 1);
         let behind = painted.range(..=after).next_back().is_some_and(|(_, allow)| *allow);
         painted.retain(|port, _| !(from..after).contains(port));
         painted.insert(from, *allow);
-        if u16::try_from(after).is_ok() {
+        if after <= ICMP {
             painted.insert(after, behind);
         }
     }

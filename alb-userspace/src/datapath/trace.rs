@@ -216,10 +216,11 @@ pub fn trace(bpffs: &Path, question: &Question) -> Result<Answer, TraceError> {
 }
 
 fn leaves(reason: Reason) -> bool {
-    use alb_common::Verdict::{Drop, Forward, Pass, Reset};
+    use alb_common::Verdict::{Drop, Forward, Pass, Reply, Reset};
     match reason.verdict() {
         Forward | Reset => true,
-        Pass | Drop => false,
+        // An ICMP message would leave, but what is asked about is a segment that fits everywhere.
+        Pass | Drop | Reply => false,
     }
 }
 

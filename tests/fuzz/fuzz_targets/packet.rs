@@ -93,7 +93,7 @@ fn check_rewrite(data: &[u8], segment: &Segment) {
     let mut bytes = data.to_vec();
     let (l3, l4) = (segment.l3, segment.l4);
     let ttl = data[l3 + 8];
-    match rewrite::apply(&Frame::new(&mut bytes), l3, l4, &rewrite) {
+    match rewrite::apply(&mut Frame::new(&mut bytes), l3, l4, &rewrite) {
         Ok(()) => {}
         Err(reason) => {
             assert_eq!(reason, Reason::TtlExceeded);

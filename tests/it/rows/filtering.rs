@@ -5,14 +5,16 @@ use std::net::Ipv4Addr;
 use alb_common::{
     Reason,
     abi::map,
-    filter::{FilterEntry, FilterKey},
+    filter::{FilterEntry, FilterKey, ICMP},
     service::{ListenerEntry, algorithm, local},
     tcp::flag,
 };
+use alb_ebpf::builder::icmp::Icmp;
+use alb_tests::packet_path::Action;
 
 use super::{
     flow::Flow,
-    world::{ONE, SNAT, VIP, WEB, World, dropped, passed, reset},
+    world::{BALANCER_MAC, CLIENT_MAC, Expect, ONE, SNAT, VIP, WEB, World, dropped, passed, reset},
 };
 
 const FILTER: u32 = local::MAX_FILTER;
@@ -143,4 +145,29 @@ fn the_host_s_own_ports_are_not_guarded() {
     to_snat.vip.0 = SNAT;
     let syn = to_snat.syn().0;
     world.check("SSH", &syn, &passed(Reason::HostTraffic, &syn.frame()));
+}
+
+#[test]
+fn pings_are_guarded_by_the_place_behind_all_ports() {
+    let mut world = World::new();
+    guard(&mut world, local::VIP);
+    let any = Ipv4Addr::UNSPECIFIED;
+    allow(&mut world, (any, 0), &[0, ICMP], LIST);
+    allow(&mut world, (Ipv4Addr::new(198, 18, 3, 0), 24), &[ICMP], LIST + 8);
+    for (client, open) in [([198, 18, 0, 100], false), ([198, 18, 3, 1], true)] {
+        let ping = Icmp { to: BALANCER_MAC, from: CLIENT_MAC, ..Icmp::ping(client.into(), VIP) };
+        let expected = if open {
+            let (to, from, src, dst) = (ping.from, ping.to, ping.dst, ping.src);
+            let answer = Icmp { to, from, src, dst, ttl: 64, kind: (0, 0), ..ping.clone() };
+            Expect {
+                action: Action::Transmit,
+                frame: answer.frame(),
+                reason: Reason::IcmpEcho,
+                events: vec![],
+            }
+        } else {
+            dropped(Reason::SecurityGroup, &ping.frame())
+        };
+        world.step(&format!("from {client:?}"), &ping.frame(), &expected);
+    }
 }

@@ -129,7 +129,7 @@ impl World {
     }
 
     pub(super) fn sized(sizes: Sizes) -> Self {
-        let mut prog = Prog::load(sizes);
+        let mut prog = Prog::load_both(sizes);
         let settings = Settings {
             abi: ABI_VERSION,
             route_generation: 1,
@@ -222,14 +222,48 @@ impl World {
         assert_eq!(self.prog.counters(), counters, "{name}: counters");
         assert_eq!(action, expected.action, "{name}");
         assert_eq!(hex(&out), hex(&expected.frame), "{name}: frame");
+        self.step_twin(name, frame, ifindex, expected);
+    }
+
+    /// The same with the TC program, which must agree. The kernel runs it on a page at most.
+    #[track_caller]
+    fn step_twin(&self, name: &str, frame: &[u8], ifindex: Option<u32>, expected: &Expect) {
+        if frame.len() > 2_900 {
+            return;
+        }
+        let mut counters = self.prog.twin_counters().expect("both are loaded");
+        let is_cut = expected.frame.len() < frame.len();
+        let Some((action, out)) = self.prog.run_twin(frame, ifindex, is_cut) else { return };
+        let labels = expected.events.iter().map(|event| event.label());
+        for label in labels.chain([expected.reason.label()]) {
+            *counters.entry(label).or_default() += 1;
+        }
+        assert_eq!(self.prog.twin_counters(), Some(counters), "{name} at TC: counters");
+        let wanted = match expected.action {
+            Action::Transmit => Action::Redirect,
+            other @ (Action::Drop | Action::Pass | Action::Redirect) => other,
+        };
+        assert_eq!(action, wanted, "{name} at TC");
+        assert_eq!(hex(&out), hex(&expected.frame), "{name} at TC: frame");
     }
 
     pub(super) fn flows(&self) -> BTreeMap<FlowKey, FlowEntry> {
-        self.prog.flows(map::FLOWS)
+        self.table(map::FLOWS)
     }
 
     pub(super) fn half_open(&self) -> BTreeMap<FlowKey, FlowEntry> {
-        self.prog.flows(map::HALF_OPEN)
+        self.table(map::HALF_OPEN)
+    }
+
+    /// A flow table, which the TC program must have filled alike.
+    fn table(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
+        let timeless = |table: BTreeMap<FlowKey, FlowEntry>| {
+            let entry = |(key, entry)| (key, FlowEntry { last: 0, ..entry });
+            table.into_iter().map(entry).collect::<BTreeMap<_, _>>()
+        };
+        let table = self.prog.flows(name);
+        assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
+        table
     }
 
     /// Totals of a target and of a listener, which must agree where one has only the other.

@@ -80,8 +80,18 @@ pub fn download(mut stream: &TcpStream, bytes: u64) -> io::Result<(String, Strin
     Ok((expected, seen))
 }
 
-/// Segments this end has sent again since it connected (`TCP_INFO`).
+/// Segments this end has sent again since it connected.
 pub fn retransmits(stream: &TcpStream) -> io::Result<u32> {
+    info(stream).map(|info| info.tcpi_total_retrans)
+}
+
+/// Bytes of data in the segments that this end sends now.
+pub fn segment_size(stream: &TcpStream) -> io::Result<u32> {
+    info(stream).map(|info| info.tcpi_snd_mss)
+}
+
+/// `TCP_INFO`.
+fn info(stream: &TcpStream) -> io::Result<libc::tcp_info> {
     #[expect(unsafe_code, reason = "plain data that the kernel fills")]
     // SAFETY: tcp_info is made of integers, for which zero bytes are a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
@@ -98,7 +108,7 @@ pub fn retransmits(stream: &TcpStream) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if outcome == 0 { Ok(info.tcpi_total_retrans) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -60,7 +60,7 @@ fn looked_up(
     prefixes: &BTreeMap<Prefix, FilterEntry>,
     slots: &[u32],
     client: Ipv4Addr,
-    port: u16,
+    port: u32,
 ) -> bool {
     let client = u32::from(client);
     let Some(entry) =
@@ -69,7 +69,7 @@ fn looked_up(
         return false;
     };
     let ports = &slots[entry.offset as usize..(entry.offset + entry.len) as usize];
-    let changes = ports.iter().filter(|at| **at <= u32::from(port)).count();
+    let changes = ports.iter().filter(|at| **at <= port).count();
     alb_common::filter::is_open(u32::try_from(changes).unwrap())
 }
 
@@ -99,13 +99,17 @@ impl Maps {
         }
     }
 
-    fn admits(&self, client: Ipv4Addr, port: u16) -> bool {
+    fn admits(&self, client: Ipv4Addr, port: u32) -> bool {
         looked_up(&self.prefixes, &self.slots, client, port)
     }
 }
 
-fn allowed(rules: &Rules, client: Ipv4Addr, port: u16) -> bool {
-    let verdict = rules.decide(Direction::In, RuleProtocol::Tcp, IpAddr::V4(client), port);
+fn allowed(rules: &Rules, client: Ipv4Addr, port: u32) -> bool {
+    let (protocol, port) = match u16::try_from(port) {
+        Ok(port) => (RuleProtocol::Tcp, port),
+        Err(_) => (RuleProtocol::Icmp, 0),
+    };
+    let verdict = rules.decide(Direction::In, protocol, IpAddr::V4(client), port);
     verdict == RuleAction::Allow
 }
 
@@ -119,9 +123,11 @@ proptest! {
         more in proptest::collection::vec(any::<u16>(), 0..4),
     ) {
         let (before, after) = (rules(before, open), rules(after, open));
-        let asked: Vec<(Ipv4Addr, u16)> = clients
+        let places: Vec<u32> =
+            PORTS.iter().chain(&more).map(|port| (*port).into()).chain([ICMP]).collect();
+        let asked: Vec<(Ipv4Addr, u32)> = clients
             .iter()
-            .flat_map(|client| PORTS.iter().chain(&more).map(|port| (*client, *port)))
+            .flat_map(|client| places.iter().map(|port| (*client, *port)))
             .collect();
         let mut extents = Extents::new(10_000);
         let mut maps = Maps::default();
