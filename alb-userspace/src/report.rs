@@ -143,6 +143,9 @@ pub struct InterfaceReport {
     pub ifindex: u32,
     /// How the program runs there.
     pub mode: AttachMode,
+    /// Why it does not run in a better way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// How the packet path runs on an interface.
@@ -153,17 +156,23 @@ pub enum AttachMode {
     Xdp,
     /// In the kernel's receive path, after the driver.
     XdpGeneric,
-    /// At the traffic control hook.
+    /// At TC ingress, by a link.
     Tc,
+    /// At TC ingress, by a filter: the kernel has no links there (before Linux 6.6).
+    TcFilter,
 }
 
 impl AttachMode {
+    /// Every one, the best first.
+    pub const ALL: [Self; 4] = [Self::Xdp, Self::Tc, Self::TcFilter, Self::XdpGeneric];
+
     /// The word for it in the file, in metrics and to people.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tc => "tc",
+            Self::TcFilter => "tc-filter",
         }
     }
 }

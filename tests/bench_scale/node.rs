@@ -28,6 +28,7 @@ impl Net {
             mtu: 1_500,
             up: true,
             carrier: true,
+            is_loopback: false,
             addresses: Vec::new(),
             xdp: Vec::new(),
         };

@@ -20,7 +20,7 @@ fn detach_removes_every_trace() {
     let mut daemon = Service::of(&lab).serve(&lab);
     tally(&lab.client.namespace, vip(), 10).expect("every connection served");
     let balancer = &lab.balancer.namespace;
-    assert!(balancer.ip("link show eth0").contains("prog/xdp"), "attached while it runs");
+    assert!(program::on(balancer, "eth0").is_some(), "attached while it runs");
     assert!(balancer.ip("address show dev eth0").contains(&VIP.to_string()));
     daemon.terminate();
     let (ports, neighbours) = touched(&lab);
@@ -31,8 +31,7 @@ fn detach_removes_every_trace() {
     assert_eq!(touched(&lab), before, "{}", text(&output));
     assert!(!daemon.instance.bpffs().exists(), "pins are left");
     for device in ["eth0", "eth1"] {
-        let link = balancer.ip(&format!("link show {device}"));
-        assert!(!link.contains("xdp"), "a program is left: {link}");
+        assert_eq!(program::on(balancer, device), None, "a program is left on {device}");
     }
     let addresses = balancer.ip("address show");
     assert!(!addresses.contains(&VIP.to_string()), "a VIP is left: {addresses}");
@@ -64,7 +63,7 @@ fn another_program_on_the_interface_is_left_alone() {
     program::attach_pass(balancer, "eth0");
     let before = program::attached(balancer, "eth0");
     assert!(before.is_some());
-    refused(&lab, Node::xdp(lab.interfaces()), &["eth0", "another"]);
+    refused(&lab, Node::on(lab.interfaces(), "xdp"), &["eth0", "another"]);
     assert_eq!(program::attached(balancer, "eth0"), before);
 }
 
@@ -77,7 +76,7 @@ fn a_mode_that_is_not_to_be_had_leaves_nothing() {
     balancer.ip("link add plain0 type bridge");
     balancer.ip("link set plain0 up");
     let before = touched(&lab);
-    refused(&lab, Node::xdp(&["eth1", "plain0"]), &["node.datapath", "plain0"]);
+    refused(&lab, Node::on(&["eth1", "plain0"], "xdp"), &["node.datapath", "plain0"]);
     wait::until("the neighbours to be released", wait::LONG, || {
         (touched(&lab) == before).then_some(())
     });
@@ -88,12 +87,12 @@ fn a_mode_that_is_not_to_be_had_leaves_nothing() {
 fn another_program_is_found_before_anything_changes() {
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let balancer = &lab.balancer.namespace;
-    let mut daemon = Service::of(&lab).serve_as(&lab, Node::xdp(&["eth1"]));
+    let mut daemon = Service::of(&lab).serve_as(&lab, Node::on(&["eth1"], "xdp"));
     daemon.terminate();
     program::attach_pass(balancer, "eth0");
     let programs = || ["eth1", "eth0"].map(|device| program::attached(balancer, device));
     let before = programs();
-    let mut node = Node::xdp(&["eth1", "eth0"]);
+    let mut node = Node::on(&["eth1", "eth0"], "xdp");
     node.more = vec!["flows: 16384".to_owned()];
     daemon.instance.change_node(node, &Service::of(&lab).body());
     let mut child = daemon.instance.spawn();

@@ -77,17 +77,26 @@ fn flows_that_begin_between_copy_and_switch_are_carried() {
 
 #[test]
 fn killed_at_every_step_of_a_replacement() {
-    let lab = Lab::new(Shape::default());
-    let _servers = servers(&lab);
-    let service = Service::of(&lab);
-    let mut daemon = service.serve_as(&lab, node(&lab, SIZES[0]));
+    killed_at_every_step(&Lab::new(Shape::default()), Node::tested());
+}
+
+#[test]
+fn killed_at_every_step_of_a_replacement_of_filters() {
+    killed_at_every_step(&Lab::with_offloads(Shape::default()), "tc-filter");
+}
+
+fn killed_at_every_step(lab: &Lab, datapath: &'static str) {
+    let node = |lab, flows| Node { datapath, ..node(lab, flows) };
+    let _servers = servers(lab);
+    let service = Service::of(lab);
+    let mut daemon = service.serve_as(lab, node(lab, SIZES[0]));
     // The same connections live through all of it.
-    let mut busy = Busy::begin(&lab);
+    let mut busy = Busy::begin(lab);
     let mut opened: Vec<Conversation> = Vec::new();
     for (step, flows) in REPLACEMENT.iter().zip(SIZES.into_iter().rev().cycle()) {
         busy.during(|| {
             daemon.terminate();
-            daemon.instance.change_node(node(&lab, flows), &service.body());
+            daemon.instance.change_node(node(lab, flows), &service.body());
             killed(daemon.instance.spawn_with(Some((KILL_AT, step))), step);
             for talk in &mut opened {
                 talk.exchange(b"without a daemon")
@@ -95,7 +104,7 @@ fn killed_at_every_step_of_a_replacement() {
             }
             daemon.restart();
         });
-        assert_whole(&lab, &daemon, flows);
+        assert_whole(lab, &daemon, flows);
         let client = &lab.client.namespace;
         opened.push(Conversation::open(client, vip()).unwrap_or_else(|e| panic!("{step}: {e}")));
         tally(client, vip(), 15).unwrap_or_else(|error| panic!("{step}: {error}"));
@@ -145,8 +154,8 @@ fn assert_whole(lab: &Lab, daemon: &Daemon<'_>, flows: u32) {
     let status = daemon.status();
     assert_eq!(status["datapath"]["flows"]["established"]["capacity"], flows, "{status}");
     let balancer = &lab.balancer.namespace;
-    let programs: Vec<_> =
-        lab.interfaces().iter().map(|device| program::attached(balancer, device)).collect();
+    let on = |device: &&str| program::on(balancer, device);
+    let programs: Vec<_> = lab.interfaces().iter().map(on).collect();
     assert!(programs[0].is_some() && programs.iter().all(|id| *id == programs[0]), "{programs:?}");
     let mut left = walk(daemon.instance.bpffs());
     left.retain(|name| name.contains("-new"));

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use alb_tests::{
     client::tally,
     daemon::{Instance, Node},
+    program,
     topology::{Lab, Shape},
     wait,
 };
@@ -83,7 +84,7 @@ fn a_signal_while_starting_leaves_nothing() {
         let log = ended_while_starting(&instance, signal);
         assert!(log.contains(&format!("{signal} while starting")), "{log}");
         assert!(log.contains("nothing was attached"), "{log}");
-        assert!(!balancer.ip("link show eth0").contains("xdp"), "{log}");
+        assert_eq!(program::on(balancer, "eth0"), None, "{log}");
         assert!(!instance.bpffs().exists(), "pins are left\n{log}");
         assert!(!instance.socket().exists(), "the control socket is left\n{log}");
     }

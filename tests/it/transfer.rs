@@ -13,14 +13,14 @@ const BYTES: u64 = 100_000_000;
 #[test]
 fn native_xdp() {
     for arms in [Arms::One, Arms::Two] {
-        let lab = Lab::new(Shape { arms, targets: 1, gso: true });
+        let lab = Lab::for_xdp(Shape { arms, targets: 1, gso: true });
         both_ways(&lab, "xdp");
     }
 }
 
 #[test]
 fn generic_xdp_with_gso_off_at_the_senders() {
-    let lab = Lab::new(Shape { targets: 1, gso: false, ..Shape::default() });
+    let lab = Lab::for_xdp(Shape { targets: 1, gso: false, ..Shape::default() });
     both_ways(&lab, "xdp-generic");
 }
 

@@ -6,7 +6,10 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +20,8 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use alb_userspace::datapath::kernel::step::TC_FILTER;
+
 use crate::{netns::Namespace, wait};
 
 /// The filesystem pins live on.
@@ -26,23 +31,39 @@ pub const PIN_PREFIX: &str = "alb-test-";
 
 /// How long connections of the proxy may live on at the end, and some more.
 const END: Duration = Duration::from_secs(90);
+/// What a word for a datapath ends with if a filter is to be used at TC.
+const FILTER: &str = "-filter";
 
 /// What a daemon's file says of its node beside the directories, which are the harness's.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Interfaces of the fast path.
     pub interfaces: Vec<String>,
-    /// `auto`, `xdp` or `xdp-generic`.
+    /// `auto`, `xdp`, `xdp-generic`, `tc`; or `tc-filter`, which is `tc` as before Linux 6.6.
     pub datapath: &'static str,
     /// More lines of the `node` section, such as `snat: {…}`; each ends without a line break.
     pub more: Vec<String>,
 }
 
 impl Node {
-    /// Native XDP on these interfaces.
+    /// The datapath that the tests are run over: the one that `ALB_TEST_DATAPATH` names (as
+    /// [`Node::datapath`]), else native XDP.
+    pub fn tested() -> &'static str {
+        static TESTED: LazyLock<String> = LazyLock::new(|| {
+            std::env::var("ALB_TEST_DATAPATH").unwrap_or_else(|_| "xdp".to_owned())
+        });
+        &TESTED
+    }
+
+    /// The datapath under test on these interfaces.
     pub fn xdp(interfaces: &[&str]) -> Self {
+        Self::on(interfaces, Self::tested())
+    }
+
+    /// This datapath on these interfaces.
+    pub fn on(interfaces: &[&str], datapath: &'static str) -> Self {
         let interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
-        Self { interfaces, datapath: "xdp", more: vec!["flows: 65536".to_owned()] }
+        Self { interfaces, datapath, more: vec!["flows: 65536".to_owned()] }
     }
 }
 
@@ -100,6 +121,7 @@ impl<'lab> Instance<'lab> {
     /// Replaces the file.
     pub fn write(&self, body: &str) {
         let Node { interfaces, datapath, more } = &self.node;
+        let datapath = datapath.strip_suffix(FILTER).unwrap_or(datapath);
         let mut text = format!(
             "node:\n  interfaces: [{}]\n  datapath: {datapath}\n  bpffs: {}\n  stateDir: {}\n  \
              api: {{ listen: 127.0.0.1:9180 }}\n",
@@ -154,6 +176,9 @@ impl<'lab> Instance<'lab> {
         let mut command = self.namespace.command(binary());
         command.args(["run", "--config"]).arg(self.config());
         command.envs(variable);
+        if self.node.datapath.ends_with(FILTER) {
+            command.env(TC_FILTER, "1");
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         command.spawn().expect("starting alb")
     }

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod packet_path;
 pub mod program;
 pub mod server;
+pub mod stack;
 pub mod topology;
 pub mod wait;
 pub mod wire;

@@ -95,6 +95,11 @@ impl Namespace {
         must(self.command("ethtool").args(words.split_whitespace()))
     }
 
+    /// Runs `tc {words}` in the namespace.
+    pub fn tc(&self, words: &str) -> String {
+        must(self.command("tc").args(words.split_whitespace()))
+    }
+
     /// Writes a file under `/proc/sys/net`, which shows the writer's namespace.
     pub fn sysctl(&self, name: &str, value: &str) {
         let path = Path::new("/proc/sys/net").join(name);

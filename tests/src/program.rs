@@ -8,6 +8,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use alb_common::abi::TC_PROGRAM;
+use aya::programs::{SchedClassifier, TcAttachType};
+
 use crate::{
     daemon::{BPFFS, PIN_PREFIX},
     netns::Namespace,
@@ -53,7 +56,26 @@ pub fn attach_pass(namespace: &Namespace, device: &str) {
     fs::remove_file(&path).expect("removing the pin");
 }
 
-/// The id of the program on the interface.
+/// The id of the program on the interface, at whichever hook it is.
+pub fn on(namespace: &Namespace, device: &str) -> Option<u32> {
+    attached(namespace, device).or_else(|| at_tc(namespace, device))
+}
+
+/// The id of the packet path's program at TC ingress, by a link or by a filter.
+pub fn at_tc(namespace: &Namespace, device: &str) -> Option<u32> {
+    // A kernel before 6.6 has no links there to ask for.
+    let links = namespace.enter(|| SchedClassifier::query_tcx(device, TcAttachType::Ingress));
+    let links = links.map(|(_, programs)| programs).unwrap_or_default();
+    let ours = links.iter().find(|program| program.name_as_str() == Some(TC_PROGRAM));
+    if let Some(program) = ours {
+        return Some(program.id());
+    }
+    let filters = namespace.tc(&format!("filter show dev {device} ingress"));
+    let ours = filters.lines().find(|line| line.contains(TC_PROGRAM))?;
+    ours.split_whitespace().skip_while(|&word| word != "id").nth(1)?.parse().ok()
+}
+
+/// The id of the XDP program on the interface.
 pub fn attached(namespace: &Namespace, device: &str) -> Option<u32> {
     let link = namespace.ip(&format!("link show {device}"));
     let mut words = link.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp"));

@@ -1,16 +1,16 @@
 //! A lab: one client, the balancer and targets, each in a namespace, joined by bridges in a
 //! namespace of their own.
 //!
-//! The balancer's devices run XDP, which decides how everything around them must be set:
+//! Where the balancer's devices run XDP, that decides how everything around them must be set:
 //! a frame it sends reaches the peer only if that polls, and a checksum that the sender left to the
-//! device is lost (TX checksums off at both TCP endpoints).
+//! device is lost (TX checksums off at both TCP endpoints). At TC nothing needs to be.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
-use crate::{netns::Namespace, program};
+use crate::{daemon::Node, netns::Namespace, program};
 
 /// Address clients connect to; not assigned by the lab.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
@@ -73,8 +73,24 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the namespaces, links and addresses.
+    /// Makes the namespaces, links and addresses, with the offloads at the endpoints that the
+    /// datapath under test can live with.
     pub fn new(shape: Shape) -> Self {
+        let gso = shape.gso && Node::tested() != "xdp-generic";
+        Self::make(Shape { gso, ..shape }, Node::tested().starts_with("tc"))
+    }
+
+    /// As [`Lab::new`], with every offload that a virtual device has.
+    pub fn with_offloads(shape: Shape) -> Self {
+        Self::make(shape, true)
+    }
+
+    /// As [`Lab::new`], set as XDP needs it.
+    pub fn for_xdp(shape: Shape) -> Self {
+        Self::make(shape, false)
+    }
+
+    fn make(shape: Shape, offloads: bool) -> Self {
         let switch = Namespace::new("switch");
         // A switch does not look into IP: it neither drops odd packets nor puts fragments together.
         if Path::new("/proc/sys/net").join(BRIDGE_NETFILTER).exists() {
@@ -95,11 +111,12 @@ impl Lab {
                 ("back", [198, 18, 1])
             }
         };
-        let client = endpoint(&switch, "front", "client", CLIENT, shape.gso);
+        let set = (shape.gso, offloads);
+        let client = endpoint(&switch, "front", "client", CLIENT, set);
         let [a, b, c] = network;
         let targets = (1..=shape.targets).map(|number| {
             let address = Ipv4Addr::new(a, b, c, 10 + number);
-            endpoint(&switch, segment, &format!("target{number}"), address, shape.gso)
+            endpoint(&switch, segment, &format!("target{number}"), address, set)
         });
         let targets = targets.collect();
         let balancer = Host { namespace: balancer, address: BALANCER };
@@ -173,10 +190,18 @@ impl Lab {
     }
 }
 
-fn endpoint(switch: &Namespace, bridge: &str, label: &str, address: Ipv4Addr, gso: bool) -> Host {
+fn endpoint(
+    switch: &Namespace,
+    bridge: &str,
+    label: &str,
+    address: Ipv4Addr,
+    (gso, offloads): (bool, bool),
+) -> Host {
     let namespace = Namespace::new(label);
     connect(switch, bridge, label, &namespace, "eth0", &format!("{address}/24"));
-    namespace.ethtool("-K eth0 tx off");
+    if !offloads {
+        namespace.ethtool("-K eth0 tx off");
+    }
     if !gso {
         namespace.ethtool("-K eth0 gso off tso off gro off");
     }

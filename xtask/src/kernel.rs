@@ -28,8 +28,11 @@ pub(crate) enum Kernel {
 
 /// What is run there unless something is named: every packet row, and traffic through namespaces
 /// that an emulated processor gets done in time.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 9] = [
     "rows",
+    "verifier::",
+    "tc::a_kill_and_a_restart",
+    "path_mtu::on_the_targets_side",
     "round_robin_follows_the_weights",
     "kill_and_restart_during_50_transfers",
     "vips_come_and_go",

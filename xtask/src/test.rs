@@ -15,8 +15,8 @@ use crate::{
 /// Arguments of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Run the long tests too, those with real databases, and the kernel rings under Debian's stock
-    /// kernel.
+    /// Run the long tests too, those with real databases, the traffic again over TC and over generic
+    /// XDP, and the kernel rings under Debian's stock kernel.
     #[arg(long)]
     all: bool,
     /// Run only the kernel rings, under this kernel in a virtual machine.
@@ -25,6 +25,24 @@ pub(crate) struct Args {
     /// Run only tests whose name contains this, and neither lint nor check the committed object.
     filter: Option<String>,
 }
+
+/// What has to be seen over TC too whenever the tests are run; `tc::` sees to transfers, weights,
+/// `kill -9` and the ways to attach.
+const OVER_TC: [&str; 6] =
+    ["selection::", "draining::", "reload::", "restart::", "refusal::detach", "path_mtu::"];
+/// What all the traffic goes over after native XDP.
+const OTHER_DATAPATHS: [&str; 2] = ["tc", "xdp-generic"];
+/// Tests that are the same over each: without a device, of a datapath that they name, or of none.
+const OF_ONE_DATAPATH: [&str; 8] = [
+    "rows::",
+    "verifier::",
+    "tc::",
+    "transfer::",
+    "proxy_alone::",
+    "net::",
+    "doctor::",
+    "databases::",
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
@@ -69,23 +87,55 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     shell::run(cargo().args(build))?;
 
     step("rings 2 and 3: packets through the kernel, traffic through namespaces");
-    let mut kernel = cargo();
-    kernel
-        .args(["test", "--locked", "--package", "alb-tests", "--"])
-        // Tests with deadlines must not starve each other on two cores.
-        .arg("--test-threads=1")
-        .args(args.all.then_some("--include-ignored"))
-        .args(filter)
-        .env("ALB_BIN", workspace::root().join("target/debug/alb"))
-        .env("ALB_REQUIRE_KERNEL", "1");
+    let mut kernel = kernel_rings(&[]);
+    kernel.args(args.all.then_some("--include-ignored")).args(filter);
     shell::run(&mut kernel).context("rings 2 and 3 failed")?;
+    if filter.is_none() {
+        step("what the verifier makes of the programs");
+        let mut verifier = kernel_rings(&["--test", "it"]);
+        verifier.args(["verifier::", "--nocapture"]);
+        shell::run(&mut verifier).context("the programs are over their budget")?;
+    }
 
+    if filter.is_none() && !args.all {
+        over("tc", &OVER_TC)?;
+    }
     if args.all {
+        for datapath in OTHER_DATAPATHS {
+            over(datapath, filter.as_slice())?;
+        }
         kernel::run(Kernel::Debian, filter)?;
     }
 
     println!("\nall tests passed in {} s", begun.elapsed().as_secs());
     Ok(())
+}
+
+/// The end-to-end tests that leave the choice of a datapath to the harness, all or these.
+fn over(datapath: &str, filters: &[&str]) -> Result<()> {
+    let begun = Instant::now();
+    step(&format!("ring 3 again, over datapath {datapath}"));
+    let mut tests = kernel_rings(&["--test", "it"]);
+    tests.args(filters).env("ALB_TEST_DATAPATH", datapath);
+    for apart in OF_ONE_DATAPATH {
+        tests.args(["--skip", apart]);
+    }
+    shell::run(&mut tests).with_context(|| format!("ring 3 over datapath {datapath} failed"))?;
+    println!("passed over {datapath} in {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// `cargo test` of the kernel rings up to the tests' own arguments.
+fn kernel_rings(what: &[&str]) -> Command {
+    let mut command = cargo();
+    command
+        .args(["test", "--locked", "--package", "alb-tests"])
+        .args(what)
+        // Tests with deadlines must not starve each other on two cores.
+        .args(["--", "--test-threads=1"])
+        .env("ALB_BIN", workspace::root().join("target/debug/alb"))
+        .env("ALB_REQUIRE_KERNEL", "1");
+    command
 }
 
 /// Every step embeds the same object, so that none makes the next compile again.

@@ -14,8 +14,8 @@ use crate::{
     config,
     control::client::Client,
     report::{
-        DatapathReport, ListenerReport, ProxiedListener, StatusReport, TargetReport, TargetState,
-        VerdictReport,
+        DatapathReport, InterfaceReport, ListenerReport, ProxiedListener, StatusReport,
+        TargetReport, TargetState, VerdictReport,
     },
 };
 
@@ -120,7 +120,10 @@ fn attached(datapath: &DatapathReport) -> String {
     let interfaces: Vec<_> = datapath
         .interfaces
         .iter()
-        .map(|interface| format!("{} on {}", interface.mode.label(), interface.name))
+        .map(|InterfaceReport { name, mode, why, .. }| {
+            let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{} on {name}{why}", mode.label())
+        })
         .collect();
     let interfaces =
         if interfaces.is_empty() { "not attached".to_owned() } else { interfaces.join(", ") };

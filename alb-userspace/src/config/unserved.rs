@@ -46,11 +46,6 @@ impl Findings {
 
 fn node(model: &Model, found: &mut Findings) {
     let node = &model.node;
-    match node.datapath {
-        DatapathMode::Auto | DatapathMode::Xdp | DatapathMode::XdpGeneric | DatapathMode::Proxy => {
-        }
-        DatapathMode::Tc => found.add("node.datapath".into(), "datapath tc is"),
-    }
     for (index, address) in node.snat.addresses.iter().enumerate() {
         if address.is_ipv6() {
             found.add(

@@ -101,7 +101,7 @@ impl Engine {
         let node = &model.node;
         let pins = Pins::at(&node.bpffs).map_err(KernelError::from)?;
         let claim = pins.claim().map_err(KernelError::from)?;
-        kernel::refuse_foreign(&pins, &places(&node.interfaces, interfaces))?;
+        kernel::refuse_foreign(&pins, &places(&node.interfaces, interfaces), node.datapath)?;
         let kernel = Kernel::open(pins, node.flows, drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         let active = Arc::new(maps.active()?);
@@ -271,6 +271,7 @@ impl Engine {
                     mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
                     flags: match interface.kind.as_deref() {
                         Some("veth") => interface_flag::REDIRECT,
+                        _ if interface.is_loopback => interface_flag::LOOPBACK,
                         _ => 0,
                     },
                 };
@@ -288,8 +289,8 @@ impl Engine {
             return Ok(());
         }
         self.attached = self.kernel.attach(&places, self.node.datapath)?;
-        for Attachment { interface, mode, .. } in &self.attached {
-            tracing::info!(interface, mode = mode.label(), "attached");
+        for Attachment { interface, mode, why, .. } in &self.attached {
+            tracing::info!(interface, mode = mode.label(), why, "attached");
         }
         Ok(())
     }
@@ -400,6 +401,7 @@ impl Engine {
                 name: attached.interface.clone(),
                 ifindex: attached.ifindex,
                 mode: attached.mode,
+                why: attached.why.clone(),
             })
             .collect();
         let addresses = &self.installed.contents.locals;

@@ -5,22 +5,20 @@
 mod attach;
 mod error;
 mod links;
+mod programs;
 mod recover;
 pub mod step;
 
 pub(super) use attach::refuse_foreign;
 pub use error::KernelError;
+pub(super) use programs::{program, xdp};
 
-use std::{
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use alb_common::abi::{ABI_VERSION, XDP_PROGRAM, map};
+use alb_common::abi::{ABI_VERSION, map};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, MapError as AyaMapError},
-    programs::{ProgramError, Xdp},
 };
 
 use super::{
@@ -28,7 +26,6 @@ use super::{
     maps::Maps,
     pins::{LinkPin, MapSet, Pins},
     shape::{Shape, pinned_shape, sizes},
-    verifier,
 };
 use crate::report::AttachMode;
 
@@ -68,6 +65,8 @@ pub struct Attachment {
     pub ifindex: u32,
     /// How the program runs there.
     pub mode: AttachMode,
+    /// Why it does not run in a better way.
+    pub why: Option<String>,
 }
 
 /// The loaded packet path.
@@ -107,7 +106,8 @@ impl Kernel {
             }
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
-        load_program(&mut ebpf)?;
+        // The one that most hosts need; if the verifier refuses it, nothing is changed.
+        programs::xdp(&mut ebpf)?;
         let (found, carry) = match pinned {
             Shape::None if links.is_empty() => (Found::Nothing, None),
             Shape::Same => (Found::Adopted, None),
@@ -160,37 +160,6 @@ pub(super) fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map
             name,
             source: AyaMapError::InvalidName { name: name.to_owned() },
         }),
-    }
-}
-
-/// The program of a loaded object.
-pub(super) fn program(ebpf: &Ebpf) -> Result<&Xdp, ProgramError> {
-    ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-fn program_mut(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
-    ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-/// Times the program is given to the verifier when a signal interrupts it; libbpf's number.
-const LOAD_ATTEMPTS: u32 = 5;
-
-pub(super) fn load_program(ebpf: &mut Ebpf) -> Result<(), KernelError> {
-    let mut attempt = 1;
-    loop {
-        match program_mut(ebpf).and_then(Xdp::load) {
-            Ok(()) => return Ok(()),
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == io::ErrorKind::WouldBlock && attempt < LOAD_ATTEMPTS =>
-            {
-                attempt += 1;
-            }
-            Err(ProgramError::LoadError { io_error, verifier_log }) => {
-                let log = verifier::excerpt(&verifier_log.to_string());
-                return Err(KernelError::Verifier { log, source: io_error });
-            }
-            Err(error) => return Err(KernelError::Load { source: error.into() }),
-        }
     }
 }
 

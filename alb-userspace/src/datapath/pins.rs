@@ -1,6 +1,7 @@
 //! Where maps and links are pinned: `DIR/vN/maps/NAME` and `DIR/vN/links/IFINDEX-MODE`, `N`
 //! being the ABI version. Maps are pinned whole or not at all: first in `maps-new`, which then
-//! changes places with `maps`. Knows files; nothing of what is in the maps.
+//! changes places with `maps`. Of an interface with a filter instead of a link its program is
+//! pinned. Knows files; nothing of what is in the maps.
 
 use std::{
     fs, io,
@@ -14,7 +15,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::claim::Claim;
+use super::{claim::Claim, sys::filter};
 use crate::report::AttachMode;
 
 /// The usual place of the bpffs.
@@ -184,7 +185,7 @@ impl Pins {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let Some((ifindex, mode)) = name.split_once('-') else { continue };
                 let Ok(ifindex) = ifindex.parse() else { continue };
-                let modes = [AttachMode::Xdp, AttachMode::XdpGeneric, AttachMode::Tc];
+                let modes = AttachMode::ALL;
                 let Some(mode) = modes.into_iter().find(|known| known.label() == mode) else {
                     continue;
                 };
@@ -215,8 +216,12 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything: programs that only pins held are gone from the kernel then.
+    /// Removes everything: programs that only pins held are gone from the kernel then. Filters
+    /// hold theirs themselves, so they are taken off first.
     pub fn remove(self) -> Result<(), PinsError> {
+        for pin in self.links()?.iter().filter(|pin| pin.mode == AttachMode::TcFilter) {
+            filter::remove(pin.ifindex).map_err(failed("remove the filter of", &pin.path))?;
+        }
         fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
     }
 }

@@ -2,6 +2,7 @@
 //! [`Plain`], and in batches (Linux 5.6). This and `sys/link.rs` are the only files of the daemon
 //! with unsafe code for it.
 
+pub(super) mod filter;
 pub(super) mod link;
 
 use std::{

@@ -282,7 +282,8 @@ impl Compiler {
             let mut hop = self.hops.get(index).copied().unwrap_or_default();
             let times = contents.times[index];
             let flag = |is_set, flag| if is_set { flag } else { 0 };
-            hop.flags =
+            hop.flags &= !(hop_flag::DRAINS | hop_flag::STARTS);
+            hop.flags |=
                 flag(times.cut_at != 0, hop_flag::DRAINS) | flag(times.ramp != 0, hop_flag::STARTS);
             contents.hops.insert(*index, hop);
             for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {

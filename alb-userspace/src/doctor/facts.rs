@@ -102,6 +102,8 @@ pub struct InterfaceFacts {
     pub features: BTreeSet<String>,
     /// Reverse path filter in force: 0 off, 1 strict, 2 loose.
     pub rp_filter: Option<u32>,
+    /// Whether it takes packets from addresses of this host: 0 no, 1 yes.
+    pub accept_local: Option<u32>,
 }
 
 /// Local ports of this network namespace.

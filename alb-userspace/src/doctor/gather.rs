@@ -40,6 +40,8 @@ const ASKED_AT_ONCE: usize = 64;
 pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
     let netlink = Netlink::open()?;
     let interfaces = netlink.interfaces().await?;
+    let named = model.map(|model| model.node.interfaces.as_slice()).unwrap_or_default();
+    let is_of_use = |one: &Interface| !one.is_loopback || named.contains(&one.name);
     let targets = targets(&netlink, &interfaces, model).await?;
     let bpffs = model.map_or_else(|| PathBuf::from("/sys/fs/bpf/alb"), |m| m.node.bpffs.clone());
     Ok(Facts {
@@ -48,7 +50,7 @@ pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
         kernel: kernel(),
         process: process(),
         bpffs: bpf_fs(bpffs),
-        interfaces: interfaces.0.into_iter().filter(|i| i.name != "lo").map(interface).collect(),
+        interfaces: interfaces.0.into_iter().filter(is_of_use).map(interface).collect(),
         ports: ports(),
         targets,
         neighbour_limit: read("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
@@ -108,13 +110,15 @@ fn bpf_fs(path: PathBuf) -> BpfFs {
 
 fn interface(interface: Interface) -> InterfaceFacts {
     let name = &interface.name;
-    let rp_filter = |of: &str| -> Option<u32> {
-        read(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"))?.trim().parse().ok()
+    let setting = |of: &str, name: &str| -> Option<u32> {
+        read(format!("/proc/sys/net/ipv4/conf/{of}/{name}"))?.trim().parse().ok()
     };
+    let both = |setting_name| setting("all", setting_name).zip(setting(name, setting_name));
     let Features { driver, on } = ethtool::query(name);
     // The stricter of the two is in force, as the kernel's ip-sysctl text has it.
-    let rp_filter = rp_filter("all").zip(rp_filter(name)).map(|(all, own)| all.max(own));
-    InterfaceFacts { driver, features: on, rp_filter, interface }
+    let rp_filter = both("rp_filter").map(|(all, own)| all.max(own));
+    let accept_local = both("accept_local").map(|(all, own)| all.max(own));
+    InterfaceFacts { driver, features: on, rp_filter, accept_local, interface }
 }
 
 fn ports() -> Ports {
@@ -137,6 +141,9 @@ async fn targets(
     interfaces: &Interfaces,
     model: Option<&Model>,
 ) -> Result<Vec<TargetFacts>, Error> {
+    let named = model.map(|model| model.node.interfaces.as_slice()).unwrap_or_default();
+    // Without it, an address of this host is no target.
+    let loopback = interfaces.0.iter().any(|one| one.is_loopback && named.contains(&one.name));
     let balancers = model.map(|model| model.load_balancers.as_slice()).unwrap_or_default();
     let groups = balancers.iter().flat_map(|balancer| &balancer.target_groups);
     let addresses: BTreeSet<IpAddr> =
@@ -144,6 +151,8 @@ async fn targets(
     let mut ways = BTreeMap::new();
     for address in addresses {
         let way = netlink.next_hop(address).await?;
+        let is_here = |index| interfaces.0.iter().any(|one| one.is_loopback && one.index == index);
+        let way = way.filter(|way| loopback || !is_here(way.interface));
         ways.insert(
             address,
             way.map(|way| (way.interface, way.gateway.unwrap_or(address), way.mac)),
@@ -154,7 +163,9 @@ async fn targets(
         .map(|(index, hop, known)| async move {
             let interface = interfaces.0.iter().find(|interface| interface.index == index);
             let mac = match (interface, hop) {
-                (Some(interface), IpAddr::V4(hop)) => arp::in_use(interface, hop, ANSWER).await,
+                (Some(interface), IpAddr::V4(hop)) if !interface.is_loopback => {
+                    arp::in_use(interface, hop, ANSWER).await
+                }
                 (_, _) => Ok(known),
             };
             // Without the right to ask, what the kernel knows has to do.

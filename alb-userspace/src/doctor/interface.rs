@@ -1,4 +1,4 @@
-//! Interfaces: driver, XDP, offloads, MTU, reverse path filter. Pure.
+//! Interfaces: driver, XDP or TC, offloads, MTU, reverse path filter. Pure.
 
 use std::net::IpAddr;
 
@@ -84,15 +84,25 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         planned.interfaces.contains(&interface.name)
     };
     let used: Vec<_> = interfaces.iter().filter(planned_here).collect();
+    // There programs live side by side, and every frame is as the stack takes it.
+    let is_tc = planned.datapath == DatapathMode::Tc;
     for one in &used {
+        if one.interface.is_loopback {
+            findings.push(loopback(one));
+            continue;
+        }
         findings.extend(link(one));
-        findings.push(native(one, planned.datapath));
-        findings.extend(foreign_program(one, facts.bpffs.pinned));
-        findings.extend(offloads(one));
-        findings.extend(mtu(one));
+        findings.push(way(one, planned.datapath));
+        if !is_tc {
+            findings.extend(foreign_program(one, facts.bpffs.pinned));
+            findings.extend(offloads(one));
+            findings.extend(mtu(one));
+        }
         findings.extend(rp_filter(one, used.len()));
     }
-    findings.extend(pairs(&used));
+    if !is_tc {
+        findings.extend(pairs(&used));
+    }
     findings
 }
 
@@ -117,7 +127,7 @@ fn link(facts: &InterfaceFacts) -> Vec<Finding> {
         return vec![Finding::fail(
             subject,
             "has no MAC address",
-            "the packet path speaks Ethernet; a tunnel or loopback interface is not served",
+            "the packet path speaks Ethernet; a tunnel is not served",
             "name the Ethernet interface below it",
         )];
     }
@@ -145,28 +155,50 @@ fn link(facts: &InterfaceFacts) -> Vec<Finding> {
     vec![Finding::ok(subject, format!("is up, {}", nets.join(", ")))]
 }
 
-fn native(facts: &InterfaceFacts, datapath: DatapathMode) -> Finding {
+/// Where clients of this host itself come in.
+fn loopback(facts: &InterfaceFacts) -> Finding {
     let subject = subject(&facts.interface.name);
-    let driver = facts.driver.as_deref().unwrap_or("unknown");
-    if facts.driver.as_deref().is_some_and(|driver| NATIVE.contains(&driver)) {
-        return Finding::ok(subject, format!("driver {driver}, which has native XDP"));
-    }
-    let found = format!("driver {driver}, not known to have native XDP");
-    if datapath == DatapathMode::Xdp {
-        return Finding::fail(
+    if facts.accept_local == Some(0) {
+        let remedy = format!("sysctl -w net.ipv4.conf.{}.accept_local=1", facts.interface.name);
+        return Finding::warn(
             subject,
-            found,
-            "node.datapath asks for native XDP",
-            "set node.datapath to auto, or use another interface",
+            "takes no packets from this host's own addresses (accept_local = 0)",
+            "answers of targets on other hosts to clients on this one are dropped",
+            &remedy,
         );
     }
-    Finding::warn(
-        subject,
-        found,
-        "generic XDP works on every interface, several times slower, and not while senders \
-         rely on segmentation offload",
-        "nothing if it is fast enough; else an interface whose driver has XDP",
-    )
+    Finding::ok(subject, "serves clients of this host itself, at TC")
+}
+
+/// How the packet path can run there.
+fn way(facts: &InterfaceFacts, datapath: DatapathMode) -> Finding {
+    let subject = subject(&facts.interface.name);
+    let driver = facts.driver.as_deref().unwrap_or("unknown");
+    let is_native = facts.driver.as_deref().is_some_and(|driver| NATIVE.contains(&driver));
+    match datapath {
+        DatapathMode::Tc => Finding::ok(subject, format!("driver {driver}; TC works with each")),
+        DatapathMode::XdpGeneric => Finding::warn(
+            subject,
+            "is to run generic XDP",
+            "that breaks while senders hand over super-packets (GSO), as they do on virtual links; \
+             whether they do cannot be seen from here",
+            "set node.datapath to auto or tc; or at the senders: ethtool -K NAME gso off tso off",
+        ),
+        _ if is_native => Finding::ok(subject, format!("driver {driver}, which has native XDP")),
+        DatapathMode::Xdp => Finding::fail(
+            subject,
+            format!("driver {driver}, not known to have native XDP"),
+            "node.datapath asks for native XDP",
+            "set node.datapath to auto, or use another interface",
+        ),
+        DatapathMode::Auto | DatapathMode::Proxy => Finding::warn(
+            subject,
+            format!("driver {driver}, not known to have native XDP"),
+            "the packet path then runs at TC on every interface of the node, which costs more \
+             for each packet: XDP can send only to devices that take its frames",
+            "nothing if it is fast enough; else an interface whose driver has XDP",
+        ),
+    }
 }
 
 fn foreign_program(facts: &InterfaceFacts, pinned: bool) -> Option<Finding> {

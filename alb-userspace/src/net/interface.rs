@@ -30,6 +30,8 @@ pub struct Interface {
     pub up: bool,
     /// The other end is there too.
     pub carrier: bool,
+    /// What is sent through it comes back in.
+    pub is_loopback: bool,
     /// Addresses with their prefixes.
     pub addresses: Vec<IpNet>,
     /// Ids of XDP programs that are attached.
@@ -107,6 +109,7 @@ fn interface(message: &LinkMessage) -> Interface {
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
+        is_loopback: flags.contains(LinkFlags::Loopback),
         addresses: vec![],
         xdp: vec![],
     };
@@ -166,7 +169,8 @@ mod tests {
         let addresses = nets.iter().map(|net| net.parse().unwrap()).collect();
         let (name, mac) = (name.into(), [2, 0, 0, 0, 0, 1]);
         let (up, carrier, kind, xdp) = (true, true, None, vec![]);
-        Interface { index: 1, name, kind, mac, mtu: 1500, up, carrier, addresses, xdp }
+        let is_loopback = false;
+        Interface { index: 1, name, kind, mac, mtu: 1500, up, carrier, is_loopback, addresses, xdp }
     }
 
     #[track_caller]

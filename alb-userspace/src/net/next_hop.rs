@@ -29,8 +29,8 @@ pub struct NextHop {
     pub gateway: Option<IpAddr>,
     /// Address of the node towards it.
     pub source: IpAddr,
-    /// Destination MAC; `None` until it is known for the first time. Kept while a neighbour
-    /// does not answer: there is nothing better to send to.
+    /// Destination MAC, all zero over loopback; `None` until it is known for the first time. Kept
+    /// while a neighbour does not answer: there is nothing better to send to.
     pub mac: Option<MacAddr>,
 }
 
@@ -48,9 +48,13 @@ impl Netlink {
     /// The next hop towards an address as the kernel knows it now, without asking anyone.
     /// `None` = there is no route over a link.
     pub async fn next_hop(&self, to: IpAddr) -> Result<Option<NextHop>, Error> {
-        let Some(Route { interface, gateway, source }) = self.route(to).await? else {
+        let Some(Route { interface, gateway, source, is_here }) = self.route(to).await? else {
             return Ok(None);
         };
+        if is_here {
+            let mac = Some(MacAddr::default());
+            return Ok(Some(NextHop { interface, gateway, source, mac }));
+        }
         let neighbour = Neighbour { interface, address: gateway.unwrap_or(to) };
         let entries = self.neighbours().await?;
         let mac = entries.iter().find(|e| e.neighbour == neighbour).and_then(|entry| entry.mac);

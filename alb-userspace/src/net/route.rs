@@ -17,10 +17,12 @@ pub(super) struct Route {
     pub(super) gateway: Option<IpAddr>,
     /// Address of the node towards it.
     pub(super) source: IpAddr,
+    /// It is an address of this host.
+    pub(super) is_here: bool,
 }
 
 impl Netlink {
-    /// Asks the kernel. `None` = no route, or not one over a link (local, blackhole, …).
+    /// Asks the kernel. `None` = no route, or not one over a link (blackhole, …).
     pub(super) async fn route(&self, to: IpAddr) -> Result<Option<Route>, Error> {
         use futures_util::TryStreamExt;
         let mut request = RouteMessage::default();
@@ -51,7 +53,8 @@ impl Netlink {
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
-    if message.header.kind != RouteType::Unicast {
+    let is_here = message.header.kind == RouteType::Local;
+    if message.header.kind != RouteType::Unicast && !is_here {
         return None;
     }
     let (mut interface, mut gateway, mut source) = (None, None, None);
@@ -66,7 +69,7 @@ fn route(message: &RouteMessage) -> Option<Route> {
             source = ip(address);
         }
     }
-    Some(Route { interface: interface?, gateway, source: source? })
+    Some(Route { interface: interface?, gateway, source: source?, is_here })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -217,7 +217,8 @@ impl Task {
             let here = vips.iter().filter(|vip| vip.interface == interface.index);
             let news: Vec<_> =
                 here.filter(|vip| returned || added.contains(vip)).map(|vip| vip.address).collect();
-            if !news.is_empty() {
+            // Nobody is on loopback to be told.
+            if !news.is_empty() && !interface.is_loopback {
                 tokio::spawn(announce(interface.clone(), news));
             }
         }
@@ -268,7 +269,8 @@ async fn conflicts(
         let interface = interfaces.0.iter().find(is_its)?;
         let on = interface.addresses.iter().any(|net| net.addr() == vip.address);
         let IpAddr::V4(address) = vip.address else { return None };
-        (!on && interface.carrier).then_some((interface.clone(), address))
+        let can_ask = interface.carrier && !interface.is_loopback;
+        (!on && can_ask).then_some((interface.clone(), address))
     });
     let answers: Vec<_> = stream::iter(new.collect::<Vec<_>>())
         .map(|(interface, address)| async move {
@@ -288,7 +290,8 @@ mod tests {
     fn interface(index: u32, name: &str, up: bool, net: &str) -> Interface {
         let (name, mac, addresses) = (name.into(), [2, 0, 0, 0, 0, 1], vec![net.parse().unwrap()]);
         let (kind, mtu, carrier, xdp) = (None, 1500, up, vec![]);
-        Interface { index, name, kind, mac, mtu, up, carrier, addresses, xdp }
+        let is_loopback = false;
+        Interface { index, name, kind, mac, mtu, up, carrier, is_loopback, addresses, xdp }
     }
 
     #[test]

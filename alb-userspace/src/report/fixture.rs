@@ -100,8 +100,13 @@ fn certificate() -> CertificateReport {
 fn datapath() -> DatapathReport {
     DatapathReport {
         interfaces: vec![
-            InterfaceReport { name: "eth0".into(), ifindex: 2, mode: AttachMode::Xdp },
-            InterfaceReport { name: "eth1".into(), ifindex: 3, mode: AttachMode::XdpGeneric },
+            InterfaceReport { name: "eth0".into(), ifindex: 2, mode: AttachMode::Xdp, why: None },
+            InterfaceReport {
+                name: "eth1".into(),
+                ifindex: 3,
+                mode: AttachMode::XdpGeneric,
+                why: None,
+            },
         ],
         adopted: true,
         abi_version: 1,

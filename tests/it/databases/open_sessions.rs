@@ -12,7 +12,7 @@ use alb_tests::{
     wait,
 };
 
-use super::setting::{ENGINES, REDIS_TLS, TRUSTED, body, lab, postgres, redis, serve, vip};
+use super::setting::{REDIS_TLS, TRUSTED, body, engines, lab, postgres, redis, serve, vip};
 
 /// A client that prints something now and then; ended when dropped.
 struct Session {
@@ -64,7 +64,7 @@ const MORE: &str = "  - { name: more, protocol: Tcp, port: 7000, backend: redis 
 #[test]
 #[ignore = "needs PostgreSQL: cargo xtask test --all"]
 fn listen_hears_a_notify_after_a_reload() {
-    for engine in ENGINES {
+    for engine in engines() {
         let lab = lab();
         let servers = postgres(&lab);
         let daemon = serve(&lab, engine);
@@ -91,7 +91,7 @@ fn listen_hears_a_notify_after_a_reload() {
 #[test]
 #[ignore = "needs Redis: cargo xtask test --all"]
 fn a_subscriber_hears_what_is_published_after_a_reload() {
-    for engine in ENGINES {
+    for engine in engines() {
         let lab = lab();
         let servers = redis(&lab);
         let daemon = serve(&lab, engine);

@@ -19,7 +19,9 @@ const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls/ecd
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls/ecdsa.key");
 
 /// Who serves tcp listeners.
-pub(super) const ENGINES: [&str; 2] = ["xdp", "proxy"];
+pub(super) fn engines() -> [&'static str; 2] {
+    [Node::tested(), "proxy"]
+}
 
 /// Two targets.
 pub(super) fn lab() -> Lab {

@@ -11,7 +11,7 @@ use alb_tests::{
     wait,
 };
 
-use super::setting::{ENGINES, lab, postgres, redis, serve, vip};
+use super::setting::{engines, lab, postgres, redis, serve, vip};
 
 /// Clients of the load.
 const CLIENTS: usize = 8;
@@ -19,7 +19,7 @@ const CLIENTS: usize = 8;
 #[test]
 #[ignore = "needs PostgreSQL: cargo xtask test --all"]
 fn only_the_sessions_of_a_killed_postgres_die() {
-    for engine in ENGINES {
+    for engine in engines() {
         let lab = lab();
         let mut servers = postgres(&lab);
         servers.iter().for_each(Postgres::fill);
@@ -76,7 +76,7 @@ fn only_the_sessions_of_a_killed_postgres_die() {
 #[test]
 #[ignore = "needs Redis: cargo xtask test --all"]
 fn only_the_sessions_of_a_killed_redis_die() {
-    for engine in ENGINES {
+    for engine in engines() {
         let lab = lab();
         let mut servers = redis(&lab);
         let _daemon = serve(&lab, engine);

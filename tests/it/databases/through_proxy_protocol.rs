@@ -15,7 +15,7 @@ use alb_tests::{
     wait,
 };
 
-use super::setting::{ENGINES, TRUSTED, body, lab, redis, vip};
+use super::setting::{TRUSTED, body, engines, lab, redis, vip};
 
 /// Where haproxy takes connections for Redis.
 const FOR_REDIS: u16 = 6390;
@@ -88,7 +88,7 @@ fn with_haproxy(lab: &Lab) -> String {
 #[test]
 #[ignore = "needs Redis and haproxy: cargo xtask test --all"]
 fn haproxy_takes_the_line_and_knows_the_client() {
-    for engine in ENGINES {
+    for engine in engines() {
         let lab = lab();
         let _servers = redis(&lab);
         let _haproxy: Vec<_> = lab.targets.iter().map(Haproxy::start).collect();

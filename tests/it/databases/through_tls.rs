@@ -5,6 +5,7 @@
 use std::{net::Ipv4Addr, process::Stdio};
 
 use alb_tests::{
+    daemon::Node,
     database::{Postgres, output, pgbench, psql, redis_cli},
     netns::must,
     wait,
@@ -17,7 +18,7 @@ use super::setting::{POSTGRES_TLS, REDIS_TLS, TRUSTED, lab, postgres, redis, ser
 fn redis_over_tls() {
     let lab = lab();
     let servers = redis(&lab);
-    let _daemon = serve(&lab, "xdp");
+    let _daemon = serve(&lab, Node::tested());
     let client = &lab.client.namespace;
     let cli = |words: &[&str]| {
         let mut command = redis_cli(client, vip(REDIS_TLS));
@@ -52,7 +53,7 @@ fn postgres_over_tls() {
     let lab = lab();
     let servers = postgres(&lab);
     servers.iter().for_each(Postgres::fill);
-    let daemon = serve(&lab, "xdp");
+    let daemon = serve(&lab, Node::tested());
     daemon.wait_targets("pg-tls", "healthy", 2);
     let client = &lab.client.namespace;
     let mut socat = client.command("socat");

@@ -28,7 +28,7 @@ pub(super) struct Files<'a> {
 }
 
 /// Programs the tests start.
-const PROGRAMS: [&str; 4] = ["ip", "ethtool", "bpftool", "nginx"];
+const PROGRAMS: [&str; 5] = ["ip", "tc", "ethtool", "bpftool", "nginx"];
 /// Modules the lab needs, in the order of their dependencies.
 const MODULES: [&str; 6] = [
     "net/llc/llc.ko",
@@ -85,6 +85,9 @@ fn script(modules: &[PathBuf], tests: &[&str]) -> String {
     for module in modules.iter().filter_map(|path| path.file_name()) {
         writeln!(load, "insmod /lib/modules/{}", module.display()).expect("writing to a string");
     }
+    // What it prints is of interest even if it passes.
+    let shown = tests.iter().find(|test| test.starts_with("verifier"));
+    let shown = shown.map(|test| format!("rings --nocapture {test}\n")).unwrap_or_default();
     format!(
         "#!/bin/busybox sh\n\
          export PATH=/bin:/applets\n\
@@ -99,6 +102,7 @@ fn script(modules: &[PathBuf], tests: &[&str]) -> String {
          uname -r\n\
          export ALB_BIN=/bin/alb ALB_REQUIRE_KERNEL=1 ALB_BPF_OBJECT=/alb.bpf.o TMPDIR=/tmp\n\
          export ALB_TEST_PATIENCE=5\n\
+         {shown}\
          rings --test-threads 1 {}\n\
          echo \"{}$?\"\n\
          poweroff -f\n",

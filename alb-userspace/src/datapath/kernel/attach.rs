@@ -1,26 +1,42 @@
 //! Puts the program on the interfaces, and the maps in their place under it.
 
-use std::{fs, os::fd::AsFd as _};
+use std::{fs, io, os::fd::AsFd as _};
 
-use alb_common::{abi::map, limits};
+use alb_common::{
+    abi::{ABI_VERSION, map},
+    limits,
+};
 use aya::{
     maps::MapError as AyaMapError,
-    programs::{ProgramError, XdpMode, links::FdLink},
+    programs::{
+        LinkOrder, ProgramError, TcAttachType, XdpMode,
+        links::{FdLink, LinkError},
+        tc::TcAttachOptions,
+    },
 };
 
-use super::{Attachment, Found, Kernel, KernelError, Place, links, program_mut, step};
+use super::{
+    Attachment, Found, Kernel, KernelError, Place, links,
+    programs::{self, Hook},
+    step,
+};
 use crate::{
-    datapath::pins::{LinkPin, MapSet, Pins, failed},
+    datapath::{
+        pins::{LinkPin, MapSet, Pins, failed},
+        sys::filter,
+    },
     model::DatapathMode,
     report::AttachMode,
 };
 
-/// Refuses interfaces that run a program which none of our links has put there.
+/// Refuses interfaces that run an XDP program which none of our links has put there. At TC
+/// programs live side by side.
 pub(in crate::datapath) fn refuse_foreign(
     pins: &Pins,
     places: &[Place],
+    wanted: DatapathMode,
 ) -> Result<(), KernelError> {
-    if places.iter().all(|place| place.programs.is_empty()) {
+    if wanted == DatapathMode::Tc || places.iter().all(|place| place.programs.is_empty()) {
         return Ok(());
     }
     let ours = links::open(pins)?;
@@ -57,7 +73,7 @@ impl Kernel {
         places: &[Place],
         wanted: DatapathMode,
     ) -> Result<Vec<Attachment>, KernelError> {
-        refuse_foreign(&self.pins, places)?;
+        refuse_foreign(&self.pins, places, wanted)?;
         self.pins.create_links()?;
         let mut pinned = if self.pinned { self.switch_links()? } else { self.replace_maps()? };
         for pin in &mut pinned {
@@ -66,28 +82,80 @@ impl Kernel {
         self.pins.remove_other_versions()?;
 
         let named = |pin: &LinkPin| places.iter().any(|place| place.ifindex == pin.ifindex);
-        for left in pinned.iter().filter(|pin| !named(pin)) {
-            links::remove(left)?;
+        let (mut pinned, left): (Vec<_>, Vec<_>) = pinned.into_iter().partition(named);
+        left.iter().try_for_each(links::remove)?;
+        let candidates = candidates(wanted, pinned.first().map(|pin| pin.mode));
+        let mut why = None;
+        for (index, way) in candidates.iter().enumerate() {
+            match self.attach_by(*way, places, &mut pinned) {
+                Ok(mut attached) => {
+                    for on in &mut attached {
+                        on.why.clone_from(&why);
+                    }
+                    step::reached("attached");
+                    return Ok(attached);
+                }
+                Err(KernelError::Mode { interface, wanted, source })
+                    if index + 1 < candidates.len() =>
+                {
+                    tracing::info!(interface, mode = wanted, error = %source, "mode is not to be had");
+                    why = Some(format!("{interface} does not take {wanted}: {source}"));
+                }
+                Err(error) => return Err(error),
+            }
         }
+        // Not reached: the last candidate's error is returned, and there is one.
+        Ok(Vec::new())
+    }
+
+    /// Attaches to every interface in one way, or to none: what runs at XDP can send only to
+    /// devices that take XDP's frames. `pinned` is kept true.
+    fn attach_by(
+        &mut self,
+        way: Way,
+        places: &[Place],
+        pinned: &mut Vec<LinkPin>,
+    ) -> Result<Vec<Attachment>, KernelError> {
         let mut attached = Vec::new();
+        let mut new_pins = Vec::new();
         for Place { interface, ifindex, .. } in places {
-            let on: Vec<_> = pinned.iter().filter(|pin| pin.ifindex == *ifindex).collect();
-            let kept = on.iter().find(|pin| mode_fits(pin.mode, wanted)).map(|pin| pin.mode);
-            let mode = if let Some(mode) = kept {
+            let here = |pin: &LinkPin| pin.ifindex == *ifindex;
+            let kept = pinned.iter().find(|pin| here(pin) && way.fits(pin.mode));
+            let mode = if let Some(mode) = kept.map(|pin| pin.mode) {
+                // A start that was killed may have left another beside it.
+                for pin in pinned.extract_if(.., |pin| here(pin) && pin.mode != mode) {
+                    links::remove(&pin)?;
+                }
                 mode
             } else {
-                // One program a device: a link in a mode that is not wanted any more goes first.
-                for pin in on {
-                    links::remove(pin)?;
-                }
-                let mode = self.attach_new(interface, *ifindex, wanted)?;
+                // What is not wanted any more goes when the new one is there; but a device takes
+                // one program of a kind.
+                let (same, other): (Vec<_>, Vec<_>) = pinned
+                    .extract_if(.., |pin| here(pin))
+                    .partition(|pin| Hook::of(pin.mode) == way.hook());
+                same.iter().try_for_each(links::remove)?;
+                let new = match self.attach_new(interface, *ifindex, way) {
+                    Ok(new) => new,
+                    Err(error) => {
+                        pinned.extend(other);
+                        new_pins.iter().try_for_each(links::remove)?;
+                        return Err(error);
+                    }
+                };
+                other.iter().try_for_each(links::remove)?;
                 step::reached(&format!("link {} made", attached.len() + 1));
-                mode
+                new_pins.push(self.pin_of(*ifindex, new));
+                new
             };
-            attached.push(Attachment { interface: interface.clone(), ifindex: *ifindex, mode });
+            let interface = interface.clone();
+            attached.push(Attachment { interface, ifindex: *ifindex, mode, why: None });
         }
-        step::reached("attached");
+        pinned.append(&mut new_pins);
         Ok(attached)
+    }
+
+    fn pin_of(&self, ifindex: u32, mode: AttachMode) -> LinkPin {
+        LinkPin { path: self.pins.link(ifindex, mode), ifindex, mode, version: ABI_VERSION }
     }
 
     /// Puts our maps in the place of those that are pinned, and our program on every link. A
@@ -113,6 +181,7 @@ impl Kernel {
             carry.catch_up(&new)?;
             step::reached("flows copied");
         }
+        programs::leave(&mut self.ebpf, &self.pins, &self.pins.links()?)?;
         let switched = self.switch_links();
         if switched.is_err() {
             // All links are as they were.
@@ -128,6 +197,7 @@ impl Kernel {
         self.pins.exchange()?;
         self.pinned = true;
         step::reached("maps exchanged");
+        programs::tidy(&self.pins)?;
         self.pins.remove_next()?;
         Ok(pinned)
     }
@@ -141,9 +211,8 @@ impl Kernel {
     }
 
     fn switch_links(&mut self) -> Result<Vec<LinkPin>, KernelError> {
-        let program = program_mut(&mut self.ebpf).and_then(|program| program.fd());
-        let program = program.map_err(|error| KernelError::Load { source: error.into() })?;
-        links::switch_all(links::open(&self.pins)?, program.as_fd())
+        let links = links::open(&self.pins)?;
+        links::switch_all(links, |hook| programs::fd(&mut self.ebpf, hook))
     }
 
     /// Takes a link in from another ABI version's directory, which goes when all are moved.
@@ -160,60 +229,166 @@ impl Kernel {
         &mut self,
         interface: &str,
         ifindex: u32,
-        wanted: DatapathMode,
+        way: Way,
     ) -> Result<AttachMode, KernelError> {
-        let modes: &[(AttachMode, XdpMode)] = match wanted {
-            DatapathMode::Xdp => &[(AttachMode::Xdp, XdpMode::Driver)],
-            DatapathMode::XdpGeneric => &[(AttachMode::XdpGeneric, XdpMode::Skb)],
-            DatapathMode::Auto | DatapathMode::Tc | DatapathMode::Proxy => {
-                &[(AttachMode::Xdp, XdpMode::Driver), (AttachMode::XdpGeneric, XdpMode::Skb)]
+        let flag = match way {
+            Way::Xdp => XdpMode::Driver,
+            Way::XdpGeneric => XdpMode::Skb,
+            Way::Tc => return self.attach_tc(interface, ifindex),
+        };
+        let program = programs::xdp(&mut self.ebpf)?;
+        let link = program.attach_to_if_index(ifindex, flag).and_then(|id| program.take_link(id));
+        let link = match link {
+            Ok(link) => FdLink::try_from(link),
+            Err(error) if is_busy(&error) => {
+                return Err(KernelError::Foreign { interface: interface.to_owned() });
+            }
+            Err(source) => {
+                let interface = interface.to_owned();
+                return Err(KernelError::Mode { interface, wanted: way.label(), source });
             }
         };
-        let mut last = None;
-        for (mode, flag) in modes {
-            let attached = program_mut(&mut self.ebpf).and_then(|program| {
-                let id = program.attach_to_if_index(ifindex, *flag)?;
-                program.take_link(id)
-            });
-            let link = match attached {
-                Ok(link) => link,
-                Err(error) if is_busy(&error) => {
-                    return Err(KernelError::Foreign { interface: interface.to_owned() });
-                }
-                Err(error) => {
-                    let label = mode.label();
-                    tracing::info!(interface, mode = label, %error, "mode is not to be had");
-                    last = Some((label, error));
-                    continue;
-                }
-            };
-            let link = FdLink::try_from(link).map_err(|source| KernelError::NotALink {
-                interface: interface.to_owned(),
-                source,
-            })?;
-            link.pin(self.pins.link(ifindex, *mode)).map_err(|error| KernelError::Open {
-                name: "link",
-                source: AyaMapError::PinError { name: None, error },
-            })?;
-            return Ok(*mode);
+        let mode = if way == Way::Xdp { AttachMode::Xdp } else { AttachMode::XdpGeneric };
+        self.pin(link, interface, ifindex, mode)
+    }
+
+    /// Attaches at TC ingress: by a link, or by a filter where the kernel has no links there.
+    fn attach_tc(&mut self, interface: &str, ifindex: u32) -> Result<AttachMode, KernelError> {
+        let program = programs::tc(&mut self.ebpf)?;
+        let last = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let link = if step::wants_filter() {
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        } else {
+            let link = program
+                .attach_with_options(interface, TcAttachType::Ingress, last)
+                .and_then(|id| program.take_link(id));
+            match link {
+                Ok(link) => Ok(link),
+                Err(ProgramError::SyscallError(error)) => Err(error.io_error),
+                Err(source) => return Err(not_to_be_had(interface, source)),
+            }
+        };
+        let error = match link {
+            Ok(link) => {
+                return self.pin(FdLink::try_from(link), interface, ifindex, AttachMode::Tc);
+            }
+            Err(error) => error,
+        };
+        // What a kernel says to a kind of link that it does not know.
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(not_to_be_had(interface, ProgramError::IOError(error)));
         }
-        let (wanted, source) = last.unwrap_or(("xdp", ProgramError::NotLoaded));
-        Err(KernelError::Mode { interface: interface.to_owned(), wanted, source })
+        let set = |error| not_to_be_had(interface, ProgramError::IOError(error));
+        if filter::program(ifindex).map_err(set)?.is_some() {
+            return Err(KernelError::ForeignFilter { interface: interface.to_owned() });
+        }
+        let program = programs::fd(&mut self.ebpf, Hook::Tc)?;
+        let pin = self.pin_of(ifindex, AttachMode::TcFilter);
+        match links::set_filter(&pin, program.as_fd()) {
+            Ok(()) => Ok(AttachMode::TcFilter),
+            Err(error) => {
+                links::remove(&pin)?;
+                Err(set(error))
+            }
+        }
+    }
+
+    fn pin(
+        &self,
+        link: Result<FdLink, LinkError>,
+        interface: &str,
+        ifindex: u32,
+        mode: AttachMode,
+    ) -> Result<AttachMode, KernelError> {
+        let interface = interface.to_owned();
+        let link = link.map_err(|source| KernelError::NotALink { interface, source })?;
+        link.pin(self.pins.link(ifindex, mode)).map_err(|error| KernelError::Open {
+            name: "link",
+            source: AyaMapError::PinError { name: None, error },
+        })?;
+        Ok(mode)
     }
 }
 
-fn mode_fits(mode: AttachMode, wanted: DatapathMode) -> bool {
-    match wanted {
-        DatapathMode::Auto => true,
-        DatapathMode::Xdp => mode == AttachMode::Xdp,
-        DatapathMode::XdpGeneric => mode == AttachMode::XdpGeneric,
-        DatapathMode::Tc => mode == AttachMode::Tc,
-        DatapathMode::Proxy => false,
+/// A way to attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Xdp,
+    Tc,
+    XdpGeneric,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Xdp, Self::Tc, Self::XdpGeneric];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Xdp => "native XDP",
+            Self::Tc => "TC",
+            Self::XdpGeneric => "generic XDP",
+        }
     }
+
+    const fn hook(self) -> Hook {
+        match self {
+            Self::Xdp | Self::XdpGeneric => Hook::Xdp,
+            Self::Tc => Hook::Tc,
+        }
+    }
+
+    const fn fits(self, mode: AttachMode) -> bool {
+        match mode {
+            AttachMode::Xdp => matches!(self, Self::Xdp),
+            AttachMode::XdpGeneric => matches!(self, Self::XdpGeneric),
+            AttachMode::Tc | AttachMode::TcFilter => matches!(self, Self::Tc),
+        }
+    }
+}
+
+/// The ways to try, in order: with `auto` first the one that is in use already.
+fn candidates(wanted: DatapathMode, used: Option<AttachMode>) -> Vec<Way> {
+    match wanted {
+        DatapathMode::Xdp => vec![Way::Xdp],
+        DatapathMode::XdpGeneric => vec![Way::XdpGeneric],
+        DatapathMode::Tc => vec![Way::Tc],
+        DatapathMode::Auto | DatapathMode::Proxy => {
+            let mut ways = Way::ALL.to_vec();
+            ways.sort_by_key(|way| used.is_none_or(|mode| !way.fits(mode)));
+            ways
+        }
+    }
+}
+
+fn not_to_be_had(interface: &str, source: ProgramError) -> KernelError {
+    KernelError::Mode { interface: interface.to_owned(), wanted: Way::Tc.label(), source }
 }
 
 /// `EBUSY`: another program is attached by a link; `EEXIST`: by netlink (`dev_xdp_attach`).
 fn is_busy(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error)
         if matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_in_order() {
+        for (wanted, used, expected) in [
+            (DatapathMode::Auto, None, [Way::Xdp, Way::Tc, Way::XdpGeneric].as_slice()),
+            (DatapathMode::Auto, Some(AttachMode::Xdp), &[Way::Xdp, Way::Tc, Way::XdpGeneric]),
+            (DatapathMode::Auto, Some(AttachMode::TcFilter), &[Way::Tc, Way::Xdp, Way::XdpGeneric]),
+            (
+                DatapathMode::Auto,
+                Some(AttachMode::XdpGeneric),
+                &[Way::XdpGeneric, Way::Xdp, Way::Tc],
+            ),
+            (DatapathMode::Tc, Some(AttachMode::Xdp), &[Way::Tc]),
+            (DatapathMode::Xdp, None, &[Way::Xdp]),
+            (DatapathMode::XdpGeneric, None, &[Way::XdpGeneric]),
+        ] {
+            assert_eq!(candidates(wanted, used), expected, "{wanted:?} {used:?}");
+        }
+    }
 }

@@ -44,6 +44,16 @@ pub enum KernelError {
         /// The interface.
         interface: String,
     },
+    /// Somebody has a filter at our place.
+    #[error(
+        "node.interfaces: {interface}: another filter has our priority and handle at TC ingress, of \
+         another alb perhaps; take it off (`tc filter del dev {interface} ingress`) or leave the \
+         interface out"
+    )]
+    ForeignFilter {
+        /// The interface.
+        interface: String,
+    },
     /// The mode that the file asks for is not to be had.
     #[error(
         "node.datapath: {wanted}: {interface} does not take it: {source}; `auto` uses the best mode \

@@ -1,4 +1,5 @@
-//! Pinned links: what runs on them, and how all of them are switched to another program.
+//! Pinned links: what runs on them, and how all of them are switched to another program. A filter
+//! is a link too here; pinned is its program, which tells that the filter is ours.
 
 use std::{
     collections::BTreeSet,
@@ -8,16 +9,20 @@ use std::{
 
 use aya::programs::{ProgramFd, ProgramInfo, loaded_programs};
 
-use super::{KernelError, step};
-use crate::datapath::{
-    pins::{LinkPin, Pins, failed},
-    sys::link,
+use super::{KernelError, programs::Hook, step};
+use crate::{
+    datapath::{
+        pins::{LinkPin, Pins, failed},
+        sys::{filter, link},
+    },
+    report::AttachMode,
 };
 
 /// A pinned link as it is now.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) pin: LinkPin,
+    /// Of a filter: of the pinned program.
     fd: OwnedFd,
     /// Id of the program that runs on it.
     pub(super) program: u32,
@@ -31,6 +36,11 @@ pub(super) fn open(pins: &Pins) -> Result<Vec<Link>, KernelError> {
         .into_iter()
         .map(|pin| {
             let fd = link::open(&pin.path).map_err(broken("open", &pin))?;
+            if pin.mode == AttachMode::TcFilter {
+                let program = filter::program(pin.ifindex).map_err(broken("look at", &pin))?;
+                let on = program.map(|_| pin.ifindex);
+                return Ok(Link { pin, fd, program: program.unwrap_or(0), on });
+            }
             let info = link::info(fd.as_fd()).map_err(broken("look at", &pin))?;
             let on = (info.ifindex != 0).then_some(info.ifindex);
             Ok(Link { pin, fd, program: info.program, on })
@@ -51,12 +61,14 @@ pub(super) fn maps_under(link: &Link) -> Result<BTreeSet<u32>, KernelError> {
     Ok(ids.unwrap_or_default().into_iter().collect())
 }
 
-/// Puts a program on every link, or changes none; those whose device is gone are removed.
-/// Returns the pins of the others.
+/// Puts the program for its hook on every link, or changes none; those whose device is gone are
+/// removed. Returns the pins of the others.
 pub(super) fn switch_all(
     links: Vec<Link>,
-    program: BorrowedFd<'_>,
+    mut program: impl FnMut(Hook) -> Result<OwnedFd, KernelError>,
 ) -> Result<Vec<LinkPin>, KernelError> {
+    let (links, husks): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.on.is_some());
+    husks.iter().try_for_each(|husk| remove(&husk.pin))?;
     let mut before = Vec::new();
     for link in &links {
         // Held, so that they are there to go back to.
@@ -64,7 +76,8 @@ pub(super) fn switch_all(
     }
     let mut switched: Vec<(Link, ProgramFd)> = Vec::new();
     for (link, before) in links.into_iter().zip(before) {
-        match switch(&link, program) {
+        let switched_to = program(Hook::of(link.pin.mode));
+        match switched_to.and_then(|program| switch(&link, program.as_fd())) {
             Ok(true) => switched.push((link, before)),
             Ok(false) => continue,
             Err(error) => {
@@ -83,10 +96,16 @@ pub(super) fn switch_all(
 
 /// Puts a program on a link; `false` if its device is gone, and the link with it.
 pub(super) fn switch(link: &Link, program: BorrowedFd<'_>) -> Result<bool, KernelError> {
-    match link::update(link.fd.as_fd(), program) {
+    let switched = match link.pin.mode {
+        AttachMode::TcFilter => set_filter(&link.pin, program),
+        AttachMode::Xdp | AttachMode::XdpGeneric | AttachMode::Tc => {
+            link::update(link.fd.as_fd(), program)
+        }
+    };
+    match switched {
         Ok(()) => Ok(true),
-        // The device was removed: the link is a husk (`bpf_xdp_link_update`).
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+        // The device was removed: the link is a husk (`bpf_xdp_link_update`, `tcx_link_update`).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV)) => {
             remove(&link.pin)?;
             Ok(false)
         }
@@ -94,8 +113,24 @@ pub(super) fn switch(link: &Link, program: BorrowedFd<'_>) -> Result<bool, Kerne
     }
 }
 
+/// Puts a program on an interface by a filter, and pins it in the place of the one before.
+pub(super) fn set_filter(pin: &LinkPin, program: BorrowedFd<'_>) -> io::Result<()> {
+    // Pinned first: a filter without a pin would be somebody else's.
+    let new = pin.path.with_file_name(format!("{}-new", pin.ifindex));
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    link::pin(program, &new)?;
+    fs::rename(&new, &pin.path)?;
+    filter::put(pin.ifindex, program)
+}
+
 /// Takes a link off.
 pub(super) fn remove(pin: &LinkPin) -> Result<(), KernelError> {
+    if pin.mode == AttachMode::TcFilter {
+        filter::remove(pin.ifindex).map_err(broken("remove", pin))?;
+    }
     fs::remove_file(&pin.path).map_err(|error| failed("remove", &pin.path)(error).into())
 }
 

@@ -15,9 +15,8 @@ use alb_common::abi::map;
 use aya::maps::{MapError as AyaMapError, MapInfo};
 
 use super::{
-    KernelError,
-    links::{self, Link},
-    pinned_maps,
+    KernelError, links, pinned_maps,
+    programs::{self, Hook},
 };
 use crate::datapath::{
     carry::Carry,
@@ -43,29 +42,22 @@ pub(super) fn recover(pins: &Pins, flows: u32) -> Result<(), KernelError> {
             over_next.push(link);
         }
     }
-    let Some(live) = over_next.first() else {
+    if over_next.is_empty() {
         tracing::info!("clearing away what an earlier start has left");
         return Ok(pins.remove_next()?);
-    };
+    }
     tracing::info!("finishing the replacement of the maps that an earlier start has begun");
-    finish_switch(live, &others)?;
+    for link in &others {
+        let program = programs::left(pins, Hook::of(link.pin.mode))?;
+        links::switch(link, program.as_fd())?;
+    }
     if carries(pins, flows)? {
         let new = pinned_maps(pins, MapSet::Next)?;
         Carry::from(pinned_maps(pins, MapSet::Current)?).merge(&new)?;
     }
     pins.exchange()?;
+    programs::tidy(pins)?;
     Ok(pins.remove_next()?)
-}
-
-fn finish_switch(live: &Link, others: &[Link]) -> Result<(), KernelError> {
-    if others.is_empty() {
-        return Ok(());
-    }
-    let program = links::program(live.program)?.fd().map_err(KernelError::Programs)?;
-    for link in others {
-        links::switch(link, program.as_fd())?;
-    }
-    Ok(())
 }
 
 /// Whether flows were to be carried over: both sets have the layout of this version.

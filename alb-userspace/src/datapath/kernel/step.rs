@@ -8,6 +8,9 @@ pub const KILL_AT: &str = "ALB_KILL_AT";
 /// The same, but it stops until it gets SIGCONT.
 pub const STOP_AT: &str = "ALB_STOP_AT";
 
+/// With any value: a debug build attaches at TC by a filter, as before Linux 6.6.
+pub const TC_FILTER: &str = "ALB_TC_FILTER";
+
 /// Every step of a first start with two interfaces.
 pub const FIRST_START: [&str; 7] = [
     "directory made",
@@ -47,4 +50,9 @@ pub(super) fn reached(step: &str) {
             }
         }
     }
+}
+
+/// Whether a filter is to be used where the kernel has links.
+pub(super) fn wants_filter() -> bool {
+    cfg!(debug_assertions) && std::env::var_os(TC_FILTER).is_some()
 }

@@ -1,4 +1,4 @@
-//! The `bpf(2)` commands on links. aya 0.14 gives neither the interface of a link nor a way to
+//! The `bpf(2)` commands on links, and the pinning of programs. aya 0.14 gives neither the interface of a link nor a way to
 //! put a program on it that this process has not loaded itself.
 
 use std::{
@@ -13,13 +13,14 @@ use std::{
 
 use super::{address, bpf, call, number};
 
+const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_UPDATE: libc::c_int = 29;
 /// `BPF_F_RDONLY` of linux/bpf.h.
 const READ_ONLY: u32 = 1 << 3;
 
-/// `bpf_attr` for `BPF_OBJ_GET`.
+/// `bpf_attr` for `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
 #[derive(Default)]
 struct PathAttr {
@@ -46,7 +47,7 @@ struct UpdateAttr {
     old_program: u32,
 }
 
-/// The start of `bpf_link_info`, with the fields that an XDP link has.
+/// The start of `bpf_link_info`, with the fields that an XDP or tcx link has.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::datapath) struct LinkInfo {
@@ -78,6 +79,14 @@ fn get(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor and nobody else knows of it.
     #[expect(unsafe_code, reason = "the system call returns a bare number")]
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins what a descriptor stands for at a path that is not there yet.
+pub(in crate::datapath) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr =
+        PathAttr { path: address(path.as_ptr()), fd: number(object), ..PathAttr::default() };
+    bpf(OBJ_PIN, &mut attr)
 }
 
 /// What runs on a link, and where.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use alb_common::{
     abi::ABI_VERSION,
     expiry::ticks,
-    interface::HopEntry,
+    interface::{HopEntry, hop_flag},
     limits::{MAX_SNAT_ADDRESSES, RST_PER_SECOND},
     net::{Be32, Mac},
     selection::gcd,
@@ -13,7 +13,10 @@ use alb_common::{
 };
 
 use super::{Network, Replies};
-use crate::model::Node;
+use crate::{
+    model::Node,
+    net::{MacAddr, NextHop},
+};
 
 /// Source addresses towards a target: those of the file, else the node's own on the way.
 pub(super) fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32> {
@@ -21,7 +24,13 @@ pub(super) fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32
     if !configured.is_empty() {
         return configured.into_iter().take(MAX_SNAT_ADDRESSES).collect();
     }
-    match network.hops.hops.get(&IpAddr::V4(target)).map(|hop| hop.source) {
+    let way = network.hops.hops.get(&IpAddr::V4(target));
+    // Over loopback only if we serve that; else an address of the host is no target.
+    let is_ours = |hop: &&NextHop| {
+        hop.mac.is_none_or(|mac| mac != MacAddr::default())
+            || slot(network, hop.interface).is_some()
+    };
+    match way.filter(is_ours).map(|hop| hop.source) {
         Some(IpAddr::V4(source)) => vec![source.into()],
         Some(IpAddr::V6(_)) | None => Vec::new(),
     }
@@ -31,8 +40,14 @@ pub(super) fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32
 pub(super) fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
     let hop = network.hops.hops.get(&IpAddr::V4(target))?;
     let mac = Mac::new(hop.mac?);
-    let (slot, _) = network.interfaces.iter().find(|(_, entry)| entry.ifindex == hop.interface)?;
-    Some(HopEntry { mac, interface: u8::try_from(*slot).ok()?, flags: 0 })
+    let slot = slot(network, hop.interface)?;
+    let flags = if mac.is_unset() { hop_flag::HERE } else { 0 };
+    Some(HopEntry { mac, interface: u8::try_from(slot).ok()?, flags })
+}
+
+fn slot(network: &Network, ifindex: u32) -> Option<u32> {
+    let mut slots = network.interfaces.iter();
+    slots.find(|(_, entry)| entry.ifindex == ifindex).map(|(slot, _)| *slot)
 }
 
 pub(super) fn settings(

@@ -22,7 +22,7 @@ use super::{
 use crate::datapath::{
     carry::copy,
     flows::{FlowTables, FlowsError, InTable},
-    kernel::{KernelError, OBJECT, duplicate, load_program, map_data, program},
+    kernel::{KernelError, OBJECT, duplicate, map_data, program, xdp},
     maps::{MapError, Maps},
     pins::{MapSet, Pins},
     shape::{Shape, pinned_shape},
@@ -96,7 +96,7 @@ impl Trial {
             loader.map_pin_path(name, pins.map(MapSet::Current, name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
-        load_program(&mut ebpf)?;
+        xdp(&mut ebpf)?;
         let own = Maps::open(|name| duplicate(map_data(&ebpf, name)?, name))?;
         Ok(Self { ebpf, own, live })
     }

@@ -21,12 +21,14 @@ fn interface() -> InterfaceFacts {
             mtu: 1500,
             up: true,
             carrier: true,
+            is_loopback: false,
             addresses: vec!["198.18.0.1/24".parse().unwrap()],
             xdp: vec![],
         },
         driver: Some("virtio_net".into()),
         features: ["rx-gro".to_owned()].into(),
         rp_filter: Some(2),
+        accept_local: Some(0),
     }
 }
 
@@ -113,6 +115,24 @@ fn a_driver_without_native_xdp_matters_as_much_as_the_file_says() {
     check(&facts, &[UP, (Warn, found)]);
     facts.planned.datapath = DatapathMode::Xdp;
     check(&facts, &[UP, (Fail, found)]);
+}
+
+#[test]
+fn at_tc_no_driver_matters_and_programs_live_side_by_side() {
+    let mut facts = facts(interface());
+    facts.planned.datapath = DatapathMode::Tc;
+    facts.interfaces[0].driver = Some("e1000e".into());
+    facts.interfaces[0].interface.xdp = vec![7];
+    facts.interfaces[0].interface.mtu = 9_000;
+    facts.interfaces[0].features.insert("rx-lro".to_owned());
+    check(&facts, &[UP, (Ok, "driver e1000e; TC works with each")]);
+}
+
+#[test]
+fn generic_xdp_comes_with_a_warning() {
+    let mut facts = facts(interface());
+    facts.planned.datapath = DatapathMode::XdpGeneric;
+    check(&facts, &[UP, (Warn, "is to run generic XDP")]);
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Known {
             interface: route.interface,
             address: route.gateway.unwrap_or(*to),
         };
-        self.routes.iter().map(first).collect()
+        self.routes.iter().filter(|(_, route)| !route.is_here).map(first).collect()
     }
 
     /// Takes in an entry.
@@ -124,9 +124,10 @@ impl Known {
 
     pub(super) fn table(&self) -> NextHopTable {
         let hop = |(to, route): (&IpAddr, &Route)| {
-            let Route { interface, gateway, source } = *route;
+            let Route { interface, gateway, source, is_here } = *route;
             let neighbour = Neighbour { interface, address: gateway.unwrap_or(*to) };
-            let mac = self.macs.get(&neighbour).copied();
+            let learnt = self.macs.get(&neighbour).copied();
+            let mac = if is_here { Some(MacAddr::default()) } else { learnt };
             (*to, NextHop { interface, gateway, source, mac })
         };
         NextHopTable {

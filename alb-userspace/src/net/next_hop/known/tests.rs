@@ -34,8 +34,11 @@ fn known() -> Known {
     let mut known = Known::default();
     known.set_routes(
         [
-            (ip("198.18.1.1"), Route { interface: 2, gateway: None, source }),
-            (ip("203.0.113.1"), Route { interface: 2, gateway: Some(ip("198.18.1.254")), source }),
+            (ip("198.18.1.1"), Route { interface: 2, gateway: None, source, is_here: false }),
+            (
+                ip("203.0.113.1"),
+                Route { interface: 2, gateway: Some(ip("198.18.1.254")), source, is_here: false },
+            ),
         ]
         .into(),
     );

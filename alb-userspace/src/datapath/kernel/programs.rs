@@ -1,0 +1,139 @@
+//! The programs of the object: one for the XDP hooks, one for TC. Each is given to the verifier
+//! when it is first asked for.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use alb_common::abi::{TC_PROGRAM, XDP_PROGRAM};
+use aya::{
+    Ebpf,
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+
+use super::KernelError;
+use crate::{
+    datapath::{
+        pins::{LinkPin, MapSet, Pins, failed},
+        sys::link,
+        verifier,
+    },
+    report::AttachMode,
+};
+
+/// Times a program is given to the verifier when a signal interrupts it; libbpf's number.
+const LOAD_ATTEMPTS: u32 = 5;
+
+/// A kind of hook, and so of program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    Xdp,
+    Tc,
+}
+
+impl Hook {
+    pub(super) const fn of(mode: AttachMode) -> Self {
+        match mode {
+            AttachMode::Xdp | AttachMode::XdpGeneric => Self::Xdp,
+            AttachMode::Tc | AttachMode::TcFilter => Self::Tc,
+        }
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Xdp => XDP_PROGRAM,
+            Self::Tc => TC_PROGRAM,
+        }
+    }
+}
+
+/// The XDP program of an object in which it is loaded.
+pub(in crate::datapath) fn program(ebpf: &Ebpf) -> Result<&Xdp, ProgramError> {
+    ebpf.program(XDP_PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// The XDP program, loaded.
+pub(in crate::datapath) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    let program = ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded);
+    let program: &mut Xdp = program.and_then(TryInto::try_into).map_err(refused)?;
+    if program.fd().is_err() {
+        retry(|| program.load())?;
+    }
+    Ok(program)
+}
+
+/// The TC program, loaded.
+pub(super) fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(TC_PROGRAM).ok_or(ProgramError::NotLoaded);
+    let program: &mut SchedClassifier = program.and_then(TryInto::try_into).map_err(refused)?;
+    if program.fd().is_err() {
+        retry(|| program.load())?;
+    }
+    Ok(program)
+}
+
+/// The program for a hook, loaded.
+pub(super) fn fd(ebpf: &mut Ebpf, hook: Hook) -> Result<OwnedFd, KernelError> {
+    let fd = match hook {
+        Hook::Xdp => xdp(ebpf)?.fd(),
+        Hook::Tc => tc(ebpf)?.fd(),
+    };
+    let fd = fd.map_err(refused)?.as_fd().try_clone_to_owned();
+    fd.map_err(|error| refused(ProgramError::IOError(error)))
+}
+
+/// Leaves the programs that these links run beside the next maps: if this process dies while it
+/// switches links, whoever finishes that needs one for each hook.
+pub(super) fn leave(ebpf: &mut Ebpf, pins: &Pins, links: &[LinkPin]) -> Result<(), KernelError> {
+    for hook in [Hook::Xdp, Hook::Tc] {
+        if links.iter().any(|pin| Hook::of(pin.mode) == hook) {
+            let path = pins.map(MapSet::Next, hook.program());
+            link::pin(fd(ebpf, hook)?.as_fd(), &path).map_err(failed("pin", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A program that was left, for a hook.
+pub(super) fn left(pins: &Pins, hook: Hook) -> Result<OwnedFd, KernelError> {
+    let path = pins.map(MapSet::Next, hook.program());
+    Ok(link::open(&path).map_err(failed("open", &path))?)
+}
+
+/// Removes what [`leave`] left, now that the maps are the current ones.
+pub(super) fn tidy(pins: &Pins) -> Result<(), KernelError> {
+    for hook in [Hook::Xdp, Hook::Tc] {
+        let path = pins.map(MapSet::Current, hook.program());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &path)(error).into());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn retry(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), KernelError> {
+    let mut attempt = 1;
+    loop {
+        match load() {
+            Ok(()) => return Ok(()),
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && attempt < LOAD_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(ProgramError::LoadError { io_error, verifier_log }) => {
+                let log = verifier::excerpt(&verifier_log.to_string());
+                return Err(KernelError::Verifier { log, source: io_error });
+            }
+            Err(error) => return Err(refused(error)),
+        }
+    }
+}
+
+fn refused(error: ProgramError) -> KernelError {
+    KernelError::Load { source: error.into() }
+}
