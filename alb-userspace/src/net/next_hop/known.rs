@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     pub(super) carrier: bool,
     pub(super) mac: MacAddr,
+    /// Largest packet without the link header, bytes.
+    pub(super) mtu: u32,
 }
 
 /// What the kernel can be asked about a hop.

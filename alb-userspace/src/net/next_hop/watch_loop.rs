@@ -22,7 +22,7 @@ use super::{
     known::{Known, Link, Question},
 };
 use crate::net::{
-    MacAddr,
+    Interface, MacAddr,
     neighbour::{Neighbour, entry},
     netlink::{Error, Event, Events, Netlink},
 };
@@ -100,8 +100,8 @@ impl WatchLoop {
     /// Reads links and neighbours as they are now.
     async fn list(&mut self) -> Result<(), Error> {
         for interface in self.netlink.interfaces().await?.0 {
-            let (up, carrier, mac) = (interface.up, interface.carrier, interface.mac);
-            self.known.link(interface.index, Some(Link { up, carrier, mac }));
+            let Interface { index, up, carrier, mac, mtu, .. } = interface;
+            self.known.link(index, Some(Link { up, carrier, mac, mtu }));
         }
         let mut gone = self.known.neighbours();
         for entry in self.netlink.neighbours().await? {
@@ -240,16 +240,18 @@ fn slices() -> Interval {
 
 fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
-    let mac = message.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::Address(mac) = attribute {
-            MacAddr::try_from(mac.as_slice()).ok()
-        } else {
-            None
-        }
-    });
-    Link {
+    let mut link = Link {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
-        mac: mac.unwrap_or_default(),
+        mac: MacAddr::default(),
+        mtu: 0,
+    };
+    for attribute in &message.attributes {
+        if let LinkAttribute::Address(mac) = attribute {
+            link.mac = mac.as_slice().try_into().unwrap_or_default();
+        } else if let LinkAttribute::Mtu(mtu) = attribute {
+            link.mtu = *mtu;
+        }
     }
+    link
 }

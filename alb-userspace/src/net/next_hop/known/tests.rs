@@ -97,13 +97,14 @@ fn who_is_no_hop_may_fail_and_is_forgotten_when_gone() {
 #[test]
 fn a_hop_whose_entry_goes_keeps_its_mac_until_its_link_goes() {
     let mut known = known();
-    let link = Link { up: true, carrier: true, mac: [2, 0, 0, 0, 0, 1] };
+    let link = Link { up: true, carrier: true, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 };
     assert!(known.link(2, Some(link)));
     assert!(!known.link(2, Some(link)));
     known.neighbour(answers("198.18.1.1", A));
     assert!(known.neighbour_gone(neighbour("198.18.1.1")));
     assert_eq!(mac(&known, "198.18.1.1"), Some(A));
     assert!(known.link(2, Some(Link { carrier: false, ..link })));
+    assert!(known.link(2, Some(Link { carrier: false, mtu: 9000, ..link })));
     assert!(known.link(2, None));
     assert_eq!(mac(&known, "198.18.1.1"), None);
 }
@@ -113,7 +114,7 @@ fn what_is_asked_of_a_hop() {
     let mut known = known();
     let hop = neighbour("198.18.1.1");
     assert_eq!(known.question(hop), None, "no link");
-    known.link(2, Some(Link { up: true, carrier: true, mac: A }));
+    known.link(2, Some(Link { up: true, carrier: true, mac: A, mtu: 1500 }));
     assert_eq!(known.question(hop), Some(Question::Resolve));
     let rows = [
         (Phase::Unresolved, Some(Question::Resolve)),
@@ -128,6 +129,6 @@ fn what_is_asked_of_a_hop() {
     }
     known.neighbour_gone(hop);
     assert_eq!(known.question(hop), Some(Question::Resolve));
-    known.link(2, Some(Link { up: true, carrier: false, mac: A }));
+    known.link(2, Some(Link { up: true, carrier: false, mac: A, mtu: 1500 }));
     assert_eq!(known.question(hop), None, "no carrier");
 }
