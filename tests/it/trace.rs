@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use alb_tests::{
     client::{Conversation, connect, who},
-    daemon::{Instance, binary},
+    daemon::{Instance, Node, binary},
+    server::Server,
     topology::{Lab, Shape},
     wait,
 };
@@ -123,4 +124,35 @@ fn a_taken_port_is_passed_over() {
     let told = trace(&lab, &daemon.instance, &[&other, &to]);
     assert_eq!((&told["reason"], &told["snatPortsTaken"]), (&"new_flow".into(), &1.into()));
     assert_ne!(told["sent"]["from"], snat.to_string(), "{told:#}");
+}
+
+#[test]
+fn at_tc_and_on_the_balancer_s_own_host() {
+    let lab = Lab::with_offloads(Shape { targets: 1, ..Shape::default() });
+    let balancer = &lab.balancer.namespace;
+    balancer.ip("link set lo up");
+    balancer.sysctl("ipv4/conf/lo/accept_local", "1");
+    let _servers = servers(&lab);
+    let _here = Server::start(&lab.balancer, PORT, "here");
+    let mut service = Service::of(&lab);
+    service.targets.push((lab.balancer.address, 10));
+    let daemon = service.serve_as(&lab, Node::on(&["eth0", "eth1", "lo"], "tc"));
+    let here = SocketAddr::from((lab.balancer.address, PORT)).to_string();
+    let to = vip().to_string();
+    let mut seen = [0; 2];
+    for (client, host, interface) in [
+        (&lab.client.namespace, &lab.client, "eth0"),
+        (&lab.client.namespace, &lab.client, "eth0"),
+        (balancer, &lab.balancer, "lo"),
+        (balancer, &lab.balancer, "lo"),
+    ] {
+        let from = host.address.to_string();
+        let told = trace(&lab, &daemon.instance, &[&from, &to, "--interface", interface]);
+        assert_eq!(told["reason"], "new_flow", "{told:#}");
+        let is_here = told["target"] == *here;
+        assert_eq!(told["sent"]["interface"], if is_here { "lo" } else { "eth1" }, "{told:#}");
+        assert_eq!(who(client, None, vip()).expect("an answer") == "here", is_here, "{told:#}");
+        seen[usize::from(is_here)] += 1;
+    }
+    assert_eq!(seen, [2, 2]);
 }
