@@ -118,12 +118,13 @@ impl Packet for TcPacket {
             // SAFETY: the context is the program's own, no window is alive. Size 0: the number is
             // a difference. It cannot fail where the checksum was accessed before.
             unsafe {
-                bpf_l4_csum_replace(self.skb(), at, 0, pseudo as u64, BPF_F_PSEUDO_HDR as u64);
+                let flags = u64::from(BPF_F_PSEUDO_HDR);
+                bpf_l4_csum_replace(self.skb(), at, 0, pseudo.into(), flags);
             }
         }
         // SAFETY: as above.
         unsafe {
-            bpf_l4_csum_replace(self.skb(), at, 0, segment as u64, 0);
+            bpf_l4_csum_replace(self.skb(), at, 0, segment.into(), 0);
         }
     }
 
@@ -144,7 +145,7 @@ impl Packet for TcPacket {
     fn rewritten(&mut self, delta: u16) {
         // SAFETY: the context is the program's own. Where there is no such sum, it refuses.
         unsafe {
-            bpf_csum_update(self.skb(), delta as u32);
+            bpf_csum_update(self.skb(), delta.into());
         }
     }
 }
@@ -201,7 +202,7 @@ fn sum(skb: *mut __sk_buff, offset: usize, words: usize) -> u16 {
     let mut word = 0;
     while word < MOST_WORDS && word < words {
         let Some(window) = packet.window::<4>(offset + word * 4) else { break };
-        sum += window.u32::<0>() as u64;
+        sum += u64::from(window.u32::<0>());
         word += 1;
     }
     checksum::fold(sum)
@@ -272,8 +273,8 @@ pub fn alb_tc(ctx: TcContext) -> i32 {
     packet.gather();
     match process(&mut packet) {
         Outcome::Pass => TC_ACT_UNSPEC,
-        Outcome::Drop => TC_ACT_SHOT as i32,
-        Outcome::Redirect => TC_ACT_REDIRECT as i32,
+        Outcome::Drop => TC_ACT_SHOT,
+        Outcome::Redirect => TC_ACT_REDIRECT,
         // SAFETY: takes an index and flags.
         #[expect(unsafe_code, reason = "a helper call")]
         Outcome::Reflect => unsafe { bpf_redirect(packet.ifindex(), 0) as i32 },

@@ -52,10 +52,10 @@ pub fn process<P: Host>(packet: &mut P) -> Outcome {
     match ours(packet) {
         Err(Reason::Icmp) => {
             let mut egress = Egress::NONE;
-            let reason = match control::message(packet, &mut egress) {
-                Reason::IcmpEcho => control::echo(packet, &mut egress),
-                reason => reason,
-            };
+            let mut reason = control::message(packet, &mut egress);
+            if matches!(reason, Reason::IcmpEcho) {
+                reason = control::echo(packet, &mut egress);
+            }
             conclude(packet, reason, egress)
         }
         Err(reason) => refuse(reason),
