@@ -27,6 +27,7 @@ pub mod kernel;
 pub mod maps;
 mod provoke;
 mod reconcile;
+mod segment;
 mod shape;
 mod sys;
 pub mod trace;

@@ -70,6 +70,9 @@ fn an_open_connection_is_found_from_both_sides() {
     assert_eq!(back["reason"], "flow_reverse");
     assert_eq!((&back["sent"]["from"], &back["sent"]["to"]), (&(*to).into(), &(*client).into()));
     assert_eq!((&back["sent"]["interface"], &back["listener"]), (&"eth0".into(), &"tcp".into()));
+    for key in ["algorithm", "selectableTargets", "activeFlows", "target"] {
+        assert!(!back[key].is_null() && back[key] == told[key], "{key} of {back:#}");
+    }
 
     // A RST is not sent, only asked about; and nobody has to serve for that.
     let reset = trace(&lab, &daemon.instance, &[&client, &to, "--packet", "rst"]);

@@ -196,7 +196,8 @@ pub fn trace(bpffs: &Path, question: &Question) -> Result<Answer, TraceError> {
         break (reason, events, seen, after);
     };
     let ports_taken = others.len();
-    let door = door(&trial, question.to)?;
+    // A target's packets are for the balancer's end towards it.
+    let door = door(&trial, before.map_or(question.to, |flow| flow.ends.vip))?;
     let stored = after.or(known);
     let target = stored.as_ref().map(|stored| target(&trial, stored.entry.target)).transpose()?;
     Ok(Answer {
