@@ -29,7 +29,7 @@ pub fn render(report: &StatusReport) -> Result<String, prometheus::Error> {
         datapath::families(datapath, &mut families);
         datapath::outcomes(report, &mut families);
     }
-    listeners::families(&report.listeners, &mut families);
+    listeners::families(report, &mut families);
     if let Some(proxy) = &report.proxy {
         proxy::families(proxy, &mut families);
     }

@@ -176,16 +176,18 @@ fn render_listener(
             count(totals.requests.get("5xx").copied().unwrap_or_default()),
         );
     }
-    text.push_str(&targets(&listener.targets, now));
+    let is_proxied = proxied.is_some();
+    text.push_str(&targets(&listener.targets, is_proxied, now));
     for routed in &listener.routed {
         let _written = writeln!(text, "  by rule → {}, {}", routed.backend, routed.algorithm);
-        text.push_str(&targets(&routed.targets, now));
+        text.push_str(&targets(&routed.targets, is_proxied, now));
     }
     text
 }
 
-/// A table of targets, and why some of them are out.
-fn targets(targets: &[TargetReport], now: u64) -> String {
+/// A table of targets, and why some of them are out. The proxy does not count bytes by target.
+fn targets(targets: &[TargetReport], is_proxied: bool, now: u64) -> String {
+    let bytes = |count| if is_proxied { "-".to_owned() } else { bytes(count) };
     if targets.is_empty() {
         return "  no targets: every connection is refused\n".to_owned();
     }

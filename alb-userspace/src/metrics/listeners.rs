@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, iter};
 use prometheus::proto::MetricFamily;
 
 use super::{Labels, Sample as _, counter, gauge};
-use crate::report::{ListenerReport, TargetReport, Traffic};
+use crate::report::{ListenerReport, StatusReport, TargetReport, Traffic};
 
-pub(super) fn families(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
+pub(super) fn families(report: &StatusReport, out: &mut Vec<MetricFamily>) {
+    let proxied = report.proxy.iter().flat_map(|proxy| &proxy.listeners);
+    let proxied: BTreeSet<&str> = proxied.map(|listener| &*listener.id).collect();
+    let listeners = &report.listeners;
     let mut traffic = TrafficFamilies::new("listener", "a listener");
     for listener in listeners {
         let (vip, port) = (listener.vip.to_string(), listener.port.to_string());
@@ -17,20 +20,34 @@ pub(super) fn families(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>
             ("vip", vip.as_str()),
             ("port", port.as_str()),
         ];
-        traffic.add(&labels, &listener.traffic);
+        traffic.add_flows(&labels, &listener.traffic);
+        traffic.add_bytes(&labels, &listener.traffic);
+        if !proxied.contains(&*listener.id) {
+            traffic.add_packets(&labels, &listener.traffic);
+        }
     }
     out.extend(traffic.into_families());
-    targets(listeners, out);
+    // What the packet path knows of a backend goes before.
+    let (last, first): (Vec<_>, Vec<_>) =
+        listeners.iter().partition(|listener| proxied.contains(&*listener.id));
+    targets(&first, &last, out);
 }
 
-fn targets(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
+fn targets(
+    forwarded: &[&ListenerReport],
+    proxied: &[&ListenerReport],
+    out: &mut Vec<MetricFamily>,
+) {
     let mut healthy = gauge("target_healthy", "Whether a target takes new connections");
     let mut state = gauge("target_state", "State of a target; the value is always 1");
     let mut weight = gauge("target_weight", "Share of new connections of a target, 0 to 100");
     let mut traffic = TrafficFamilies::new("target", "a target");
     // A backend that several listeners use is one series, not one for each.
     let mut seen = BTreeSet::new();
-    for listener in listeners {
+    let forwarded = forwarded.iter().map(|listener| (listener, true));
+    for (listener, is_forwarded) in
+        forwarded.chain(proxied.iter().map(|listener| (listener, false)))
+    {
         let routed = listener.routed.iter().map(|routed| (&routed.backend, &routed.targets));
         let backends = iter::once((&listener.backend, &listener.targets)).chain(routed);
         let all =
@@ -51,7 +68,12 @@ fn targets(listeners: &[ListenerReport], out: &mut Vec<MetricFamily>) {
             healthy.with_flag(&labels, is.takes_new_flows());
             state.with_count(&[balancer, backend, at, on, ("state", is.label())], 1);
             weight.with_count(&labels, u64::from(*share));
-            traffic.add(&labels, &target.traffic);
+            traffic.add_flows(&labels, &target.traffic);
+            // The proxy counts neither by target: no series is better than one that stays at 0.
+            if is_forwarded {
+                traffic.add_packets(&labels, &target.traffic);
+                traffic.add_bytes(&labels, &target.traffic);
+            }
         }
     }
     out.extend([healthy, state, weight]);
@@ -83,25 +105,37 @@ impl TrafficFamilies {
             ),
             bytes: counter(
                 &format!("{prefix}_bytes_total"),
-                &format!("Bytes of IP packets through {whose}: in is from clients, out to clients"),
+                &format!(
+                    "Bytes through {whose}, of IP packets or as the proxy counts: in is from \
+                     clients, out to clients"
+                ),
             ),
         }
     }
 
-    fn add(&mut self, labels: Labels<'_>, traffic: &Traffic) {
-        let Traffic { new_flows, active_flows, packets_in, packets_out, bytes_in, bytes_out } =
-            *traffic;
-        self.new_flows.with_count(labels, new_flows);
-        self.active_flows.with_count(labels, active_flows);
-        let directed = |direction| [labels, &[("direction", direction)]].concat();
-        self.packets.with_count(&directed("in"), packets_in);
-        self.packets.with_count(&directed("out"), packets_out);
-        self.bytes.with_count(&directed("in"), bytes_in);
-        self.bytes.with_count(&directed("out"), bytes_out);
+    fn add_flows(&mut self, labels: Labels<'_>, traffic: &Traffic) {
+        self.new_flows.with_count(labels, traffic.new_flows);
+        self.active_flows.with_count(labels, traffic.active_flows);
+    }
+
+    fn add_packets(&mut self, labels: Labels<'_>, traffic: &Traffic) {
+        let counts = (traffic.packets_in, traffic.packets_out);
+        add_directions(&mut self.packets, labels, counts);
+    }
+
+    fn add_bytes(&mut self, labels: Labels<'_>, traffic: &Traffic) {
+        add_directions(&mut self.bytes, labels, (traffic.bytes_in, traffic.bytes_out));
     }
 
     fn into_families(self) -> [MetricFamily; 4] {
         let Self { new_flows, active_flows, packets, bytes } = self;
         [new_flows, active_flows, packets, bytes]
+    }
+}
+
+/// `count`: in, out.
+fn add_directions(family: &mut MetricFamily, labels: Labels<'_>, count: (u64, u64)) {
+    for (direction, count) in [("in", count.0), ("out", count.1)] {
+        family.with_count(&[labels, &[("direction", direction)]].concat(), count);
     }
 }

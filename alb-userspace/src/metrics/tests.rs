@@ -69,6 +69,32 @@ fn the_proxy_is_rendered() {
 }
 
 #[test]
+fn what_the_proxy_does_not_count_has_no_series() {
+    let mut report = fixture::report();
+    let mut proxy = fixture::proxy();
+    proxy.listeners[0].id.clone_from(&report.listeners[0].id);
+    report.proxy = Some(proxy);
+    let text = render(&report).expect("render");
+    parse(&text);
+    let has = |name: &str, label: &str| {
+        text.lines().any(|line| line.starts_with(name) && line.contains(label))
+    };
+    let (target, own) = ("backend=\"pg\"", "listener=\"db\"");
+    assert!(!has("alb_target_bytes_total", target) && !has("alb_target_packets_total", target));
+    assert!(has("alb_target_new_flows_total", target) && has("alb_target_healthy", target));
+    assert!(!has("alb_listener_packets_total", own) && has("alb_listener_bytes_total", own));
+
+    // A listener of the packet path over the same backend has them.
+    let mut other = report.listeners[0].clone();
+    (other.id, other.name, other.port) = ("listener-kernel".into(), "kernel".into(), 9_000);
+    report.listeners.push(other);
+    let text = render(&report).expect("render");
+    parse(&text);
+    let series = |line: &&str| line.starts_with("alb_target_bytes_total{") && line.contains(target);
+    assert_eq!(text.lines().filter(series).count(), 2 * report.listeners[0].targets.len());
+}
+
+#[test]
 fn an_empty_node_renders() {
     let report = StatusReport {
         listeners: vec![],

@@ -40,6 +40,8 @@ fn requests_of_an_http_listener() {
     let fault = "           certificate shop changed, what was served before still is:\n           \
                  shop.key: the key does not belong to the certificate\n";
     assert!(text.contains(fault), "{text}");
+    let target = "  198.18.1.21:5432  healthy    8m43s      20   1,010   27.5   3,030   -    -\n";
+    assert!(text.contains(target), "bytes are not counted here: {text}");
     assert!(text.contains("  by rule → static, LeastConn\n"), "{text}");
     assert!(text.contains("  198.18.1.32:5432 is unhealthy: CONNECT_FAILED: refused\n"), "{text}");
 }
