@@ -95,13 +95,14 @@ impl Failure {
             Error::PeerIncompatible(lack) => match lack {
                 Lacks::Tls12NotOffered
                 | Lacks::Tls12NotOfferedOrEnabled
-                | Lacks::SupportedVersionsExtensionRequired => Self::NoSharedVersion,
+                | Lacks::SupportedVersionsExtensionRequired
+                // The library asks for this before the version. Clients of TLS 1.0 and 1.1 have
+                // none; those of later versions all send it (RFC 8446 §4.2.3).
+                | Lacks::SignatureAlgorithmsExtensionRequired => Self::NoSharedVersion,
                 Lacks::NoKxGroupsInCommon | Lacks::NamedGroupsExtensionRequired => {
                     Self::NoSharedGroup
                 }
-                Lacks::NoSignatureSchemesInCommon | Lacks::SignatureAlgorithmsExtensionRequired => {
-                    Self::NoSharedSignature
-                }
+                Lacks::NoSignatureSchemesInCommon => Self::NoSharedSignature,
                 _ => Self::NoSharedCipher,
             },
             _ => Self::Internal,

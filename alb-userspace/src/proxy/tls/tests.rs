@@ -314,7 +314,12 @@ async fn failures_have_names() {
     assert_eq!(chosen(client_with(few, &BOTH[..1], &[])).await, Failure::NoSharedCipher);
     assert_eq!(failure(&context, client(&BOTH, &[]), "a.test").await, Failure::CertificateRefused);
 
-    let rows: [(&[u8], Failure); 6] = [
+    // A whole hello of TLS 1.1: version, random, no session, one suite, no compression, one group.
+    let hello = b"\x03\x02________________________________\x00\x00\x02\xc0\x13\x01\x00\
+                  \x00\x08\x00\x0a\x00\x04\x00\x02\x00\x17";
+    let old = [b"\x16\x03\x01\x00\x37\x01\x00\x00\x33".as_slice(), hello].concat();
+    let rows: [(&[u8], Failure); 7] = [
+        (&old, Failure::NoSharedVersion),
         (b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", Failure::PlainHttp),
         (b"POST", Failure::PlainHttp),
         (b"\x00\x00", Failure::NotTls),
@@ -340,7 +345,7 @@ async fn failures_have_names() {
     assert_eq!(refusal(outcome), Failure::Timeout);
     let Tally { full, failed, .. } = context.counts.tally();
     assert_eq!(full, 0);
-    assert_eq!(failed.iter().map(|(_, count)| count).sum::<u64>(), 11);
+    assert_eq!(failed.iter().map(|(_, count)| count).sum::<u64>(), 12);
     assert!(failed.contains(&(Failure::PlainHttp, 2)), "{failed:?}");
 }
 
