@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use tokio::sync::watch;
 
-/// Tells connections to end when it suits them: an idle one at once, one with a request in
-/// work after the response.
+/// Tells connections to end when it suits them: one with a request in work after the response, an
+/// idle one soon.
 #[derive(Clone, Debug)]
 pub struct Drain(Rc<watch::Sender<bool>>);
 

@@ -38,8 +38,10 @@ use crate::{
     },
 };
 
-/// How long the first request of a connection may take when no more are wanted.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a last request is waited for when no more are wanted. It is answered, and its client told
+/// that the connection ends. A connection closed without that takes along the request that is on its
+/// way.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a client connection has to be.
 pub trait Stream: Side {}
@@ -112,9 +114,7 @@ pub async fn refuse<S: Stream>(stream: S, peer: Peer, listener: &Listener, refus
     }
 }
 
-/// Waits for a request and reads its head. The one before ended at `before`; without one, the
-/// first request is on its way: it is waited for even when the listener's work has come to its
-/// end.
+/// Waits for a request and reads its head. The one before ended at `before`.
 async fn head<S: Stream>(
     client: &mut Client<S>,
     slot: &Slot,
@@ -126,7 +126,6 @@ async fn head<S: Stream>(
     let mut paused = false;
     if !has_begun(&mut client.input, &mut skipped) {
         let mut is_ending = false;
-        let is_fresh = before.is_none();
         client.deadline.set(before.unwrap_or_else(Instant::now), slot.get().idle_timeout);
         let begun = poll_fn(|cx| {
             while let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
@@ -141,10 +140,7 @@ async fn head<S: Stream>(
             let is_draining = slot.drain.has_begun() || drained.as_mut().poll(cx).is_ready();
             if is_draining && !is_ending {
                 is_ending = true;
-                if !is_fresh {
-                    return Poll::Ready(false);
-                }
-                client.deadline.set(Instant::now(), FIRST_REQUEST.min(slot.get().idle_timeout));
+                client.deadline.set(Instant::now(), LAST_REQUEST.min(slot.get().idle_timeout));
             }
             paused = true;
             client.deadline.poll(cx).map(|()| false)

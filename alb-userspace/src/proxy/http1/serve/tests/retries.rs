@@ -206,8 +206,30 @@ fn a_draining_listener_answers_and_closes() {
         let mut target = accept(&listener).await;
         read_until(&mut target, "\r\n\r\n").await;
         lab.slot.drain.begin();
-        assert_eq!(timeout(LONG, idle.rest()).await.unwrap(), "");
+        assert_eq!(timeout(LONG, idle.rest()).await.unwrap(), "", "nothing came for a second");
         target.write_all(OK.as_bytes()).await.unwrap();
+        let text = client.rest().await;
+        assert!(text.contains("Connection: close\r\n") && text.ends_with("ok"), "{text}");
+    });
+}
+
+#[test]
+fn a_request_that_meets_the_end_is_answered() {
+    run(async {
+        let address = answering(OK).await;
+        let lab = Lab::new(&[address]).await;
+        let mut client = lab.connect().await;
+        for _ in 0..2 {
+            client.send(GET).await;
+            client.until("ok").await;
+        }
+        // Time stands still while this goes on; the connection has heard of the end when it sends.
+        tokio::time::pause();
+        lab.slot.drain.begin();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        client.send(GET).await;
         let text = client.rest().await;
         assert!(text.contains("Connection: close\r\n") && text.ends_with("ok"), "{text}");
     });
