@@ -1,5 +1,5 @@
 //! HTTP checks of targets that the packet path serves: what they ask, what they take, and how
-//! soon a verdict is traffic.
+//! soon a verdict is traffic, in the proxy too.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -14,7 +14,9 @@ use std::{
 
 use alb_tests::{
     client::tally,
-    topology::{Host, Lab, Shape},
+    http::Client,
+    origin::Origin,
+    topology::{Host, Lab, Shape, VIP},
     wait,
 };
 
@@ -22,6 +24,8 @@ use crate::setting::{Service, servers, vip};
 
 /// Port that is checked; another one than that of the traffic.
 const CHECKED: u16 = 9090;
+/// Port of the web servers.
+const WEB: u16 = 8081;
 
 /// A server for checks that answers with the status it was told to.
 struct Checked {
@@ -154,30 +158,84 @@ fn an_http_check_decides_who_serves() {
     }
 }
 
-/// From the answer that decides to the first moment at which the tables send nobody there: it
-/// waits for nothing, the next check least of all.
+/// The service, and beside it an http listener of the proxy over the same hosts. One check is made
+/// for both.
+fn with_web(service: &Service, check: &str) -> String {
+    let targets = service.targets.iter();
+    let targets = targets.map(|(address, _)| format!("{{ ipAddress: {address}, port: {WEB} }}"));
+    let targets = targets.collect::<Vec<_>>().join(", ");
+    service
+        .body()
+        .replace("protocol: Tcp, check", &format!("{check} check"))
+        .replace(
+            "targetGroups: [",
+            &format!("targetGroups: [{{ name: web, type: ip, targets: [{targets}] }}, "),
+        )
+        .replace(
+            "backends: [",
+            &format!(
+                "backends: [{{ name: web, protocol: Http, port: {WEB}, targetGroup: web, \
+                 healthCheck: {{ {check} checkTimeoutSeconds: 2, intervalSeconds: 5, \
+                 healthyThresholdCount: 1, unhealthyThresholdCount: 1 }} }}, "
+            ),
+        )
+        .replace(
+            "listeners: [",
+            "listeners: [{ name: web, protocol: Http, port: 80, backend: web }, ",
+        )
+}
+
+/// From the answer that decides to the first moment at which neither engine sends anybody there:
+/// it waits for nothing, the next check least of all.
 #[test]
-fn a_verdict_is_traffic_at_once() {
+fn a_verdict_is_traffic_at_once_on_both_engines() {
     let lab = Lab::new(Shape { targets: 2, ..Shape::default() });
     let _servers = servers(&lab);
+    let names = ["t1", "t2"];
+    let _web: Vec<_> = lab
+        .targets
+        .iter()
+        .zip(names)
+        .map(|(host, name)| Origin::answering(host, WEB, name))
+        .collect();
     let checked: Vec<_> = lab.targets.iter().map(|host| Checked::start(host, 200)).collect();
     let service = Service { checked: true, ..Service::of(&lab) };
-    let check = format!("protocol: Http, port: {CHECKED}, check");
-    let body = service.body().replace("protocol: Tcp, check", &check);
+    let body = with_web(&service, &format!("protocol: Http, port: {CHECKED},"));
     let node = alb_tests::daemon::Node::xdp(lab.interfaces());
     let daemon = alb_tests::daemon::Instance::new(&lab.balancer.namespace, node, &body).start();
     daemon.wait_targets("tcp", "healthy", 2);
+    daemon.wait_targets("web", "healthy", 2);
+    let client = &lab.client.namespace;
+    let kernel = || -> Vec<String> {
+        tally(client, vip(), 2).expect("every connection served").into_keys().collect()
+    };
+    // A connection that was open before is asked too.
+    let mut kept = Client::connect(client, (VIP, 80).into());
+    let mut proxy = || {
+        let ask = |client: &mut Client| client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").text();
+        let mut names = vec![ask(&mut kept), ask(&mut kept)];
+        names.extend([(); 2].map(|()| ask(&mut Client::connect(client, (VIP, 80).into()))));
+        names.sort();
+        names.dedup();
+        names
+    };
+    assert_eq!(
+        (kernel(), proxy()),
+        (names.map(str::to_owned).into(), names.map(str::to_owned).into())
+    );
+
     checked[1].answers(500);
     let decided = wait::until("a failed check", wait::LONG, || {
         checked[1].requests().into_iter().find_map(|(_, at, status)| (status == 500).then_some(at))
     });
-    let one = || tally(&lab.client.namespace, vip(), 2).expect("every connection served");
-    wait::until("the tables", wait::LONG, || (one().keys().eq(["t1"])).then_some(()));
-    // Some milliseconds on a machine with nothing else to do.
-    let took = decided.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    wait::until("the packet path", wait::LONG, || (kernel() == ["t1"]).then_some(()));
+    let by_kernel = decided.elapsed();
+    wait::until("the proxy", wait::LONG, || (proxy() == ["t1"]).then_some(()));
+    let by_proxy = decided.elapsed();
+    // Some milliseconds on a machine with nothing else to do; the next check comes after 5 s.
+    let most = Duration::from_secs(3);
+    assert!(by_kernel < most && by_proxy < most, "{by_kernel:?}, {by_proxy:?}");
     for _ in 0..10 {
-        let answers = one();
-        assert_eq!(answers.keys().collect::<Vec<_>>(), ["t1"], "{answers:?}");
+        assert_eq!((kernel(), proxy()), (vec!["t1".to_owned()], vec!["t1".to_owned()]));
     }
 }

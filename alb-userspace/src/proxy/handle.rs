@@ -252,7 +252,7 @@ impl Proxy {
         &self.secrets.tickets
     }
 
-    /// Accepts no more and tells all connections to end: idle ones at once, those with a
+    /// Accepts no more and tells all connections to end: idle ones soon, those with a
     /// request after the response; tunnels live on. What waits to be accepted is served unless
     /// a successor has the sockets too.
     pub fn drain(&mut self, successor: bool) {
@@ -315,3 +315,6 @@ fn send(worker: &thread::Handle, order: Order) {
         tracing::debug!("a worker has ended already");
     }
 }
+
+#[cfg(test)]
+mod tests;

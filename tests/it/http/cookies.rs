@@ -73,6 +73,39 @@ fn a_cookie_binds_to_its_target_and_shows_nothing_of_it() {
 }
 
 #[test]
+fn nodes_with_one_key_know_each_other_s_cookies() {
+    let lab = lab(3);
+    let _origins = origins(&lab);
+    let with_key = |key: &str| {
+        let mut site = Site::of(&lab).backend("sessionStickiness: true");
+        site.node.push(format!("cookieKey: {key}"));
+        site
+    };
+    let shared = "the-key-of-all-nodes-which-is-long-enough";
+    let mut bound = Vec::new();
+    {
+        let _first = with_key(shared).serve(&lab);
+        for _ in 0..3 {
+            let response = client(&lab).ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            bound.push((cookie(&response).0, response.text()));
+        }
+    }
+    {
+        // Another state directory: nothing but the key is the same.
+        let _second = with_key(shared).serve(&lab);
+        for (pair, target) in &bound {
+            for _ in 0..2 {
+                assert_eq!(ask(&mut client(&lab), "/", pair).text(), *target);
+            }
+        }
+    }
+    let _stranger = with_key("another-key-which-is-as-long-as-the-first").serve(&lab);
+    let (pair, _) = &bound[0];
+    let seen: BTreeSet<_> = (0..3).map(|_| ask(&mut client(&lab), "/", pair).text()).collect();
+    assert_eq!(seen.len(), 3, "it says nothing here: {seen:?}");
+}
+
+#[test]
 fn a_cookie_that_is_forged_or_not_ours_is_none() {
     let lab = lab(3);
     let _origins = origins(&lab);

@@ -3,6 +3,7 @@
 mod answers;
 mod drain;
 mod h2;
+mod hash;
 mod names;
 mod policy;
 mod resumption;
@@ -24,11 +25,11 @@ use alb_tests::{
 
 use super::setting::{ORIGIN, Site, lab};
 
-const ECDSA: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+pub(super) const ECDSA: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const RSA: &[&str] = &["rsa:2048"];
 
 /// Makes `{name}.pem` and `{name}.key`: a certificate of `CN={name}` for `hosts`, by openssl.
-fn certificate(dir: &Path, name: &str, hosts: &[&str], key: &[&str], days: i32) {
+pub(super) fn certificate(dir: &Path, name: &str, hosts: &[&str], key: &[&str], days: i32) {
     let path = |extension| dir.join(format!("{name}.{extension}"));
     let hosts: Vec<_> = hosts.iter().map(|host| format!("DNS:{host}")).collect();
     let alternative = format!("subjectAltName={}", hosts.join(","));
@@ -43,7 +44,7 @@ fn certificate(dir: &Path, name: &str, hosts: &[&str], key: &[&str], days: i32) 
 }
 
 /// The certificate section for files that [`certificate`] made.
-fn section(dir: &Path, names: &[&str]) -> String {
+pub(super) fn section(dir: &Path, names: &[&str]) -> String {
     let files = names.iter().map(|name| {
         let path = dir.join(name);
         format!("{{ name: {name}, certFile: {0}.pem, keyFile: {0}.key }}", path.display())

@@ -2,11 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::watch,
+    time::Instant,
+};
 
 use crate::{
     health::{passive, run, settled},
-    model::{HealthCheck, Model},
+    model::{CodeRange, HealthCheck, HttpCheck, Model},
     state::{
         Health, Snapshot, Store, TargetStates, UnhealthyReason,
         fixture::{model, target, tcp_check},
@@ -79,6 +84,40 @@ async fn a_target_goes_after_three_failures_and_returns_after_three_successes() 
     until(&store, Health::Healthy).await;
     let took = before.elapsed().as_secs_f64();
     assert!((10.0..=15.1).contains(&took), "three probes 5 s apart, not {took} s");
+}
+
+/// From the answer that decides to the snapshot that says so no clock is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_published_at_the_moment_of_the_answer_that_decides() {
+    let Server { listener, address } = Server::start().await;
+    let (status, mut told) = watch::channel(200);
+    let (answered, last) = watch::channel((0, Instant::now()));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![];
+            while !request.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            let status = *told.borrow_and_update();
+            let answer = format!("HTTP/1.1 {status} Whatever\r\n\r\n");
+            // Before the other side can know.
+            answered.send_modify(|(of, at)| (*of, *at) = (status, Instant::now()));
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let codes = vec![CodeRange { low: 200, high: 299 }];
+    let http = HttpCheck { http11: false, domain: None, path: "/".into(), codes };
+    let (store, _stop) =
+        start(served(address, Some(HealthCheck { http: Some(http), ..tcp_check() })));
+    for (code, health) in [(200, Health::Healthy), (404, Health::Unhealthy), (204, Health::Healthy)]
+    {
+        status.send_replace(code);
+        until(&store, health).await;
+        let (of, at) = *last.borrow();
+        assert_eq!(of, code);
+        assert!(at.elapsed() < Duration::from_millis(50), "{health}: {:?}", at.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
