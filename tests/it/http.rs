@@ -3,7 +3,9 @@
 
 pub(crate) mod setting;
 
+mod balance;
 mod checks;
+mod clients;
 mod cookies;
 mod draining;
 mod ends;

@@ -1,4 +1,4 @@
-//! The databases of the long tests, with what stands between them and their clients there; only
+//! The databases and clients of the long tests, with what stands between them there; only
 //! `test --all` needs them.
 
 use anyhow::Result;
@@ -7,8 +7,16 @@ use super::apt;
 use crate::shell::step;
 
 /// redis-server brings a service, which is not started; socat speaks TLS for psql.
-const PACKAGES: [&str; 6] =
-    ["haproxy", "postgresql", "postgresql-client", "redis-server", "redis-tools", "socat"];
+const PACKAGES: [&str; 8] = [
+    "haproxy",
+    "postgresql",
+    "postgresql-client",
+    "python3-websockets",
+    "redis-server",
+    "redis-tools",
+    "socat",
+    "wrk",
+];
 
 /// Installs what is missing.
 pub(crate) fn install() -> Result<()> {
@@ -17,6 +25,6 @@ pub(crate) fn install() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    step(&format!("the long tests' databases: Debian packages {}", missing.join(" ")));
+    step(&format!("the long tests' databases and clients: Debian packages {}", missing.join(" ")));
     apt::install(&missing)
 }
