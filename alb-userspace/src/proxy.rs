@@ -18,6 +18,7 @@ pub mod message;
 pub mod mirror;
 pub mod peer;
 mod pipe;
+pub mod plain;
 pub mod plan;
 pub mod refusal;
 pub mod route;

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -15,6 +16,7 @@ use super::{
     cut::Bond,
     http1, http2,
     peer::{Peer, TlsInfo},
+    plain::Plain,
     plan::{Backend, BackendShared, Listener, ListenerShared, Target},
     refusal::Refusal,
     stats::{UpstreamError, WorkerId},
@@ -27,9 +29,12 @@ use crate::model::ListenerProtocol;
 /// Time for a TLS handshake on listeners that have no time of their own for it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What is left to do for a connection. Each protocol has a box of its own, and none is there
+/// before the handshake is over: a connection takes no more room than what it speaks.
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Serves a connection to its end. What is served then may change while it is open: nothing of
-/// a listener is held longer than it is needed. Each protocol has a box of its own: a connection
-/// takes no more room than what it speaks.
+/// a listener is held longer than it is needed.
 pub(super) async fn connection(
     stream: TcpStream,
     client: SocketAddr,
@@ -38,54 +43,64 @@ pub(super) async fn connection(
     worker: Rc<Worker>,
 ) {
     let listener = slot.get();
-    let mut peer = Peer { client, local, tls: None };
-    match listener.protocol {
+    let stream = Plain::from(stream);
+    let peer = Peer { client, local, tls: None };
+    let work: Work = match listener.protocol {
         ListenerProtocol::Tcp => {
             drop(slot);
-            Box::pin(forward(stream, &peer, listener, &worker)).await;
-        }
-        ListenerProtocol::Tls => {
-            drop(slot);
-            let Some(context) = &listener.tls else { return };
-            // A refusal is counted where it is found.
-            let accepted = Box::pin(tls::accept(stream, context, HANDSHAKE)).await;
-            let Ok(tls::Accepted { stream, info }) = accepted else { return };
-            peer.tls = Some(info);
-            Box::pin(forward(stream, &peer, listener, &worker)).await;
+            Box::pin(forward(stream, peer, listener, worker))
         }
         ListenerProtocol::Http => {
             drop(listener);
-            Box::pin(http1::serve(stream, tcp::reset, peer, slot, worker)).await;
+            Box::pin(http1::serve(stream, |stream| tcp::reset(stream), peer, slot, worker))
         }
-        ListenerProtocol::Https => {
-            let Some(context) = &listener.tls else { return };
-            let patience = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
-            let accepted = Box::pin(tls::accept(stream, context, patience)).await;
-            match accepted {
-                Ok(tls::Accepted { stream, info }) => {
-                    drop(listener);
-                    let is_h2 = info.alpn == Some("h2");
-                    peer.tls = Some(info);
-                    if is_h2 {
-                        Box::pin(http2::serve(stream, peer, slot, worker)).await;
-                    } else {
-                        let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
-                        Box::pin(http1::serve(stream, abort, peer, slot, worker)).await;
-                    }
-                }
-                Err(tls::Refused::PlainHttp(stream)) => {
-                    let refusal = Refusal::PlainOnTls;
-                    Box::pin(http1::refuse(stream, peer, &listener, refusal)).await;
-                }
-                Err(tls::Refused::Failed(_)) => {}
-            }
+        ListenerProtocol::Tls | ListenerProtocol::Https => {
+            let encrypted: Pin<Box<dyn Future<Output = Option<Work>>>> =
+                Box::pin(encrypted(stream, peer, listener, slot, worker));
+            let Some(work) = encrypted.await else { return };
+            work
         }
+    };
+    work.await;
+}
+
+/// Does the handshake of a connection; what there is to do then.
+async fn encrypted(
+    stream: Plain,
+    mut peer: Peer,
+    listener: Rc<Current>,
+    slot: Rc<Slot>,
+    worker: Rc<Worker>,
+) -> Option<Work> {
+    let is_tls = listener.protocol == ListenerProtocol::Tls;
+    let context = listener.tls.as_ref()?;
+    let patience = listener.http.map_or(HANDSHAKE, |http| http.header_timeout);
+    match tls::accept(stream, context, patience).await {
+        Ok(tls::Accepted { stream, info }) => {
+            let is_h2 = info.alpn == Some("h2");
+            peer.tls = Some(info);
+            Some(if is_tls {
+                Box::pin(forward(stream, peer, listener, worker))
+            } else if is_h2 {
+                Box::pin(http2::serve(stream, peer, slot, worker))
+            } else {
+                let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
+                Box::pin(http1::serve(stream, abort, peer, slot, worker))
+            })
+        }
+        Err(tls::Refused::PlainHttp(stream)) if !is_tls => {
+            let refusal = Refusal::PlainOnTls;
+            Some(Box::pin(async move { http1::refuse(stream, peer, &listener, refusal).await }))
+        }
+        // A refusal is counted where it is found.
+        Err(tls::Refused::PlainHttp(_) | tls::Refused::Failed(_)) => None,
     }
 }
 
 /// Connects a client to a target of the listener's backend until both sides have ended.
-async fn forward(stream: impl Side, peer: &Peer, listener: Rc<Current>, worker: &Worker) {
+async fn forward(stream: impl Side, peer: Peer, listener: Rc<Current>, worker: Rc<Worker>) {
     let begun = Instant::now();
+    let (peer, worker) = (&peer, &*worker);
     let route = Route::of(&listener, worker);
     let idle = listener.idle_timeout;
     let backend = Arc::clone(&listener.backend);

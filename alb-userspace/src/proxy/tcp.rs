@@ -21,6 +21,7 @@ use self::relay::Relayed;
 pub use self::{connect::ConnectError, side::Side};
 use crate::proxy::{
     peer::Peer,
+    plain::Plain,
     plan::{Backend, InFlight, SharedId},
 };
 
@@ -102,7 +103,7 @@ pub trait Follow {
 #[derive(Debug)]
 pub struct Reached {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Plain,
     /// Position of the target.
     pub position: usize,
     /// How long connecting took.

@@ -9,13 +9,13 @@ pub use pool::Pool;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::buffer::Buffer;
+use super::{buffer::Buffer, plain::Plain};
 
 /// A connection to a target with a request in work, or ready for one.
 #[derive(Debug)]
 pub struct Upstream {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Plain,
     /// What was read and not used up.
     pub input: Buffer,
     /// It served requests before: the target may be about to close it.
@@ -40,7 +40,7 @@ pub async fn connect(address: SocketAddr, within: Duration) -> Result<Upstream, 
     };
     // A head and its body are one write; nothing is gained by waiting for more.
     stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-    Ok(Upstream { stream, input: Buffer::default(), reused: false })
+    Ok(Upstream { stream: stream.into(), input: Buffer::default(), reused: false })
 }
 
 impl Upstream {

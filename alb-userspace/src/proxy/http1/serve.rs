@@ -97,8 +97,8 @@ pub async fn serve<S: Stream>(
         before = Some(client.account.settle(&client.peer));
         match next {
             Next::Request => {}
-            Next::Linger => return linger::close(client).await,
-            Next::Close => return linger::shut(client).await,
+            Next::Linger => return linger::close(&mut client).await,
+            Next::Close => return linger::shut(&mut client).await,
             Next::Abort => return abort(&client.stream),
         }
     }
@@ -109,7 +109,7 @@ pub async fn refuse<S: Stream>(stream: S, peer: Peer, listener: &Listener, refus
     let mut client = Client::new(stream, peer);
     let asker = dispatch::Asker::default();
     match refuse::answer(&mut client, listener, &asker, refusal, false).await {
-        Next::Linger => linger::close(client).await,
+        Next::Linger => linger::close(&mut client).await,
         Next::Request | Next::Close | Next::Abort => {}
     }
 }

@@ -33,8 +33,10 @@ use crate::proxy::{
 /// Bytes of one DATA frame's worth of work.
 const PIECE: usize = 32_768;
 
-/// Bytes read at a time for a client that had no room for the last ones.
-const SLOWLY: usize = 16 * 1024;
+/// Bytes read at a time for a client that kept us waiting for room for the last ones.
+const SLOWLY: usize = 8 * 1024;
+/// A wait for room that is no longer is none: what there is is being sent.
+const SHORT: Duration = Duration::from_millis(10);
 
 /// A response head, made for the client.
 struct Begun {
@@ -248,8 +250,8 @@ fn gone(error: &h2::Error) -> Refusal {
     Refusal::ClientGone
 }
 
-/// Waits until the client takes some of `wanted` bytes; how many it takes, and whether
-/// there was a wait.
+/// Waits until the client takes some of `wanted` bytes; how many it takes, and whether it kept us
+/// waiting.
 async fn room(
     job: &mut Job,
     upstream: &mut Upstream,
@@ -259,12 +261,12 @@ async fn room(
     account: &Account,
 ) -> Result<(usize, bool), Refusal> {
     stream.reserve_capacity(wanted);
-    let mut paused = false;
+    let mut wait = Wait::None;
     poll_fn(|cx| {
         loop {
             let room = stream.capacity().min(wanted);
             if room > 0 {
-                return Poll::Ready(Ok((room, paused)));
+                return Poll::Ready(Ok((room, wait == Wait::Long)));
             }
             match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -275,13 +277,31 @@ async fn room(
         if let Poll::Ready(Err(refusal)) = job.upload.poll(cx, &mut upstream.stream, account) {
             return Poll::Ready(Err(refusal));
         }
-        if !std::mem::replace(&mut paused, true) {
-            timer.set(job.http.write_idle_timeout);
-            upstream.input.tighten();
+        if wait == Wait::None {
+            wait = Wait::Short;
+            timer.set(SHORT);
         }
+        if timer.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if wait == Wait::Long {
+            return Poll::Ready(Err(Refusal::SlowReader));
+        }
+        wait = Wait::Long;
+        upstream.input.tighten();
+        timer.set(job.http.write_idle_timeout.saturating_sub(SHORT));
         timer.poll(cx).map(|()| Err(Refusal::SlowReader))
     })
     .await
+}
+
+/// For how long a client has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    None,
+    /// As long as it takes to send what there is.
+    Short,
+    Long,
 }
 
 /// Reads more of the response, at most `most` bytes; 0 = the target closed.

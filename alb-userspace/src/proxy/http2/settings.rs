@@ -13,8 +13,9 @@ const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of a response that wait for the client's socket, a stream.
-const SEND_BUFFER: usize = 32 << 10;
+/// Bytes of a response that wait for the client's socket, a stream: a frame, while TLS has the
+/// one before.
+const SEND_BUFFER: usize = 16 << 10;
 /// Bytes of a DATA frame: more would delay other streams.
 const FRAME: u32 = 16 << 10;
 /// Streams that were reset by us and whose late frames are still told from new ones.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use smallvec::SmallVec;
-use tokio::{io::AsyncWrite as _, net::TcpStream};
+use tokio::io::AsyncWrite as _;
 
 use super::{
     account::{self, Account},
@@ -21,6 +21,7 @@ use crate::proxy::{
     http1::chunked,
     message::BodyKind,
     mirror::Tap,
+    plain::Plain,
     refusal::{Malformed, Refusal},
 };
 
@@ -178,7 +179,7 @@ impl Upload {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        target: &mut TcpStream,
+        target: &mut Plain,
         account: &Account,
     ) -> Poll<Result<(), Refusal>> {
         self.starved = false;
@@ -214,7 +215,7 @@ impl Upload {
         }
     }
 
-    fn write(&self, cx: &mut Context<'_>, target: &mut TcpStream) -> Poll<io::Result<usize>> {
+    fn write(&self, cx: &mut Context<'_>, target: &mut Plain) -> Poll<io::Result<usize>> {
         let Piece { with_head, line, data, after, written, .. } = &self.piece;
         let head = if *with_head { &self.head[..] } else { &[] };
         if !self.piece.has_body() {

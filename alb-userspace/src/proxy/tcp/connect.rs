@@ -3,10 +3,9 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::SockRef;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{net::TcpSocket, time::timeout};
+
+use crate::proxy::plain::Plain;
 
 /// Why a target was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -19,11 +18,11 @@ pub enum ConnectError {
     Timeout(Duration),
 }
 
-pub(super) async fn connect(to: SocketAddr, patience: Duration) -> Result<TcpStream, ConnectError> {
+pub(super) async fn connect(to: SocketAddr, patience: Duration) -> Result<Plain, ConnectError> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     super::prepare(&SockRef::from(&socket))?;
     match timeout(patience, socket.connect(to)).await {
-        Ok(outcome) => Ok(outcome?),
+        Ok(outcome) => Ok(outcome?.into()),
         Err(_elapsed) => Err(ConnectError::Timeout(patience)),
     }
 }

@@ -7,10 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::ReadBuf;
+use tokio::{io::ReadBuf, task::coop::has_budget_remaining};
 
 use super::{Side, buffer::Buffer};
-use crate::proxy::pipe::Pipe;
+use crate::proxy::{pipe::Pipe, plain::Plain};
 
 /// A transfer of at least this much speaks for moving, a smaller one for copying, bytes.
 const LARGE: u64 = 16 * 1024;
@@ -34,6 +34,7 @@ pub(super) enum Fault {
 
 /// State of one direction.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one direction")]
 pub(super) struct Direction {
     buffer: Option<Buffer>,
     pipe: Option<Pipe>,
@@ -41,6 +42,8 @@ pub(super) struct Direction {
     moving: bool,
     unflushed: bool,
     stage: Stage,
+    /// It waits for its source alone, and the task is woken when that has something.
+    waits: bool,
     abandoned: bool,
     /// What had been read when a write to the source failed. That takes the error off its socket:
     /// a read then finds an end that is none.
@@ -80,6 +83,7 @@ impl Direction {
 
     /// Gives up: what is left to write has nobody to go to.
     pub(super) fn abandon(&mut self) {
+        self.waits = false;
         self.abandoned = self.stage != Stage::Done;
         self.stage = Stage::Done;
         self.buffer = None;
@@ -97,7 +101,13 @@ impl Direction {
 
     /// The source takes nothing any more.
     pub(super) fn source_failed(&mut self) {
+        self.waits = false;
         self.failed_at = Some(self.moved);
+    }
+
+    /// Another task is to be woken.
+    pub(super) fn changes_task(&mut self) {
+        self.waits = false;
     }
 
     /// Takes what comes along with what is to be sent first, if it is there already: one
@@ -124,6 +134,11 @@ impl Direction {
         from: &mut S,
         to: &mut D,
     ) -> Poll<Result<(), Fault>> {
+        // It was the other direction: to ask the runtime costs more than to look.
+        if self.waits && !Plain::has_come(from.socket()) {
+            return Poll::Pending;
+        }
+        self.waits = false;
         loop {
             ready!(self.poll_write(cx, to)).map_err(|_error| Fault::Write)?;
             match self.stage {
@@ -137,11 +152,14 @@ impl Direction {
                 }
                 Stage::Done => return Poll::Ready(Ok(())),
             }
+            if self.unflushed {
+                // What TLS holds goes out before more is read: a slow reader costs one buffer.
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_error| Fault::Write)?;
+                self.unflushed = false;
+            }
             let Poll::Ready(read) = self.poll_read::<S, D>(cx, from) else {
-                if self.unflushed {
-                    ready!(Pin::new(to).poll_flush(cx)).map_err(|_error| Fault::Write)?;
-                    self.unflushed = false;
-                }
+                // Without budget, the runtime wakes the task for that and for nothing else.
+                self.waits = S::PLAIN && has_budget_remaining();
                 return Poll::Pending;
             };
             let count = read.map_err(|_error| Fault::Read)?;
@@ -201,6 +219,10 @@ impl Direction {
             }
         }
         self.pipe = None;
+        if S::PLAIN {
+            // Mostly there is nothing more: a buffer is not even taken then.
+            ready!(from.socket().poll_read_ready(cx))?;
+        }
         let mut buffer = Buffer::take();
         let read = read(cx, from, &mut buffer);
         if matches!(read, Poll::Ready(Ok(1..))) {

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::proxy::tls;
+use crate::proxy::{plain::Plain, tls};
 
 /// What bytes are read from and written to.
 pub trait Side: AsyncRead + AsyncWrite + Unpin {
@@ -16,7 +16,7 @@ pub trait Side: AsyncRead + AsyncWrite + Unpin {
     fn socket(&self) -> &TcpStream;
 }
 
-impl Side for TcpStream {
+impl Side for Plain {
     const PLAIN: bool = true;
 
     fn socket(&self) -> &TcpStream {

@@ -137,7 +137,7 @@ async fn through<C, T>(
     let (theirs, _) = front.accept().await.unwrap();
     let peer = peer();
     let mut choose = InOrder { count: backend.targets.len(), failed: Vec::new() };
-    let forwarding = forwarded(theirs, &peer, backend, &mut choose, idle);
+    let forwarding = forwarded(Plain::from(theirs), &peer, backend, &mut choose, idle);
     let serving = async { server(target.accept().await.unwrap().0).await };
     let all = async { tokio::join!(client(mine), serving, forwarding) };
     timeout(Duration::from_secs(30), all).await.expect("an end")
@@ -300,7 +300,7 @@ async fn the_next_target_is_tried_as_often_as_allowed() {
     let (theirs, _) = front.accept().await.unwrap();
     let backend = backend(false, 1, &[dead[0], dead[1], address]);
     let mut choose = InOrder { count: 3, failed: Vec::new() };
-    let ended = forwarded(theirs, &peer(), &backend, &mut choose, IDLE).await;
+    let ended = forwarded(Plain::from(theirs), &peer(), &backend, &mut choose, IDLE).await;
     assert_eq!(rest(&mut mine).await, Err(ErrorKind::ConnectionReset));
     assert_eq!((ended.end, ended.retries, ended.target), (End::ConnectFailed, 1, Some(1)));
     assert_eq!(choose.failed, [0, 1]);
@@ -332,7 +332,8 @@ async fn no_target_is_a_reset() {
     let mut mine = TcpStream::connect(at).await.unwrap();
     let (theirs, _) = front.accept().await.unwrap();
     let mut none = InOrder { count: 0, failed: Vec::new() };
-    let ended = forwarded(theirs, &peer(), &backend(false, 3, &[]), &mut none, IDLE).await;
+    let ended =
+        forwarded(Plain::from(theirs), &peer(), &backend(false, 3, &[]), &mut none, IDLE).await;
     assert_eq!((ended.end, ended.target, ended.retries), (End::NoTarget, None, 0));
     assert_eq!(rest(&mut mine).await, Err(ErrorKind::ConnectionReset));
 }

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
 use super::{Context, Failure, policy, table};
-use crate::proxy::peer::TlsInfo;
+use crate::proxy::{peer::TlsInfo, plain::Plain};
 
 /// Content type of the record a TLS client begins with (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -28,7 +28,7 @@ const HANDSHAKE: u8 = 0x16;
 const H2_HOLDS: usize = 20 << 10;
 
 /// An encrypted connection with a client.
-pub type Stream = TlsStream<TcpStream>;
+pub type Stream = TlsStream<Plain>;
 
 /// A handshake that succeeded.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub enum Refused {
     /// The client speaks plain HTTP. Its socket, to tell it so; what it sent is partly read.
-    PlainHttp(TcpStream),
+    PlainHttp(Plain),
     /// Anything else; an alert was sent where it may help.
     Failed(Failure),
 }
@@ -79,7 +79,7 @@ fn host_of(authority: &str) -> &str {
 
 /// Does a handshake within `patience`. Every outcome is counted in the context.
 pub async fn accept(
-    socket: TcpStream,
+    socket: Plain,
     context: &Arc<Context>,
     patience: Duration,
 ) -> Result<Accepted, Refused> {
@@ -94,7 +94,7 @@ pub async fn accept(
     outcome
 }
 
-async fn handshake(socket: TcpStream, context: &Arc<Context>) -> Result<Accepted, Refused> {
+async fn handshake(socket: Plain, context: &Arc<Context>) -> Result<Accepted, Refused> {
     let (hello, socket) = hello(socket).await?;
     table::take_chosen();
     let start = StartHandshake::from_parts(hello, socket);
@@ -130,7 +130,7 @@ async fn handshake(socket: TcpStream, context: &Arc<Context>) -> Result<Accepted
 
 /// Reads the client's hello. The library's own buffer takes it in, so that a waiting connection
 /// holds no other one.
-async fn hello(socket: TcpStream) -> Result<(Hello, TcpStream), Refused> {
+async fn hello(socket: Plain) -> Result<(Hello, Plain), Refused> {
     let failed = |failure| Err(Refused::Failed(failure));
     let mut acceptor = Acceptor::default();
     let mut first = None;

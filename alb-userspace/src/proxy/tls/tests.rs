@@ -100,7 +100,7 @@ async fn meet<T>(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, _) = listener.accept().await.unwrap();
-    tokio::join!(work(stream), accept(socket, context, patience))
+    tokio::join!(work(stream), accept(socket.into(), context, patience))
 }
 
 /// A handshake and one byte each way, so that tickets have arrived.

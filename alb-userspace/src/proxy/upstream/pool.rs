@@ -13,13 +13,12 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    net::TcpStream,
     task::spawn_local,
     time::{Instant, sleep},
 };
 
 use super::Upstream;
-use crate::proxy::{buffer::Buffer, plan::BackendShared, stats::WorkerId};
+use crate::proxy::{buffer::Buffer, plain::Plain, plan::BackendShared, stats::WorkerId};
 
 /// How often connections that are too old or dead are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -71,7 +70,7 @@ impl Drop for Inner {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Plain,
     until: Instant,
 }
 
@@ -84,7 +83,7 @@ impl Idle {
 
     /// The same, asked of the kernel.
     fn is_surely_quiet(&self) -> bool {
-        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()]);
         peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
@@ -132,7 +131,7 @@ impl Pool {
     pub fn put(
         &self,
         address: SocketAddr,
-        stream: TcpStream,
+        stream: Plain,
         now: Instant,
         (backend, keep): (&Arc<BackendShared>, Duration),
     ) {

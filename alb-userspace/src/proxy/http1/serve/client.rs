@@ -155,8 +155,9 @@ mod tests {
     };
 
     use super::*;
+    use crate::proxy::plain::Plain;
 
-    async fn is_left(client: &mut Client<TcpStream>) -> bool {
+    async fn is_left(client: &mut Client<Plain>) -> bool {
         poll_fn(|cx| Poll::Ready(client.poll_left(cx).is_ready())).await
     }
 
@@ -166,7 +167,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         let (stream, from) = listener.accept().await.unwrap();
-        let mut client = Client::new(stream, Peer { client: from, local: address, tls: None });
+        let mut client =
+            Client::new(Plain::from(stream), Peer { client: from, local: address, tls: None });
         other.write_all(b"what was sent before the end").await.unwrap();
         other.shutdown().await.unwrap();
         while !client.ended {

@@ -15,7 +15,7 @@ const BYTES: usize = 1 << 26;
 
 /// Says that nothing more comes (also in TLS) and closes. A client that still has to read before
 /// that can be sent is waited for: without it, what it got looks cut off.
-pub(super) async fn shut<S: Stream>(mut client: Client<S>) {
+pub(super) async fn shut<S: Stream>(client: &mut Client<S>) {
     client.deadline.set(Instant::now(), TIME);
     poll_fn(|cx| match Pin::new(&mut client.stream).poll_shutdown(cx) {
         Poll::Ready(_) => Poll::Ready(()),
@@ -25,7 +25,7 @@ pub(super) async fn shut<S: Stream>(mut client: Client<S>) {
 }
 
 /// Closes so that what was sent can be read.
-pub(super) async fn close<S: Stream>(mut client: Client<S>) {
+pub(super) async fn close<S: Stream>(client: &mut Client<S>) {
     client.deadline.set(Instant::now(), TIME);
     let mut thrown = 0;
     let mut shut = false;

@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite as _, net::TcpStream, time::Instant};
+use tokio::{io::AsyncWrite as _, time::Instant};
 
 use super::{Stream, client::Client};
-use crate::proxy::{http1::body::Body, mirror::Tap, refusal::Refusal};
+use crate::proxy::{http1::body::Body, mirror::Tap, plain::Plain, refusal::Refusal};
 
 /// Where the body is.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         client: &mut Client<S>,
-        target: &mut TcpStream,
+        target: &mut Plain,
     ) -> Poll<Refusal> {
         if self.is_done() || self.refused {
             return client.poll_gone(cx).map(|()| Refusal::ClientGone);

@@ -20,6 +20,7 @@ use crate::{
         access_log::AccessLog,
         http2, lab,
         peer::Peer,
+        plain::Plain,
         plan::{Plan, Secrets},
         stats::{BackendTotals, ListenerTotals},
         worker::{Slot, Worker},
@@ -86,7 +87,8 @@ impl Lab {
                 let (stream, client) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 let peer = Peer { client, local, tls: None };
-                spawn_local(http2::serve(stream, peer, Rc::clone(&slot), Rc::clone(&worker)));
+                let (slot, worker) = (Rc::clone(&slot), Rc::clone(&worker));
+                spawn_local(http2::serve(Plain::from(stream), peer, slot, worker));
             }
         });
         lab

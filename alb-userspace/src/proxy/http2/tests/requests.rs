@@ -2,7 +2,7 @@
 
 use http::{Request, StatusCode};
 
-use super::lab::*;
+use super::{super::stream, lab::*};
 
 #[test]
 fn a_request_and_its_answer() {
@@ -306,4 +306,14 @@ fn limits_of_the_listener() {
             assert_eq!(within(response).await.unwrap().status(), 413);
         }
     });
+}
+
+/// It is moved to where it stays, and a client may have more than a hundred of them.
+#[test]
+fn a_request_takes_little_room() {
+    fn room<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    let room = room(stream::run);
+    assert!(room <= 1024, "{room} bytes");
 }

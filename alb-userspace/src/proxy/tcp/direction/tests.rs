@@ -10,10 +10,10 @@ use tokio::{
 
 use super::*;
 
-async fn pair() -> (TcpStream, TcpStream) {
+async fn pair() -> (Plain, Plain) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (near, listener.accept().await.unwrap().0)
+    (near.into(), listener.accept().await.unwrap().0.into())
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn one_that_takes_bytes_is_not_idle_though_none_come() {
     let backend = backend(false, 0, &[address]);
     let (mut choose, peer) = (InOrder { count: 1, failed: Vec::new() }, peer());
     let idle = Duration::from_millis(1_500);
-    let forwarding = forwarded(theirs, &peer, &backend, &mut choose, idle);
+    let forwarding = forwarded(Plain::from(theirs), &peer, &backend, &mut choose, idle);
     let serving = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(&vec![1; BYTES]).await.unwrap();

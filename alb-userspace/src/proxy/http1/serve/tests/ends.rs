@@ -98,7 +98,11 @@ fn the_end_of_tls_is_said_to_a_client_that_is_slow_to_read() {
             }
             tokio::task::yield_now().await;
         }
-        let closing = linger::shut(client::Client::new(server, peer()));
+        let closing = async move {
+            // Closed with the end of this.
+            let mut server = client::Client::new(server, peer());
+            linger::shut(&mut server).await;
+        };
         let reading = async {
             // Only once the other side has begun to close.
             tokio::task::yield_now().await;

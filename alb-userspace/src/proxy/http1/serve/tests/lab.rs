@@ -24,6 +24,7 @@ use crate::{
         http1,
         lab::{self, named},
         peer::Peer,
+        plain::Plain,
         plan::{Plan, Secrets},
         upstream,
         worker::{Slot, Worker},
@@ -110,7 +111,9 @@ impl Lab {
                 stream.set_nodelay(true).unwrap();
                 let peer = Peer { client, local, tls: None };
                 let (slot, worker) = (Rc::clone(&slot), Rc::clone(&worker));
-                spawn_local(http1::serve(stream, upstream::reset, peer, slot, worker));
+                let stream = Plain::from(stream);
+                let abort = |stream: &Plain| upstream::reset(stream);
+                spawn_local(http1::serve(stream, abort, peer, slot, worker));
             }
         });
         lab

@@ -295,7 +295,7 @@ fn an_answer_to_half_a_head_ends_both_connections() {
             socket.set_send_buffer_size(1).unwrap();
             let narrow = socket.connect(address).await.unwrap();
             let keep = (&Arc::default(), LONG);
-            lab.worker.pool.put(address, narrow, tokio::time::Instant::now(), keep);
+            lab.worker.pool.put(address, narrow.into(), tokio::time::Instant::now(), keep);
             let mut target = accept(&listener).await;
 
             let mut client = lab.connect().await;
