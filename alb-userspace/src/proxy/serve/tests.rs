@@ -213,3 +213,42 @@ fn bytes_are_counted_while_the_connection_is_open() {
         assert_eq!(counted(), (24, 18), "once");
     });
 }
+
+/// Thousands of connections are idle at a time: what one of them may take is part of the design.
+#[test]
+fn an_idle_connection_takes_little_room() {
+    run(async {
+        let lab = Lab::new(&[down().await], None, |_| {}).await;
+        let (front, address) = origin().await;
+        let stream = async || {
+            let _client = TcpStream::connect(address).await.unwrap();
+            accept(&front).await
+        };
+        let plain = async || Plain::from(stream().await);
+        let encrypted = async || tls::tests::pair().await.0;
+        let (slot, worker) = (|| Rc::clone(&lab.slot), || Rc::clone(&lab.worker));
+        let peer = || Peer { client: address, local: address, tls: None };
+        let reset = |stream: &Plain| tcp::reset(stream);
+        let abort = |stream: &tls::Stream| tcp::reset(stream.get_ref().0);
+        let task = connection(stream().await, address, address, slot(), worker());
+        let http = http1::serve(plain().await, reset, peer(), slot(), worker());
+        let https = http1::serve(encrypted().await, abort, peer(), slot(), worker());
+        let h2 = http2::serve(encrypted().await, peer(), slot(), worker());
+        let tcp = forward(plain().await, peer(), lab.slot.get(), worker());
+        let tls = forward(encrypted().await, peer(), lab.slot.get(), worker());
+        let rooms = [
+            ("task", size_of_val(&task), 256),
+            ("http", size_of_val(&http), 3584),
+            ("https", size_of_val(&https), 5888),
+            ("h2", size_of_val(&h2), 9984),
+            ("tcp", size_of_val(&tcp), 1792),
+            ("tls", size_of_val(&tls), 6656),
+        ];
+        let too_large = rooms.into_iter().filter(|(_, room, most)| room > most);
+        assert_eq!(
+            too_large.collect::<Vec<_>>(),
+            [],
+            "bytes, and how many it may be; all: {rooms:?}"
+        );
+    });
+}
