@@ -20,7 +20,7 @@ const SLOW: usize = 1_000;
 /// Time in which everything that slow readers do not take fills up.
 const WARM: Duration = Duration::from_secs(3);
 /// How long slow readers are looked at after that.
-const WATCH: Duration = Duration::from_secs(7);
+const WATCH: Duration = Duration::from_secs(5);
 
 /// Prints the rows; each proxy is started afresh for each.
 pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&str) -> bool) {
@@ -54,7 +54,7 @@ pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&st
         ("memory, slow h2 readers", Speaks::H2),
     ] {
         if wanted(name) {
-            println!("\n{name}: {SLOW} idle connections come to read 1 GiB at a trickle");
+            println!("\n{name}: {SLOW} idle connections come to read 1 GiB at a trickle, twice");
             for &kind in &kinds {
                 let (proxy, arena) = fresh(kind);
                 slow_readers(&arena, &proxy, speaks);
@@ -88,12 +88,43 @@ fn held(arena: &Arena, proxy: &Proxy, speaks: Speaks) -> u64 {
     settled(proxy)
 }
 
+/// Lets slow readers come twice; the second time says what the first, the warm-up, left behind.
 fn slow_readers(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
+    let first = trickle(arena, proxy, speaks);
+    let closed = settled(proxy);
+    let second = trickle(arena, proxy, speaks);
+    println!(
+        "  {:<12} {:>6.1} KiB a reader ({:+.1} % of idle); {} -> {} MiB; then {} ({:+.1} %); closed {}; again {} ({:+.1} %)",
+        proxy.kind.name(),
+        each(first.idle, first.filled, SLOW),
+        growth(first.idle, first.filled),
+        first.idle >> 20,
+        first.filled >> 20,
+        first.most >> 20,
+        growth(first.filled, first.most),
+        closed >> 20,
+        second.most >> 20,
+        growth(first.most, second.most),
+    );
+}
+
+/// Resident memory with slow readers, bytes.
+struct Trickle {
+    /// Before they ask for much.
+    idle: u64,
+    /// The most until everything that they do not take has filled up.
+    filled: u64,
+    /// The most after that.
+    most: u64,
+}
+
+/// Idle connections come to read slowly, and close in the middle of it.
+fn trickle(arena: &Arena, proxy: &Proxy, speaks: Speaks) -> Trickle {
     let mut clients = Client::open(arena, proxy.address, speaks, SLOW);
     clients.iter_mut().for_each(Client::ask_little);
-    let before = settled(proxy);
+    let idle = settled(proxy);
     clients.iter_mut().for_each(Client::ask_much);
-    let mut trickle = |time: Duration| {
+    let mut most = |time: Duration| {
         let start = std::time::Instant::now();
         let mut most = 0;
         while start.elapsed() < time {
@@ -103,17 +134,8 @@ fn slow_readers(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
         }
         most
     };
-    let warm = trickle(WARM);
-    let most = trickle(WATCH);
-    println!(
-        "  {:<12} {:>6.1} KiB a reader; {} -> {} MiB; then {} ({:+.1} %)",
-        proxy.kind.name(),
-        each(before, warm, SLOW),
-        before >> 20,
-        warm >> 20,
-        most >> 20,
-        growth(warm, most),
-    );
+    let filled = most(WARM);
+    Trickle { idle, filled, most: most(WATCH) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
