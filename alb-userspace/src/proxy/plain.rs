@@ -94,7 +94,7 @@ impl AsyncWrite for Plain {
     }
 }
 
-/// Writes once, as soon as there is room.
+/// Writes once, as soon as there is room. There mostly is: the runtime is asked only if not.
 fn poll_once(
     socket: &TcpStream,
     cx: &mut Context<'_>,
@@ -102,10 +102,10 @@ fn poll_once(
     mut write: impl FnMut() -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        ready!(socket.poll_write_ready(cx))?;
         if let Some(count) = once(socket, Interest::WRITABLE, asked, &mut write)? {
             return Poll::Ready(Ok(count));
         }
+        ready!(socket.poll_write_ready(cx))?;
     }
 }
 

@@ -219,8 +219,8 @@ impl Direction {
             }
         }
         self.pipe = None;
-        if S::PLAIN {
-            // Mostly there is nothing more: a buffer is not even taken then.
+        // Mostly there is nothing more: a buffer is not even taken then.
+        if S::PLAIN && !Plain::has_come(from.socket()) {
             ready!(from.socket().poll_read_ready(cx))?;
         }
         let mut buffer = Buffer::take();
