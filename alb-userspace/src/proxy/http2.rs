@@ -11,6 +11,7 @@ mod budget;
 mod clock;
 mod connection;
 mod download;
+mod echo;
 mod exchange;
 mod frames;
 mod meter;
@@ -18,6 +19,7 @@ mod relay;
 mod request;
 mod settings;
 mod stream;
+mod streams;
 mod upload;
 mod watch;
 

@@ -16,7 +16,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use client::Client;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use crate::{
     model::{ListenerHttp, ListenerProtocol},
     proxy::{
         buffer::Buffer,
+        drain::Begun,
         message::Scheme,
         peer::Peer,
         plan::Listener,
@@ -81,7 +82,7 @@ pub async fn serve<S: Stream>(
     worker: Rc<Worker>,
 ) {
     let mut client = Client::new(stream, peer);
-    let mut drained: Pin<Box<dyn Future<Output = ()>>> = Box::pin(slot.drain.begun());
+    let mut drained = slot.drain.begun();
     let mut before = None;
     loop {
         let next = match head(&mut client, &slot, &worker, before, &mut drained).await {
@@ -120,7 +121,7 @@ async fn head<S: Stream>(
     slot: &Slot,
     worker: &Rc<Worker>,
     before: Option<Instant>,
-    drained: &mut Pin<Box<dyn Future<Output = ()>>>,
+    drained: &mut Begun,
 ) -> Head {
     let mut skipped = false;
     let mut paused = false;
@@ -136,8 +137,7 @@ async fn head<S: Stream>(
                     return Poll::Ready(true);
                 }
             }
-            // Once it has begun, the future may be over: it is for being woken.
-            let is_draining = slot.drain.has_begun() || drained.as_mut().poll(cx).is_ready();
+            let is_draining = drained.poll(cx).is_ready();
             if is_draining && !is_ending {
                 is_ending = true;
                 client.deadline.set(Instant::now(), LAST_REQUEST.min(slot.get().idle_timeout));

@@ -2,27 +2,28 @@
 //! client, by a deadline, by a budget, or because the listener drains.
 
 use std::{
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Stream as _, stream::FuturesUnordered};
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::Request;
 use tokio::time::{Instant, timeout};
 
 use super::{
     clock::Clock,
+    echo::Echo,
     meter::{Meter, Metered},
     settings,
     stream::{self, Shared},
+    streams::Streams,
     watch::{Verdict, Watch},
 };
 use crate::proxy::{
     deadline::Deadline,
+    drain::Begun,
     http1::Stream,
     peer::Peer,
     worker::{Slot, Worker},
@@ -65,7 +66,8 @@ struct Connection<S> {
     meter: Rc<Meter>,
     watch: Watch,
     deadline: Deadline,
-    drained: Pin<Box<dyn Future<Output = ()>>>,
+    drained: Begun,
+    echo: Echo,
     /// It is being ended: nothing more is served.
     ending: Option<Ending>,
 }
@@ -85,24 +87,13 @@ where
     S: Stream,
     F: Future<Output = ()>,
 {
-    let mut streams = FuturesUnordered::new();
-    let ended = std::future::poll_fn(|cx| connection.poll(cx, Pin::new(&mut streams), &run)).await;
+    let mut streams = Streams::new(connection.echo.waker());
+    let ended = std::future::poll_fn(|cx| connection.poll(cx, &mut streams, &run)).await;
     // What still waits for its client learns that it is gone; what waits for anything else is
     // given up. Both are accounted for.
     drop(connection);
-    std::future::poll_fn(|cx| {
-        poll_all(Pin::new(&mut streams), cx);
-        Poll::Ready(())
-    })
-    .await;
+    streams.poll();
     ended
-}
-
-fn poll_all<F: Future<Output = ()>>(
-    mut streams: Pin<&mut FuturesUnordered<F>>,
-    cx: &mut Context<'_>,
-) {
-    while let Poll::Ready(Some(())) = streams.as_mut().poll_next(cx) {}
 }
 
 impl<S: Stream> Connection<S> {
@@ -112,20 +103,35 @@ impl<S: Stream> Connection<S> {
         meter: Rc<Meter>,
     ) -> Self {
         let watch = Watch::new(h2.ping_pong(), shared.clock.now());
-        let drained = Box::pin(shared.slot.drain.begun());
-        Self { h2, shared, meter, watch, deadline: Deadline::default(), drained, ending: None }
+        let drained = shared.slot.drain.begun();
+        Self {
+            h2,
+            shared,
+            meter,
+            watch,
+            deadline: Deadline::default(),
+            drained,
+            echo: Echo::default(),
+            ending: None,
+        }
     }
 
     fn poll<F: Future<Output = ()>>(
         &mut self,
         cx: &mut Context<'_>,
-        mut streams: Pin<&mut FuturesUnordered<F>>,
+        streams: &mut Streams<F>,
         run: &impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
     ) -> Poll<Option<&'static str>> {
+        let inside = self.echo.enter(cx);
+        let waker = self.echo.waker();
+        let cx = &mut Context::from_waker(&waker);
         let now = Instant::now();
         self.shared.clock.set_now(now);
+        self.meter.turn();
         // Streams first: what targets answered at the same time goes out in one write.
-        poll_all(streams.as_mut(), cx);
+        streams.poll();
+        // Streams are polled once more below, and what they have to send is sent here.
+        inside.forget();
         loop {
             match self.h2.poll_accept(cx) {
                 // What came before the end was begun is not worth serving.
@@ -139,7 +145,7 @@ impl<S: Stream> Connection<S> {
             }
         }
         // What they have to send wakes this task again.
-        poll_all(streams.as_mut(), cx);
+        streams.poll();
         self.look_after(cx, now, !streams.is_empty())
     }
 
@@ -157,7 +163,7 @@ impl<S: Stream> Connection<S> {
         if let Some(flood) = self.meter.flood() {
             return self.end(cx, now, flood.word());
         }
-        if !self.watch.is_draining() && self.drained.as_mut().poll(cx).is_ready() {
+        if !self.watch.is_draining() && self.drained.poll(cx).is_ready() {
             self.watch.drain(now);
             self.h2.graceful_shutdown();
             cx.waker().wake_by_ref();

@@ -29,9 +29,20 @@ pub(super) struct Meter {
     /// What of both is counted for the listener.
     folded: Cell<(u64, u64)>,
     blocked: Cell<bool>,
+    /// How often the connection was polled.
+    turn: Cell<u64>,
+    /// The turn in which there was nothing left to read.
+    emptied: Cell<u64>,
+    /// Something moved since the last flush.
+    unflushed: Cell<bool>,
 }
 
 impl Meter {
+    /// The connection is polled, with a waker that is the same until the next turn.
+    pub(super) fn turn(&self) {
+        self.turn.set(self.turn.get() + 1);
+    }
+
     /// Bytes that came.
     pub(super) fn received(&self) -> u64 {
         self.received.get()
@@ -73,6 +84,7 @@ impl Meter {
     }
 
     fn read(&self, bytes: &[u8]) {
+        self.unflushed.set(true);
         self.received.set(self.received.get() + bytes.len() as u64);
         let mut budgets = self.budgets.borrow_mut();
         self.frames.borrow_mut().feed(bytes, |kind| {
@@ -83,6 +95,7 @@ impl Meter {
     }
 
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        self.unflushed.set(true);
         match written {
             Poll::Ready(Ok(len)) => {
                 self.blocked.set(false);
@@ -112,8 +125,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         if meter.flood().is_some() {
             return Poll::Pending;
         }
+        // The crate looks for more after each request that it hands over.
+        let turn = meter.turn.get();
+        if turn > 0 && meter.emptied.get() == turn {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(stream).poll_read(cx, buf))?;
+        let polled = Pin::new(stream).poll_read(cx, buf);
+        if polled.is_pending() {
+            meter.emptied.set(turn);
+        }
+        ready!(polled)?;
         meter.read(&buf.filled()[before..]);
         if meter.flood().is_some() {
             // What came is not worked on: the connection is ended first.
@@ -154,8 +176,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, meter } = self.get_mut();
+        if !meter.unflushed.get() {
+            return Poll::Ready(Ok(()));
+        }
         let flushed = Pin::new(stream).poll_flush(cx);
         meter.blocked.set(flushed.is_pending());
+        meter.unflushed.set(flushed.is_pending());
         flushed
     }
 

@@ -90,15 +90,21 @@ impl Job {
     }
 }
 
-/// Serves a request to its end.
-pub(super) async fn run(
+/// Serves a request to its end. The future is moved to where it stays: what is large in it has a
+/// place of its own.
+pub(super) fn run(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     shared: Rc<Shared>,
-) {
+) -> impl Future<Output = ()> {
     let timer = shared.clock.timer();
-    if let Some(body) = serve(request, &mut respond, shared, &timer).await {
-        linger(body, &timer).await;
+    let (parts, body) = request.into_parts();
+    let listener = shared.slot.get();
+    let account = Box::new(Account::new(shared, listener, parts));
+    async move {
+        if let Some(body) = serve(account, body, &mut respond, &timer).await {
+            linger(body, &timer).await;
+        }
     }
 }
 
@@ -122,16 +128,13 @@ async fn linger(mut body: RecvStream, timer: &Timer) {
 
 /// Answers a request; what is left of its body is the result.
 async fn serve(
-    request: Request<RecvStream>,
+    account: Box<Account>,
+    body: RecvStream,
     respond: &mut SendResponse<Bytes>,
-    shared: Rc<Shared>,
     timer: &Timer,
 ) -> Option<RecvStream> {
-    let (parts, body) = request.into_parts();
-    let listener = shared.slot.get();
-    let http = listener.http?;
+    let http = account.listener.http?;
     let mut body = Some(body);
-    let account = Account::new(shared, listener, parts);
     let mut job = match prepare(&account, &mut body, http) {
         Ok(job) => job,
         Err((declined, id)) => {
@@ -169,7 +172,7 @@ fn prepare<'l>(
     account: &'l Account,
     body: &mut Option<RecvStream>,
     http: ListenerHttp,
-) -> Result<Job, (Declined<'l>, Id)> {
+) -> Result<Box<Job>, (Declined<'l>, Id)> {
     let Account { shared, listener, parts, .. } = account;
     let limits = Limits {
         request_line: http.request_line_bytes as usize,
@@ -207,7 +210,7 @@ fn prepare<'l>(
     let copy = way
         .mirror
         .and_then(|mirror| mirror::begin(mirror, shared.peer.client.ip(), is_head, &shared.worker));
-    Ok(Job {
+    Ok(Box::new(Job {
         backend: Arc::clone(way.backend),
         rule: way.rule.map(|rule| rule.position),
         target: way.bound,
@@ -217,7 +220,7 @@ fn prepare<'l>(
         expects: checked.expects,
         idempotent: is_idempotent(&parts.method),
         id,
-    })
+    }))
 }
 
 fn write(

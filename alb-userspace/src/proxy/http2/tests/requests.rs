@@ -315,5 +315,5 @@ fn a_request_takes_little_room() {
         size_of::<F>()
     }
     let room = room(stream::run);
-    assert!(room <= 2560, "{room} bytes");
+    assert!(room <= 1280, "{room} bytes");
 }
