@@ -19,7 +19,7 @@ use super::{
     plain::Plain,
     plan::{Backend, BackendShared, Listener, ListenerShared, Target},
     refusal::Refusal,
-    stats::{UpstreamError, WorkerId},
+    stats::{BackendStats, ListenerStats, UpstreamError},
     tcp::{self, Choose, ConnectError, End, Ended, Follow, Side},
     tls,
     worker::{Current, Slot, Worker},
@@ -117,7 +117,11 @@ async fn forward(stream: impl Side, peer: Peer, listener: Rc<Current>, worker: R
         Ok(reached) => {
             let bond = worker.cuts.bond();
             bond.to(reached.id());
-            let mut follower = Follower { route: &route, bond, worker: worker.id };
+            let mut follower = Follower {
+                of_listener: route.of_listener.stats.at(worker.id),
+                of_backend: route.of_backend.stats.at(worker.id),
+                bond,
+            };
             tcp::forward(stream, reached, first.as_deref(), idle, &mut follower).await
         }
         Err(ended) => {
@@ -159,16 +163,6 @@ impl Route {
             of_backend: Arc::clone(&listener.backend.shared),
             names: worker.log.is_some().then(names),
         }
-    }
-
-    /// Bytes count when they move, not when the connection ends: it may be open for weeks.
-    fn moved(&self, received: u64, sent: u64, worker: WorkerId) {
-        let stats = self.of_listener.stats.at(worker);
-        stats.bytes_in.add(received);
-        stats.bytes_out.add(sent);
-        let stats = self.of_backend.stats.at(worker);
-        stats.bytes_out.add(received);
-        stats.bytes_in.add(sent);
     }
 
     fn count(&self, ended: &Ended, target: Option<&Target>, worker: &Worker) {
@@ -226,14 +220,18 @@ impl Names {
 
 /// Counts for a connection while it is open, and ends it with its target.
 struct Follower<'r> {
-    route: &'r Route,
+    of_listener: &'r ListenerStats,
+    of_backend: &'r BackendStats,
     bond: Bond,
-    worker: WorkerId,
 }
 
 impl Follow for Follower<'_> {
+    /// Bytes count when they move, not when the connection ends: it may be open for weeks.
     fn moved(&mut self, received: u64, sent: u64) {
-        self.route.moved(received, sent, self.worker);
+        self.of_listener.bytes_in.add(received);
+        self.of_listener.bytes_out.add(sent);
+        self.of_backend.bytes_out.add(received);
+        self.of_backend.bytes_in.add(sent);
     }
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -15,6 +14,9 @@ use super::{
     direction::{Direction, Fault},
 };
 use crate::proxy::plain::Plain;
+
+/// Looks at a connection within its idle time: what a clock would be asked for at each message.
+const LOOKS: u32 = 16;
 
 /// What was relayed.
 #[derive(Debug)]
@@ -25,8 +27,8 @@ pub(super) struct Relayed {
 }
 
 /// Relays until both sides have ended, one is reset, `follow` has it end, or no byte was sent or
-/// taken for `idle`: a receiver that is slow is not idle. `first` goes to the target before
-/// anything else, and without waiting for the client.
+/// taken for `idle`, or up to a sixteenth longer: a receiver that is slow is not idle. `first`
+/// goes to the target before anything else, and without waiting for the client.
 pub(super) async fn relay<C: Side>(
     client: &mut C,
     target: &mut Plain,
@@ -36,11 +38,10 @@ pub(super) async fn relay<C: Side>(
 ) -> Relayed {
     let mut pair = Pair { up: Direction::beginning_with(first), down: Direction::default() };
     let mut joined = first.is_empty();
-    let mut deadline = pin!(sleep_until(Instant::now() + idle));
+    let mut deadline = pin!(sleep_until(Instant::now() + idle / LOOKS));
     let mut moved = 0;
-    let mut last = coarse();
-    // What had been moved when the timer was set.
-    let mut armed = None;
+    let mut quiet = Quiet::default();
+    let mut is_new = true;
     let mut waker: Option<Waker> = None;
     let mut told = Told::default();
     let end = poll_fn(|cx| {
@@ -64,19 +65,17 @@ pub(super) async fn relay<C: Side>(
         let total = pair.up.progress() + pair.down.progress();
         if total != moved {
             moved = total;
-            last = coarse();
             told.tell(&pair, follow);
         }
-        // The timer stays where it is while bytes flow; it is set anew only when it fires.
-        while armed.is_none() || deadline.is_elapsed() {
-            if armed == Some(moved) {
-                return Poll::Ready(End::Idle);
+        // Looked at only when it fires: while bytes flow, neither it nor a clock is.
+        while is_new || deadline.is_elapsed() {
+            if !is_new {
+                if quiet.looked(moved) >= LOOKS {
+                    return Poll::Ready(End::Idle);
+                }
+                deadline.as_mut().reset(Instant::now() + idle / LOOKS);
             }
-            if armed.is_some() {
-                let left = idle.saturating_sub(coarse().saturating_sub(last));
-                deadline.as_mut().reset(Instant::now() + left);
-            }
-            armed = Some(moved);
+            is_new = false;
             if deadline.as_mut().poll(cx).is_pending() {
                 break;
             }
@@ -88,10 +87,20 @@ pub(super) async fn relay<C: Side>(
     Relayed { end, received: pair.up.moved, sent: pair.down.moved }
 }
 
-/// Time since some moment, to a few milliseconds, at a fifth of what the exact time costs.
-fn coarse() -> Duration {
-    // It cannot fail: the kernel has had this clock since 2.6.32.
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from).unwrap_or_default()
+/// In how many looks in a row nothing had moved.
+#[derive(Debug, Default)]
+struct Quiet {
+    moved: u64,
+    looks: u32,
+}
+
+impl Quiet {
+    /// One more look, at what was moved by now.
+    fn looked(&mut self, moved: u64) -> u32 {
+        self.looks = if moved == self.moved { self.looks + 1 } else { 0 };
+        self.moved = moved;
+        self.looks
+    }
 }
 
 /// What was said of the bytes that moved.
