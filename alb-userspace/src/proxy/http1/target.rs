@@ -129,9 +129,11 @@ pub(in crate::proxy) fn check_authority(authority: &[u8]) -> Result<(), Malforme
 }
 
 fn port_number(digits: &[u8]) -> Option<u16> {
-    let plain = matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit);
+    if !matches!(digits.len(), 1..=5) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     let number = digits.iter().fold(0, |sum: u32, digit| sum * 10 + u32::from(digit & 0x0f));
-    if plain { u16::try_from(number).ok() } else { None }
+    u16::try_from(number).ok()
 }
 
 /// Whether two valid authorities name the same, the scheme's own port being optional.
