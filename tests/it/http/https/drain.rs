@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -71,4 +72,27 @@ fn when_a_reload_switches_the_listener_off() {
         assert!(daemon.reload(&body), "{}", daemon.log());
     };
     goes_away(off, false);
+}
+
+#[test]
+fn a_takeover_loses_no_stream() {
+    let dir = tempfile::tempdir().expect("a directory");
+    certificate(dir.path(), "c", &["shop.test"], ECDSA, 90);
+    let lab = lab(1);
+    let origin = Origin::answering(&lab.targets[0], ORIGIN, "ok");
+    let mut site = site(&lab, dir.path(), &["c"]);
+    site.node = vec!["workers: 2".to_owned()];
+    let mut daemon = site.serve(&lab);
+    // Streams that it began after GOAWAY it takes elsewhere, as a browser does.
+    let urls = format!("https://{VIP}/[1-6000]");
+    let mut curl = lab.client.namespace.command("curl");
+    curl.args(["--silent", "--insecure", "--http2", "--parallel", "--parallel-max", "32"]);
+    curl.args(["--output", "/dev/null", "--write-out", "%{http_version} %{http_code}\n", &urls]);
+    let curl = curl.stdout(Stdio::piped()).spawn().expect("curl is installed");
+    origin.wait_requests(200);
+    daemon.take_over();
+    let output = curl.wait_with_output().expect("curl runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let answered = said.lines().filter(|line| *line == "2 200").count();
+    assert!(output.status.success() && answered == 6_000, "{answered}, {}", output.status);
 }
