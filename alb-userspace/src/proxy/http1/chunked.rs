@@ -108,7 +108,9 @@ impl Chunked {
         let Some(end) = memchr(b'\n', window) else {
             // What can be told of an unfinished line is told at once.
             size_digits(input, true)?;
-            return if input.len() > MAX_LINE { Err(Malformed::Chunk) } else { Ok(Piece::More) };
+            // Its CR may be there without its LF.
+            let is_over = input.len() > MAX_LINE + 1;
+            return if is_over { Err(Malformed::Chunk) } else { Ok(Piece::More) };
         };
         let line = input[..end].strip_suffix(b"\r").ok_or(Malformed::LineEnding)?;
         let (size, digits) = size_digits(line, false)?;

@@ -19,6 +19,7 @@ fn decode(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Malformed> {
 
 #[test]
 fn well_formed_bodies() {
+    let longest = format!("0;{}\r\n\r\n", "x".repeat(MAX_LINE - 2));
     for (input, data) in [
         ("0\r\n\r\n", ""),
         ("5\r\nhello\r\n0\r\n\r\n", "hello"),
@@ -26,6 +27,7 @@ fn well_formed_bodies() {
         ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
         ("a;b\r\n0123456789\r\n0;c=\"d\"\r\n\r\n", "0123456789"),
         ("1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", "a"),
+        (&longest, ""),
     ] {
         let wanted = Ok(Some((data.as_bytes().to_vec(), input.len())));
         assert_eq!(decode(input.as_bytes()), wanted, "{input:?}");
