@@ -232,7 +232,7 @@ fn document(object: &Object<'_>) -> Option<Model> {
         })
         .collect();
     vips::assign(&mut drafts, &model, &top);
-    model.load_balancers = drafts.into_iter().map(|(_, balancer)| balancer).collect();
+    model.load_balancers = drafts.into_iter().map(|(_, balancer)| balancer.into()).collect();
     capacity::check(object.whole(), &model);
     node.map(|_| model)
 }

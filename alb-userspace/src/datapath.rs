@@ -20,6 +20,7 @@ pub mod plan;
 
 mod active;
 mod apply;
+pub mod by_index;
 mod carry;
 pub mod collect;
 pub mod flows;

@@ -11,6 +11,7 @@ mod health;
 mod network;
 mod node;
 mod security;
+mod shared;
 mod url_map;
 
 pub use balancer::{
@@ -31,6 +32,7 @@ pub use security::{
     Certificate, CertificateFacts, Cipher, Direction, KeyAlgorithm, PrivateKey, RuleAction,
     RuleProtocol, SecurityGroup, SecurityPolicy, SecurityRule, TlsVersion,
 };
+pub use shared::Shared;
 pub use url_map::{
     DomainPattern, HeaderAction, HeaderValue, PathPattern, Redirect, RedirectProtocol, Rewrite,
     RouteAction, Rule, UrlMap,
@@ -60,7 +62,7 @@ pub struct Model {
     /// Certificates with their keys.
     pub certificates: Vec<Certificate>,
     /// Load balancers, in file order.
-    pub load_balancers: Vec<LoadBalancer>,
+    pub load_balancers: Vec<Shared<LoadBalancer>>,
 }
 
 impl Model {

@@ -33,8 +33,7 @@ pub(super) fn check(document: &Field<'_>, model: &Model) {
     let vips: usize = all.iter().map(|balancer| balancer.vips.len()).sum();
     within(&balancers, vips + snat_count, MAX_LOCALS, "VIPs and SNAT addresses");
     // Those that the proxy serves too: the packet path must know them to let them pass.
-    let count = |balancer: &LoadBalancer| balancer.listeners.len() * balancer.vips.len();
-    let listeners = all.iter().map(count).sum();
+    let listeners = all.iter().map(|balancer| balancer.listeners.len() * balancer.vips.len()).sum();
     within(&balancers, listeners, MAX_LISTENERS, "listeners, counted once per VIP");
     let used = || all.iter().flat_map(|balancer| used(balancer, model.node.datapath));
     let targets = used().map(|(balancer, backend)| balancer.targets_of(backend).len()).sum();

@@ -392,7 +392,9 @@ impl Daemon {
             )));
         }
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let model = Arc::new(loaded.model);
+        let mut model = loaded.model;
+        model.share(&old.model);
+        let model = Arc::new(model);
         if old.model != model {
             let interfaces = self.netlink.interfaces().await;
             let interfaces = interfaces.map_err(|error| refused(with_causes(&error)))?;

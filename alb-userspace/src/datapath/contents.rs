@@ -12,6 +12,7 @@ use alb_common::{
 };
 
 use super::{
+    by_index::ByIndex,
     filter::{self, Filter},
     maps::{MapError, Maps},
 };
@@ -49,11 +50,11 @@ pub struct Contents {
     /// Interfaces by slot.
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
     /// Targets by index.
-    pub targets: BTreeMap<u32, TargetEntry>,
+    pub targets: ByIndex<TargetEntry>,
     /// Next hops by target index.
-    pub hops: BTreeMap<u32, HopEntry>,
+    pub hops: ByIndex<HopEntry>,
     /// When their flows end, by target index.
-    pub times: BTreeMap<u32, TargetTimes>,
+    pub times: ByIndex<TargetTimes>,
     /// Listeners.
     pub listeners: BTreeMap<ListenerKey, Selection>,
     /// Security groups, by id.
@@ -100,10 +101,10 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
         }
     })?;
     for index in contents.targets.keys() {
-        let hop = maps.hops.get(index)?.unwrap_or_default();
-        contents.hops.insert(*index, hop);
-        let times = maps.target_times.get(index)?.unwrap_or_default();
-        contents.times.insert(*index, times);
+        let hop = maps.hops.get(&index)?.unwrap_or_default();
+        contents.hops.insert(index, hop);
+        let times = maps.target_times.get(&index)?.unwrap_or_default();
+        contents.times.insert(index, times);
     }
     maps.locals.for_each(|addr, flags| {
         contents.locals.insert(*addr, *flags);

@@ -203,7 +203,7 @@ impl Engine {
         }
         let now = Instant::now();
         self.extents.keep(self.installed.extents(), now);
-        let plan = plan(&self.installed, &contents, &mut self.extents)?;
+        let plan = plan(&self.installed, contents, &mut self.extents)?;
         if plan.ops.is_empty() {
             return Ok(());
         }
@@ -233,7 +233,7 @@ impl Engine {
         let contents = self.compiler.foresee(candidate, &network, &self.installed)?;
         let mut extents = self.extents.clone();
         extents.keep(self.installed.extents(), Instant::now());
-        plan(&self.installed, &contents, &mut extents)?;
+        plan(&self.installed, contents, &mut extents)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Room in the slot array.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -55,16 +55,22 @@ impl Extents {
     /// Notes which extents are named now, by offset and length. Others are free after a grace
     /// period.
     pub fn keep(&mut self, named: impl Iterator<Item = (u32, u32)>, now: Instant) {
-        let mut kept = BTreeSet::new();
-        for (offset, len) in named.filter(|(_, len)| *len > 0) {
-            self.used.insert(offset, len);
-            kept.insert(offset);
-        }
+        let mut named: Vec<(u32, u32)> = named.filter(|(_, len)| *len > 0).collect();
+        named.sort_unstable();
+        let mut kept = named.iter().map(|(offset, _)| *offset).peekable();
         for offset in self.used.keys() {
-            if kept.contains(offset) {
+            while kept.next_if(|next| next < offset).is_some() {}
+            if kept.peek() == Some(offset) {
                 self.retired.remove(offset);
             } else {
                 self.retired.entry(*offset).or_insert(now);
+            }
+        }
+        // What was found in the kernel.
+        for (offset, len) in named {
+            if self.used.get(&offset) != Some(&len) {
+                self.used.insert(offset, len);
+                self.retired.remove(&offset);
             }
         }
         let free: Vec<u32> = self

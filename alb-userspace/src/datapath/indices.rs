@@ -83,6 +83,13 @@ impl<I: Clone + Ord + Hash> Indices<I> {
         Err(Exhausted(self.limit))
     }
 
+    /// Retires an index as of this epoch.
+    pub fn retire(&mut self, index: u32, epoch: u64) {
+        if self.used.contains_key(&index) {
+            self.retired.entry(index).or_insert(epoch);
+        }
+    }
+
     /// Retires every index that is not among the wanted, as of this epoch.
     pub fn keep(&mut self, wanted: &BTreeSet<u32>, epoch: u64) {
         for index in self.used.keys() {

@@ -1,7 +1,11 @@
 //! From what is installed and what is desired to map operations, in an order in which every
 //! step leaves the tables whole: add before use, remove after use.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter::Peekable,
+    sync::Arc,
+};
 
 use alb_common::{
     filter::{FilterEntry, FilterKey},
@@ -124,7 +128,7 @@ pub struct Plan {
 /// what the old ones had is given back there by the caller when nobody can be reading it.
 pub fn plan(
     installed: &Installed,
-    desired: &Contents,
+    desired: Contents,
     extents: &mut Extents,
 ) -> Result<Plan, NoRoom> {
     let old = &installed.contents;
@@ -155,18 +159,18 @@ pub fn plan(
             cache.set(*addr, before | early, &mut ops);
         }
     }
-    for (index, entry) in changed(&old.targets, &desired.targets) {
-        ops.push(MapOp::SetTarget { index: *index, entry: *entry });
+    for (index, entry) in desired.targets.changed(&old.targets) {
+        ops.push(MapOp::SetTarget { index, entry: *entry });
     }
     // Before the flags that have them read, which are with the hop; a moment that is no more
     // reads as never.
-    for (index, entry) in changed(&old.times, &desired.times) {
-        ops.push(MapOp::SetTimes { index: *index, entry: *entry });
+    for (index, entry) in desired.times.changed(&old.times) {
+        ops.push(MapOp::SetTimes { index, entry: *entry });
     }
-    for (index, entry) in changed(&old.hops, &desired.hops) {
-        ops.push(MapOp::SetHop { index: *index, entry: *entry });
+    for (index, entry) in desired.hops.changed(&old.hops) {
+        ops.push(MapOp::SetHop { index, entry: *entry });
     }
-    let entries = listeners(installed, desired, extents, &mut ops)?;
+    let entries = listeners(installed, &desired, extents, &mut ops)?;
     for (addr, flags) in changed(&old.locals, &desired.locals) {
         let before = old.locals.get(addr).copied().unwrap_or_default();
         let proxy = if before & local::VIP != 0 { local::PROXY } else { 0 };
@@ -182,12 +186,10 @@ pub fn plan(
     for key in gone(&installed.entries, &entries) {
         ops.push(MapOp::RemoveListener(*key));
     }
-    for index in gone(&old.targets, &desired.targets) {
-        ops.push(MapOp::ClearTarget(*index));
-    }
+    ops.extend(old.targets.gone(&desired.targets).map(MapOp::ClearTarget));
     ops.extend(filters.after);
-    let contents = desired.clone();
-    let installed = Installed { contents, entries, filters: filters.installed, local_cache };
+    let installed =
+        Installed { contents: desired, entries, filters: filters.installed, local_cache };
     Ok(Plan { ops, installed })
 }
 
@@ -198,27 +200,22 @@ fn listeners(
     extents: &mut Extents,
     ops: &mut Vec<MapOp>,
 ) -> Result<BTreeMap<ListenerKey, ListenerEntry>, NoRoom> {
-    let mut placed: BTreeMap<&[u32], u32> = BTreeMap::new();
-    for (key, entry) in &installed.entries {
-        if let Some(selection) = installed.contents.listeners.get(key) {
-            placed.insert(&selection.slots, entry.offset);
-        }
-    }
-    let mut entries = BTreeMap::new();
+    let mut tables = Tables { installed, placed: None };
+    let mut entries = Vec::with_capacity(desired.listeners.len());
+    let mut old = installed.contents.listeners.iter().peekable();
+    let mut old_entries = installed.entries.iter().peekable();
     for (key, selection) in &desired.listeners {
+        let before = at(&mut old, key);
+        let entry_before = at(&mut old_entries, key);
+        if let (Some(before), Some(entry)) = (before, entry_before)
+            && before == selection
+        {
+            entries.push((*key, *entry));
+            continue;
+        }
         let Selection { index, algorithm, idle, max, sibling, slots } = selection;
         let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        let offset = match placed.get(&**slots) {
-            _ if len == 0 => 0,
-            Some(offset) => *offset,
-            None => {
-                let offset = extents.take(len)?;
-                ops.push(MapOp::SetSlots { offset, targets: slots.clone() });
-                placed.insert(slots, offset);
-                offset
-            }
-        };
-        let before = installed.contents.listeners.get(key);
+        let offset = if len == 0 { 0 } else { tables.place(slots, extents, ops)? };
         if before.is_none_or(|before| (before.index, before.idle) != (*index, *idle)) {
             ops.push(MapOp::SetListenerIdle { index: *index, idle: *idle });
         }
@@ -231,12 +228,52 @@ fn listeners(
             sibling: *sibling,
             reserved: 0,
         };
-        if installed.entries.get(key) != Some(&entry) {
+        if entry_before != Some(&entry) {
             ops.push(MapOp::SetListener { key: *key, entry });
         }
-        entries.insert(*key, entry);
+        entries.push((*key, entry));
     }
-    Ok(entries)
+    Ok(entries.into_iter().collect())
+}
+
+/// Where selection tables are.
+struct Tables<'a> {
+    installed: &'a Installed,
+    /// Offset of each; `None` = nobody has asked.
+    placed: Option<HashMap<Arc<[u32]>, u32>>,
+}
+
+impl Tables<'_> {
+    fn place(
+        &mut self,
+        slots: &Arc<[u32]>,
+        extents: &mut Extents,
+        ops: &mut Vec<MapOp>,
+    ) -> Result<u32, NoRoom> {
+        let placed = self.placed.get_or_insert_with(|| {
+            let Installed { contents, entries, .. } = self.installed;
+            let of = |(key, entry): (&_, &ListenerEntry)| {
+                Some((contents.listeners.get(key)?.slots.clone(), entry.offset))
+            };
+            entries.iter().filter_map(of).collect()
+        });
+        if let Some(offset) = placed.get(slots) {
+            return Ok(*offset);
+        }
+        let offset = extents.take(u32::try_from(slots.len()).unwrap_or(u32::MAX))?;
+        ops.push(MapOp::SetSlots { offset, targets: slots.clone() });
+        placed.insert(slots.clone(), offset);
+        Ok(offset)
+    }
+}
+
+/// The value of a key in a sorted walk that is asked for ascending keys.
+fn at<'a, K: Ord + 'a, V: 'a>(
+    walk: &mut Peekable<impl Iterator<Item = (&'a K, &'a V)>>,
+    key: &K,
+) -> Option<&'a V> {
+    while walk.next_if(|(next, _)| *next < key).is_some() {}
+    walk.next_if(|(next, _)| *next == key).map(|(_, value)| value)
 }
 
 /// Both are sorted: one walk beside the other, for there may be a hundred thousand of them.
@@ -245,10 +282,7 @@ fn changed<'a, K: Ord, V: PartialEq>(
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, &'a V)> {
     let mut before = old.iter().peekable();
-    new.iter().filter(move |(key, value)| {
-        while before.next_if(|(old, _)| old < key).is_some() {}
-        before.peek().is_none_or(|(old, was)| old != key || was != value)
-    })
+    new.iter().filter(move |(key, value)| at(&mut before, key) != Some(*value))
 }
 
 /// Keys of `old` that `new` has not.

@@ -6,45 +6,46 @@ mod drains;
 mod error;
 mod groups;
 mod host;
+mod part;
 mod starts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::SystemTime,
 };
 
 use alb_common::{
-    expiry::ticks,
     interface::{HopEntry, InterfaceEntry, hop_flag},
     limits::{MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_TARGETS},
     net::{Be16, Be32},
-    service::{ListenerKey, algorithm, local},
+    service::{ListenerKey, local},
     target::{TargetEntry, TargetTimes},
 };
 
 pub use self::error::{TablesError, TooMuch};
 use self::{
-    choice::{Candidate, code, identity, select},
-    drains::{Drains, allowed, seconds},
-    groups::{Groups, Outbound},
-    host::{hop, settings, snat, v4},
+    choice::identity,
+    drains::Drains,
+    groups::Groups,
+    host::{hop, settings, sources, v4},
+    part::{Basis, Host, Part, rerouted},
     starts::Starts,
 };
 use super::{
+    by_index::ByIndex,
     collect::Sweep,
-    contents::{Contents, Installed, Selection},
+    contents::{Contents, Installed},
     filter::Filter,
     indices::Indices,
     replies::Replies,
-    served::{key, proxied, served},
+    served::served,
 };
 use crate::{
-    balance,
-    model::{Backend, Listener, LoadBalancer, Model, PortRange, Target},
+    model::{Backend, Model, PortRange, Target},
     net::NextHopTable,
-    state::{Health, Snapshot, TargetRef},
+    state::{Snapshot, TargetRef, TargetStates},
 };
 
 /// What the compiler needs to know of the host.
@@ -81,10 +82,20 @@ pub type TargetIdentity = u64;
 pub struct Compiler {
     targets: Indices<TargetIdentity>,
     listeners: Indices<ListenerKey>,
+    /// What load balancers became, by id.
+    parts: BTreeMap<String, Part>,
+    /// The host that they became it on; `None` = compile them again.
+    host: Option<Host>,
+    /// The ways to targets as they were then.
+    ways: Arc<NextHopTable>,
+    /// What was known of targets then.
+    states: Arc<TargetStates>,
     /// Entries of all targets in use, so that those that drain keep theirs.
-    known: BTreeMap<u32, TargetEntry>,
+    known: ByIndex<TargetEntry>,
     /// Their last known hops: better than none while a neighbour is asked for.
-    hops: BTreeMap<u32, HopEntry>,
+    hops: ByIndex<HopEntry>,
+    /// Their moments.
+    times: ByIndex<TargetTimes>,
     /// Their ids, as far as this run has seen them in a model.
     names: BTreeMap<u32, TargetRef>,
     /// Which of them drain.
@@ -111,8 +122,8 @@ impl Compiler {
     /// Takes over the indices of what is installed.
     pub fn adopt(installed: &Installed) -> Self {
         let mut targets = Indices::new(u32::try_from(MAX_TARGETS).unwrap_or(u32::MAX));
-        for (index, entry) in &installed.contents.targets {
-            targets.adopt(*index, entry.id);
+        for (index, entry) in installed.contents.targets.iter() {
+            targets.adopt(index, entry.id);
         }
         let mut listeners = Indices::new(u32::try_from(MAX_LISTENERS).unwrap_or(u32::MAX));
         for (key, entry) in &installed.entries {
@@ -126,8 +137,13 @@ impl Compiler {
         Self {
             targets,
             listeners,
+            parts: BTreeMap::new(),
+            host: None,
+            ways: Arc::default(),
+            states: Arc::default(),
             known,
             hops: installed.contents.hops.clone(),
+            times: installed.contents.times.clone(),
             names: BTreeMap::new(),
             drains: Drains::adopt(&installed.contents.times),
             starts: Starts::adopt(&installed.contents.times),
@@ -187,72 +203,64 @@ impl Compiler {
     ) -> Result<Contents, TablesError> {
         let model = &*snapshot.model;
         self.epoch += 1;
+        let host = Host::of(&model.node, network, choice);
+        // What cannot be compiled to its end leaves nothing that the next one could go on from.
+        let goes_on = self.host.take().is_some_and(|before| before == host);
+        let hops = std::mem::replace(&mut self.ways, Arc::clone(&network.hops));
+        let rerouted = if Arc::ptr_eq(&hops, &network.hops) {
+            BTreeSet::new()
+        } else {
+            rerouted(&hops.hops, &network.hops.hops)
+        };
+        let states = std::mem::replace(&mut self.states, Arc::clone(&snapshot.targets));
+        let known = snapshot.targets.changed(&states);
+        let mut before = std::mem::take(&mut self.parts);
         let mut contents =
             Contents { interfaces: network.interfaces.clone(), ..Contents::default() };
-        let (mut targets, mut listeners) = (BTreeSet::new(), BTreeSet::new());
-        self.refused.clear();
+        let mut changed = Vec::new();
         self.groups.begin();
         for balancer in &model.load_balancers {
             let (filter, mut outbound) = self.groups.of(model, balancer);
-            let proxied = proxied(balancer, model.node.datapath);
+            let basis = Basis::of(balancer, &outbound);
+            let part = match before.remove(&*balancer.id) {
+                Some(part)
+                    if goes_on && part.basis == basis && !part.is_stale(&known, &rerouted) =>
+                {
+                    part
+                }
+                was => {
+                    let part = self.part(snapshot, network, choice, basis, &mut outbound)?;
+                    changed.extend(part.targets.iter().copied());
+                    before.extend(was.map(|was| (balancer.id.clone(), was)));
+                    part
+                }
+            };
             for vip in v4(&balancer.vips) {
                 let vip = Be32::from(vip);
-                if proxied.clone().next().is_some() {
+                if part.is_proxied {
                     self.proxied.insert(vip);
                 }
                 let proxied = if self.proxied.contains(&vip) { local::PROXY } else { 0 };
                 let flags = local::filtered(local::VIP | proxied, filter);
                 *contents.locals.entry(vip).or_default() |= flags;
             }
-            for listener in proxied {
-                for (key, index, _) in self.places(balancer, listener)? {
-                    listeners.insert(index);
-                    let selection = Selection {
-                        index: short(index),
-                        algorithm: algorithm::PROXY,
-                        idle: 0,
-                        max: 0, // the proxy counts its own
-                        sibling: short(index),
-                        slots: Arc::default(),
-                    };
-                    contents.listeners.insert(key, selection);
-                }
-            }
-            let mut tables = BTreeMap::new();
-            for listener in served(balancer, model.node.datapath) {
-                let Some(backend) = balancer.backend(&listener.backend) else { continue };
-                if !tables.contains_key(&backend.id) {
-                    let candidates = self.candidates(
-                        snapshot,
-                        network,
-                        choice,
-                        balancer,
-                        backend,
-                        &mut outbound,
-                    )?;
-                    targets.extend(candidates.iter().map(|candidate| candidate.index));
-                    tables.insert(backend.id.clone(), select(backend, &candidates));
-                }
-                let slots = &tables[&backend.id];
-                let idle = u32::try_from(listener.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-                for (key, index, sibling) in self.places(balancer, listener)? {
-                    listeners.insert(index);
-                    let selection = Selection {
-                        index: short(index),
-                        algorithm: code(backend.algorithm),
-                        idle: ticks(idle),
-                        max: listener.max_connections.unwrap_or(0),
-                        sibling: short(sibling),
-                        slots: Arc::clone(slots),
-                    };
-                    contents.listeners.insert(key, selection);
-                }
-            }
+            self.parts.insert(balancer.id.clone(), part);
         }
+        let listeners = self.parts.values().flat_map(|part| part.listeners.iter().cloned());
+        contents.listeners = listeners.collect();
         contents.filters = self.groups.filters();
         self.proxied.retain(|vip| contents.locals.contains_key(vip));
-        self.targets.keep(&targets, self.epoch);
-        self.listeners.keep(&listeners, self.epoch);
+        if goes_on {
+            self.retire(&before, &contents);
+        } else {
+            let targets = self.parts.values().flat_map(|part| &part.targets).copied().collect();
+            self.targets.keep(&targets, self.epoch);
+            let listeners = contents.listeners.values().map(|of| u32::from(of.index)).collect();
+            self.listeners.keep(&listeners, self.epoch);
+            changed = self.known.keys().collect();
+        }
+        self.host = Some(host);
+        self.refused = self.parts.values().flat_map(|part| part.refused.iter().cloned()).collect();
         for (index, _) in self.targets.retired() {
             self.drains.removed(index, network.now);
         }
@@ -263,113 +271,58 @@ impl Compiler {
             self.replies,
             self.drains.ends().len(),
         );
-        self.place_targets(network, &mut contents);
+        self.place_targets(network, changed);
+        contents.targets = self.known.clone();
+        contents.hops = self.hops.clone();
+        contents.times = self.times.clone();
+        self.name_sources(&mut contents);
         Ok(contents)
     }
 
-    /// Every target that flows may have, with its hop, its moments and its source addresses.
-    fn place_targets(&mut self, network: &Network, contents: &mut Contents) {
-        for index in self.known.keys() {
-            let (start, ramp) = self.starts.of(*index);
-            let times = TargetTimes { start, ramp, ..self.drains.times(*index) };
-            contents.times.insert(*index, times);
-        }
-        for (index, entry) in &self.known {
-            contents.targets.insert(*index, *entry);
-            if let Some(hop) = hop(network, entry.addr.addr()) {
-                self.hops.insert(*index, hop);
+    /// Retires what parts had that are no more and no other has.
+    fn retire(&mut self, before: &BTreeMap<String, Part>, contents: &Contents) {
+        for part in before.values() {
+            for index in &part.targets {
+                if !self.parts.values().any(|part| part.targets.contains(index)) {
+                    self.targets.retire(*index, self.epoch);
+                }
             }
-            let mut hop = self.hops.get(index).copied().unwrap_or_default();
-            let times = contents.times[index];
+            for (key, selection) in &part.listeners {
+                if !contents.listeners.contains_key(key) {
+                    self.listeners.retire(u32::from(selection.index), self.epoch);
+                }
+            }
+        }
+    }
+
+    /// The hops and the moments of targets of changed parts, and of those that are retired.
+    fn place_targets(&mut self, network: &Network, changed: Vec<u32>) {
+        let retired = self.targets.retired().map(|(index, _)| index);
+        for index in changed.into_iter().chain(retired) {
+            let Some(entry) = self.known.get(index) else { continue };
+            let (start, ramp) = self.starts.of(index);
+            let times = TargetTimes { start, ramp, ..self.drains.times(index) };
+            let known = || self.hops.get(index).copied().unwrap_or_default();
+            let mut hop = hop(network, entry.addr.addr()).unwrap_or_else(known);
             let flag = |is_set, flag| if is_set { flag } else { 0 };
             hop.flags &= !(hop_flag::DRAINS | hop_flag::STARTS);
             hop.flags |=
                 flag(times.cut_at != 0, hop_flag::DRAINS) | flag(times.ramp != 0, hop_flag::STARTS);
-            contents.hops.insert(*index, hop);
-            for snat in entry.snat.iter().take(usize::from(entry.snat_count)) {
-                self.snat.insert(*snat, self.epoch);
-            }
+            self.hops.insert(index, hop);
+            self.times.insert(index, times);
+        }
+    }
+
+    /// Every source address that flows may have.
+    fn name_sources(&mut self, contents: &mut Contents) {
+        let retired = self.targets.retired().filter_map(|(index, _)| self.known.get(index));
+        let parts = self.parts.values().flat_map(|part| &part.snat).copied();
+        for snat in parts.chain(retired.flat_map(sources)) {
+            self.snat.insert(snat, self.epoch);
         }
         for snat in self.snat.keys() {
             *contents.locals.entry(*snat).or_default() |= local::SNAT;
         }
-    }
-
-    /// A listener on each of its addresses: key, index, index on the other address.
-    fn places(
-        &mut self,
-        balancer: &LoadBalancer,
-        listener: &Listener,
-    ) -> Result<Vec<(ListenerKey, u32, u32)>, TablesError> {
-        let mut places = Vec::new();
-        for vip in v4(&balancer.vips) {
-            let key = key(vip, listener);
-            let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
-            places.push((key, index));
-        }
-        // The private address and the elastic one: there are no more than two.
-        let first = places.first().map(|(_, index)| *index);
-        let last = places.last().map(|(_, index)| *index);
-        let sibling = |index| if Some(index) == first { last } else { first };
-        let with = |(key, index)| (key, index, sibling(index).unwrap_or(index));
-        Ok(places.into_iter().map(with).collect())
-    }
-
-    fn candidates(
-        &mut self,
-        snapshot: &Snapshot,
-        network: &Network,
-        choice: Choice,
-        balancer: &LoadBalancer,
-        backend: &Backend,
-        outbound: &mut Outbound,
-    ) -> Result<Vec<Candidate>, TablesError> {
-        let mut candidates = Vec::new();
-        for target in balancer.targets_of(backend) {
-            let IpAddr::V4(address) = target.address else { continue };
-            let id = identity(backend, target);
-            let index = self.targets.take(&id).map_err(TablesError::Targets)?;
-            let snat = snat(&snapshot.model.node, network, address);
-            let port = target.port_for(backend).get();
-            let entry = TargetEntry {
-                id,
-                addr: address.into(),
-                port: Be16::new(port),
-                snat_count: u16::try_from(snat.len()).unwrap_or_default(),
-                snat: std::array::from_fn(|slot| snat.get(slot).copied().unwrap_or_default()),
-            };
-            // Without a route there is no source address; what was known before still serves
-            // the flows that are open.
-            if entry.snat_count > 0 || !self.known.contains_key(&index) {
-                self.known.insert(index, entry);
-            }
-            self.names.insert(index, TargetRef::new(&backend.id, &target.id));
-            let state = snapshot.targets.get(&backend.id, &target.id);
-            let given = allowed(backend, target, state);
-            self.drains.present(index, seconds(backend), given, network.now);
-            self.starts.present(index, backend.slow_start, state, network);
-            let (reachable, serves) = match choice {
-                Choice::Usable => (
-                    entry.snat_count > 0 && hop(network, address).is_some(),
-                    snapshot.targets.serves(&backend.id, &target.id),
-                ),
-                Choice::Possible => {
-                    (true, state.is_none_or(|state| state.health != Health::Unhealthy))
-                }
-            };
-            let admitted = outbound.admits(address, port);
-            if !admitted {
-                self.refused.insert(TargetRef::new(&backend.id, &target.id));
-            }
-            let of = balance::Candidate {
-                at: SocketAddr::from((address, port)),
-                weight: if reachable && admitted { u32::from(target.weight) } else { 0 },
-                serves,
-                since: None,
-            };
-            candidates.push(Candidate { index, of });
-        }
-        Ok(candidates)
     }
 
     /// Number of the last compilation; a sweep that starts now sees every flow that began
@@ -383,8 +336,9 @@ impl Compiler {
     pub fn free(&mut self, epoch: u64, sweep: &Sweep) -> (Vec<u32>, Vec<u32>) {
         let targets = self.targets.free(epoch, |index| sweep.names_target(index));
         for index in &targets {
-            self.known.remove(index);
-            self.hops.remove(index);
+            self.known.remove(*index);
+            self.hops.remove(*index);
+            self.times.remove(*index);
             self.names.remove(index);
             self.drains.forget(*index);
             self.starts.forget(*index);
@@ -431,9 +385,9 @@ impl Compiler {
 
     /// Targets that are gone from the model but may have flows.
     pub fn draining(&self) -> impl Iterator<Item = (u32, &TargetEntry, &TargetRef)> {
-        self.targets.retired().filter_map(|(index, _)| {
-            Some((index, self.known.get(&index)?, self.names.get(&index)?))
-        })
+        self.targets
+            .retired()
+            .filter_map(|(index, _)| Some((index, self.known.get(index)?, self.names.get(&index)?)))
     }
 
     /// Targets that outbound rules do not allow, as of the last compilation.
@@ -457,18 +411,25 @@ impl Compiler {
 
     /// Addresses that must be kept resolved: the model's targets and those that drain.
     pub fn addresses(&self, model: &Model) -> BTreeSet<IpAddr> {
-        let of_model = model.load_balancers.iter().flat_map(|balancer| {
-            let served = served(balancer, model.node.datapath);
-            let backends = served.filter_map(|of| balancer.backend(&of.backend));
-            backends.flat_map(|backend| balancer.targets_of(backend)).map(|target| target.address)
-        });
-        of_model.chain(self.known.values().map(|entry| entry.addr.addr().into())).collect()
+        let datapath = model.node.datapath;
+        let same = self.host.as_ref().is_some_and(|host| host.datapath == datapath);
+        let mut addresses = BTreeSet::new();
+        for balancer in &model.load_balancers {
+            let part = self.parts.get(&*balancer.id);
+            if part.is_some_and(|part| same && part.basis.balancer.is(balancer)) {
+                continue;
+            }
+            let backends =
+                served(balancer, datapath).filter_map(|of| balancer.backend(&of.backend));
+            let targets = backends.flat_map(|backend| balancer.targets_of(backend));
+            addresses.extend(targets.map(|target| target.address));
+        }
+        // And those of the tables as they are.
+        addresses.extend(self.parts.values().flat_map(|part| &part.addresses));
+        let retired = self.targets.retired().filter_map(|(index, _)| self.known.get(index));
+        addresses.extend(retired.map(|entry| IpAddr::V4(entry.addr.addr())));
+        addresses
     }
-}
-
-/// A listener index as the kernel has it; larger ones are only reckoned with.
-fn short(index: u32) -> u16 {
-    u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

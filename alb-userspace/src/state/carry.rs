@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Health, TargetRef, TargetState, TargetStates};
-use crate::model::{HealthCheck, LoadBalancer, Model};
+use crate::model::{HealthCheck, LoadBalancer, Model, Shared};
 
 /// The states of `new`'s targets, given what was known before.
 ///
@@ -23,12 +23,14 @@ pub(super) fn carry(
     now: SystemTime,
 ) -> TargetStates {
     let same = old.map(|old| unchanged(old, new)).unwrap_or_default();
-    let differs = |balancer: &&LoadBalancer| !same.contains(&*balancer.id);
+    let differs = |balancer: &&Shared<LoadBalancer>| !same.contains(&*balancer.id);
     let before = old.map(|old| uses(old.load_balancers.iter().filter(differs)));
     let mut states = TargetStates::default();
-    for balancer in new.load_balancers.iter().filter(|balancer| !differs(balancer)) {
-        for backend in &balancer.backends {
-            states.share(known, &backend.id);
+    if let Some(old) = old {
+        // Those of load balancers that stay are shared.
+        states.clone_from(known);
+        for balancer in old.load_balancers.iter().filter(differs) {
+            balancer.backends.iter().for_each(|backend| states.forget(&backend.id));
         }
     }
     for (target, is) in uses(new.load_balancers.iter().filter(differs)) {
@@ -89,13 +91,15 @@ impl Use<'_> {
 /// Ids of the load balancers that are the same in both. A node has thousands of backends, and one
 /// change leaves most of them alone.
 fn unchanged<'a>(old: &Model, new: &'a Model) -> BTreeSet<&'a str> {
-    let before: BTreeMap<&str, &LoadBalancer> =
+    let before: BTreeMap<&str, &Shared<LoadBalancer>> =
         old.load_balancers.iter().map(|balancer| (&*balancer.id, balancer)).collect();
-    let same = |balancer: &&LoadBalancer| before.get(&*balancer.id) == Some(balancer);
+    let same = |balancer: &&Shared<LoadBalancer>| before.get(&*balancer.id) == Some(balancer);
     new.load_balancers.iter().filter(same).map(|balancer| &*balancer.id).collect()
 }
 
-fn uses<'a>(balancers: impl Iterator<Item = &'a LoadBalancer>) -> BTreeMap<TargetRef, Use<'a>> {
+fn uses<'a>(
+    balancers: impl Iterator<Item = &'a Shared<LoadBalancer>>,
+) -> BTreeMap<TargetRef, Use<'a>> {
     let mut uses = BTreeMap::new();
     for balancer in balancers {
         for backend in &balancer.backends {

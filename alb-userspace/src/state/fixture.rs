@@ -143,6 +143,6 @@ pub(crate) fn model(backends: &[(&str, Option<HealthCheck>)], targets: &[Target]
         }],
         security_policies: vec![],
         certificates: vec![],
-        load_balancers: vec![balancer],
+        load_balancers: vec![balancer.into()],
     }
 }

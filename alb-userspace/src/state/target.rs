@@ -1,6 +1,11 @@
 //! What is known of a target, seen from one backend.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::SystemTime,
+};
 
 /// A target as one backend uses it: the same server may be healthy for one backend and
 /// unhealthy for another, since each has its own check.
@@ -171,6 +176,23 @@ impl TargetStates {
         self.get(backend, target).is_some_and(|state| state.health.serves())
     }
 
+    /// Ids of the backends of whose targets something else is known than in `before`.
+    pub fn changed(&self, before: &Self) -> BTreeSet<Arc<str>> {
+        let mut was = before.backends.iter().peekable();
+        let mut changed = BTreeSet::new();
+        for (id, states) in &self.backends {
+            while let Some((gone, _)) = was.next_if(|(was, _)| *was < id) {
+                changed.insert(gone.clone());
+            }
+            // Those that share are equal without a look.
+            if was.next_if(|(was, _)| *was == id).is_none_or(|(_, was)| was != states) {
+                changed.insert(id.clone());
+            }
+        }
+        changed.extend(was.map(|(gone, _)| gone.clone()));
+        changed
+    }
+
     /// Targets of one backend, by target id.
     pub fn of_backend(&self, backend: &str) -> impl Iterator<Item = (&str, &TargetState)> {
         self.backends
@@ -194,11 +216,9 @@ impl TargetStates {
         Arc::make_mut(self.backends.entry(backend).or_default()).insert(target, state);
     }
 
-    /// Takes over what another one knows of a backend's targets, without copying it.
-    pub(super) fn share(&mut self, from: &Self, backend: &str) {
-        if let Some((id, targets)) = from.backends.get_key_value(backend) {
-            self.backends.insert(id.clone(), targets.clone());
-        }
+    /// Forgets a backend's targets.
+    pub(super) fn forget(&mut self, backend: &str) {
+        self.backends.remove(backend);
     }
 
     pub(super) fn get_mut(&mut self, target: &TargetRef) -> Option<&mut TargetState> {

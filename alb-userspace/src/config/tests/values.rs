@@ -29,7 +29,7 @@ fn balancer(keys: &str) -> LoadBalancer {
         "{NODE}subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
          loadBalancers: [{{ name: shop, subnet: front, {keys} }}]\n"
     );
-    model(&text).load_balancers.remove(0)
+    LoadBalancer::clone(&model(&text).load_balancers[0])
 }
 
 /// The VIPs of every load balancer, in a subnet with the given keys.

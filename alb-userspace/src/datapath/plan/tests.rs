@@ -151,9 +151,9 @@ impl Maps {
             contents: Contents {
                 settings: self.settings,
                 interfaces: self.interfaces.clone(),
-                targets: self.targets.clone(),
-                hops: self.hops.clone(),
-                times: self.times.clone(),
+                targets: self.targets.clone().into_iter().collect(),
+                hops: self.hops.clone().into_iter().collect(),
+                times: self.times.clone().into_iter().collect(),
                 listeners: listeners.collect(),
                 locals: self.locals.clone(),
                 filters: self
@@ -244,7 +244,7 @@ proptest! {
         for (listeners, mtu) in steps {
             let desired = contents(&listeners, mtu);
             extents.keep(installed.extents(), now);
-            let plan = plan(&installed, &desired, &mut extents).unwrap();
+            let plan = plan(&installed, desired.clone(), &mut extents).unwrap();
             for op in &plan.ops {
                 let before = maps.locals.clone();
                 maps.apply(op);
@@ -262,7 +262,7 @@ proptest! {
             prop_assert_eq!(&installed.contents, &desired);
             prop_assert_eq!(&maps.installed(), &installed);
 
-            let again = super::plan(&maps.installed(), &desired, &mut extents.clone()).unwrap();
+            let again = super::plan(&maps.installed(), desired, &mut extents.clone()).unwrap();
             prop_assert!(again.ops.is_empty(), "{:?}", again.ops);
             now += Duration::from_millis(700);
         }
@@ -276,8 +276,8 @@ fn one_listener_s_change_touches_no_other() {
     let mut after = before.clone();
     after.insert(3, vec![3]);
     let mut extents = Extents::new(SLOTS);
-    let first = plan(&Installed::default(), &contents(&before, 1), &mut extents).unwrap();
-    let second = plan(&first.installed, &contents(&after, 1), &mut extents).unwrap();
+    let first = plan(&Installed::default(), contents(&before, 1), &mut extents).unwrap();
+    let second = plan(&first.installed, contents(&after, 1), &mut extents).unwrap();
     let entry = ListenerEntry {
         offset: 12,
         len: 1,
@@ -300,7 +300,7 @@ fn one_listener_s_change_touches_no_other() {
 fn equal_tables_share_an_extent() {
     let same: BTreeMap<u16, Vec<u32>> = (1..=3).map(|port| (port, vec![1, 2, 1])).collect();
     let mut extents = Extents::new(SLOTS);
-    let plan = plan(&Installed::default(), &contents(&same, 1), &mut extents).unwrap();
+    let plan = plan(&Installed::default(), contents(&same, 1), &mut extents).unwrap();
     let written = plan.ops.iter().filter(|op| matches!(op, MapOp::SetSlots { .. })).count();
     // And the filter's list of ports.
     assert_eq!(written, 2);

@@ -11,6 +11,7 @@ use alb_common::{
 };
 
 use crate::{
+    datapath::by_index::ByIndex,
     model::{Backend, Target, UnhealthyFlows},
     state::{Health, TargetState},
 };
@@ -28,11 +29,11 @@ pub(super) struct Drains {
 
 impl Drains {
     /// Takes over what is installed.
-    pub(super) fn adopt(installed: &BTreeMap<u32, TargetTimes>) -> Self {
+    pub(super) fn adopt(installed: &ByIndex<TargetTimes>) -> Self {
         let ends = installed.iter().filter(|(_, times)| times.cut_at != 0);
         Self {
-            allowed: installed.iter().map(|(index, times)| (*index, times.drain)).collect(),
-            ends: ends.map(|(index, times)| (*index, times.cut_at)).collect(),
+            allowed: installed.iter().map(|(index, times)| (index, times.drain)).collect(),
+            ends: ends.map(|(index, times)| (index, times.cut_at)).collect(),
             given: BTreeMap::new(),
         }
     }
@@ -152,7 +153,7 @@ mod tests {
             (1, TargetTimes { cut_at: 5_000, drain: 60, ..TargetTimes::default() }),
             (2, TargetTimes { drain: 60, ..TargetTimes::default() }),
         ];
-        let mut drains = Drains::adopt(&installed.into());
+        let mut drains = Drains::adopt(&installed.into_iter().collect());
         drains.removed(1, 1_000);
         drains.removed(2, 1_000);
         let ends: Vec<_> = drains.ends().values().copied().collect();

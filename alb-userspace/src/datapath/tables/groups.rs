@@ -100,6 +100,11 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// The rules that say it; `None` = everywhere.
+    pub(super) fn rules(&self) -> Option<&Arc<Rules>> {
+        self.rules.as_ref()
+    }
+
     /// Whether a target may be connected to.
     pub(super) fn admits(&mut self, target: Ipv4Addr, port: u16) -> bool {
         let Some(rules) = &self.rules else { return true };

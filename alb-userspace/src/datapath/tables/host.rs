@@ -10,6 +10,7 @@ use alb_common::{
     net::{Be32, Mac},
     selection::gcd,
     settings::{RST_WINDOW_SHIFT, Settings},
+    target::TargetEntry,
 };
 
 use super::{Network, Replies};
@@ -34,6 +35,11 @@ pub(super) fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32
         Some(IpAddr::V4(source)) => vec![source.into()],
         Some(IpAddr::V6(_)) | None => Vec::new(),
     }
+}
+
+/// Source addresses towards a target, as its entry has them.
+pub(super) fn sources(entry: &TargetEntry) -> impl Iterator<Item = Be32> {
+    entry.snat.iter().take(usize::from(entry.snat_count)).copied()
 }
 
 /// The way to a target, if it is known and leaves by an interface of ours.

@@ -8,7 +8,7 @@ use std::{
 use alb_common::{expiry::ticks, target::TargetTimes};
 
 use super::Network;
-use crate::state::TargetState;
+use crate::{datapath::by_index::ByIndex, state::TargetState};
 
 /// By target index: since when it is in service, the tick of that, and the ticks it takes.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +16,8 @@ pub(super) struct Starts(BTreeMap<u32, (Option<SystemTime>, u32, u32)>);
 
 impl Starts {
     /// Takes over what is installed: a restart begins no start anew.
-    pub(super) fn adopt(installed: &BTreeMap<u32, TargetTimes>) -> Self {
-        let of = installed.iter().map(|(index, times)| (*index, (None, times.start, times.ramp)));
+    pub(super) fn adopt(installed: &ByIndex<TargetTimes>) -> Self {
+        let of = installed.iter().map(|(index, times)| (index, (None, times.start, times.ramp)));
         Self(of.collect())
     }
 

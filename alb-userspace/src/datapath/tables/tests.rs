@@ -2,11 +2,12 @@
 
 use std::{path::Path, time::SystemTime};
 
-use alb_common::{net::Mac, selection::weighted_weight};
+use alb_common::{expiry::ticks, net::Mac, selection::weighted_weight, service::algorithm};
 
 use super::{host::stride, *};
 use crate::{
     config,
+    datapath::contents::Selection,
     net::NextHop,
     state::{Health, Store, TargetRef, TargetState, TargetStates},
 };
@@ -91,7 +92,7 @@ fn listener(contents: &Contents) -> &Selection {
 
 /// The last byte of each slot's target.
 fn hosts(contents: &Contents) -> Vec<u16> {
-    let host = |index: &u32| u16::from(contents.targets[index].addr.addr().octets()[3]);
+    let host = |index: &u32| u16::from(contents.targets[*index].addr.addr().octets()[3]);
     listener(contents).slots.iter().map(host).collect()
 }
 
@@ -149,7 +150,7 @@ fn least_connections_name_each_target_once_with_its_weight() {
     let contents = compiler().compile(&snapshot, &network()).unwrap();
     let selection = listener(&contents);
     assert_eq!(selection.algorithm, algorithm::LEAST_CONN);
-    let host = |index: u32| contents.targets[&index].addr.addr().octets()[3];
+    let host = |index: u32| contents.targets[index].addr.addr().octets()[3];
     let hosts: Vec<_> = selection.targets().map(host).collect();
     assert_eq!(hosts, [11, 13]);
     let weights: Vec<_> = selection.slots.iter().map(|slot| weighted_weight(*slot)).collect();
@@ -170,15 +171,15 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
     let hop = HopEntry { flags: hop_flag::DRAINS, ..before.hops[gone] };
     assert_eq!((after.targets.get(gone), after.hops[gone]), (Some(entry), hop));
     let mut sweep = Sweep::default();
-    sweep.targets.entry(*gone).or_default();
+    sweep.targets.entry(gone).or_default();
     let epoch = compiler.epoch();
     assert!(compiler.free(epoch, &sweep).0.is_empty(), "a flow names it");
     assert!(compiler.free(epoch - 1, &Sweep::default()).0.is_empty(), "looked at too early");
     assert_eq!(compiler.draining().count(), 1);
 
-    assert_eq!(compiler.free(epoch, &Sweep::default()).0, [*gone]);
+    assert_eq!(compiler.free(epoch, &Sweep::default()).0, [gone]);
     let later = compiler.compile(&one, &network()).unwrap();
-    assert!(!later.targets.contains_key(gone));
+    assert!(!later.targets.contains(gone));
     assert_eq!(later.targets.len(), 1);
 }
 
@@ -225,8 +226,9 @@ fn indices_survive_a_restart() {
     let snapshot = snapshot(model("RoundRobin", &[(11, 10), (12, 20)]), &[11, 12]);
     let contents = compiler().compile(&snapshot, &network()).unwrap();
     let mut extents = super::super::extents::Extents::new(1_024);
-    let installed =
-        super::super::plan::plan(&Installed::default(), &contents, &mut extents).unwrap().installed;
+    let installed = super::super::plan::plan(&Installed::default(), contents.clone(), &mut extents)
+        .unwrap()
+        .installed;
     let mut again = Compiler::adopt(&installed).compile(&snapshot, &network()).unwrap();
     assert_ne!(again.settings, contents.settings, "routes may have changed meanwhile");
     again.settings = contents.settings;
@@ -238,8 +240,9 @@ fn what_was_known_of_the_way_serves_until_more_is_known() {
     let snapshot = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
     let contents = compiler().compile(&snapshot, &network()).unwrap();
     let mut extents = super::super::extents::Extents::new(1_024);
-    let installed =
-        super::super::plan::plan(&Installed::default(), &contents, &mut extents).unwrap().installed;
+    let installed = super::super::plan::plan(&Installed::default(), contents.clone(), &mut extents)
+        .unwrap()
+        .installed;
 
     // A restart that has not resolved anything yet, and another source address after that.
     let mut compiler = Compiler::adopt(&installed);
@@ -300,7 +303,7 @@ fn what_the_proxy_serves_is_let_through_and_has_no_targets() {
 
 /// The moments at which flows end, by the last byte of the target.
 fn ends(contents: &Contents) -> BTreeMap<u8, u32> {
-    for (index, hop) in &contents.hops {
+    for (index, hop) in contents.hops.iter() {
         let drains = hop.flags & hop_flag::DRAINS != 0;
         assert_eq!(drains, contents.times[index].cut_at != 0);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::carry;
 use crate::{
-    model::{HealthCheck, Model, Target},
+    model::{HealthCheck, LoadBalancer, Model, Target},
     state::{
         Health::{self, Healthy, Initial, Unchecked, Unhealthy},
         TargetRef, TargetState, TargetStates,
@@ -98,6 +98,23 @@ fn what_nothing_uses_is_unhealthy_and_is_checked_anew_when_something_does() {
 }
 
 #[test]
+fn load_balancers_that_stay_are_shared() {
+    let old = model(&[("backend-1", None)], &[]);
+    let mut other = LoadBalancer::clone(&old.load_balancers[0]);
+    let equal = other.clone();
+    other.id = "alb-2".into();
+    for (balancer, shared) in [(equal.clone(), true), (other, false)] {
+        let mut new = Model { load_balancers: vec![balancer.into()], ..old.clone() };
+        new.share(&old);
+        assert_eq!(new.load_balancers[0].is(&old.load_balancers[0]), shared);
+    }
+    let mut new = Model { load_balancers: vec![equal.into()], ..old.clone() };
+    new.load_balancers[0].description = "another".into();
+    new.share(&old);
+    assert!(!new.load_balancers[0].is(&old.load_balancers[0]));
+}
+
+#[test]
 fn a_load_balancer_that_stays_shares_its_states() {
     let old = model(&[("backend-1", Some(tcp_check()))], &[at(1, 80)]);
     let known = known(Unhealthy);
@@ -111,6 +128,13 @@ fn a_load_balancer_that_stays_shares_its_states() {
     let place =
         |states: &TargetStates| std::ptr::from_ref(states.get("backend-1", "target-1").unwrap());
     assert_eq!(place(&states), place(&known), "not copied");
+    let changed = |states: &TargetStates, before: &TargetStates| {
+        states.changed(before).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(&states, &known), ["backend-2"]);
+    assert_eq!(changed(&known, &states), ["backend-2"]);
+    assert_eq!(changed(&states, &self::known(Healthy)), ["backend-1", "backend-2"]);
+    assert_eq!(changed(&known, &self::known(Unhealthy)), Vec::<String>::new());
     assert_eq!(states.get("backend-2", "target-1").unwrap().health, Initial);
 }
 
