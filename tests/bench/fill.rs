@@ -90,6 +90,12 @@ impl Tuple {
         Self { dport: Field::fixed(LEAST_CONN.into()), ..Self::new_forward() }
     }
 
+    /// As [`Tuple::new_forward`], to most of the listeners that [`widen`] adds.
+    pub(crate) fn new_wide() -> Self {
+        let dport = Field { base: FIRST_PORT.into(), mask: 0x1fff, shift: 0 };
+        Self { dport, ..Self::new_forward() }
+    }
+
     pub(crate) fn new_reverse() -> Self {
         Self {
             src: Field::fixed(u32::from(TARGET) + NEW_TARGET),
@@ -151,22 +157,69 @@ pub(crate) fn configure(runner: &mut Runner) {
         path.set(map::SLOTS, 1 + place, weighted(NEW_TARGET + place, 10));
     }
     for target in 0..NEW_TARGET + MANY {
-        let mut snat = [Be32(0); 4];
-        snat[0] = SNAT.into();
-        path.set(
-            map::TARGETS,
-            target,
-            TargetEntry {
-                id: u64::from(target) + 1,
-                addr: Be32((u32::from(TARGET) + target).to_be()),
-                port: Be16::new(8080),
-                snat_count: 1,
-                snat,
-            },
-        );
-        let hop = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0, flags: 0 };
-        path.set(map::HOPS, target, hop);
+        path.set(map::TARGETS, target, target_entry(target));
+        path.set(map::HOPS, target, HOP);
     }
+}
+
+const HOP: HopEntry = HopEntry { mac: Mac::new([2, 0, 0, 0, 1, 1]), interface: 0, flags: 0 };
+
+fn target_entry(target: u32) -> TargetEntry {
+    let mut snat = [Be32(0); 4];
+    snat[0] = SNAT.into();
+    TargetEntry {
+        id: u64::from(target) + 1,
+        addr: Be32((u32::from(TARGET) + target).to_be()),
+        port: Be16::new(8080),
+        snat_count: 1,
+        snat,
+    }
+}
+
+/// Listeners and targets of a large site.
+pub(crate) const LISTENERS: u32 = 10_000;
+pub(crate) const TARGETS: u32 = 100_000;
+/// Port of the first of the listeners; the others follow.
+const FIRST_PORT: u16 = 1_000;
+/// Slots of their selection tables: ten targets each.
+const WIDE: u32 = 2_048;
+
+/// Adds the listeners and targets of a large site, and hands the flows there are to them all.
+pub(crate) fn widen(runner: &mut Runner, flows: u32) {
+    let path = &mut runner.path;
+    let most = (NEW_TARGET + MANY)..TARGETS;
+    for target in most {
+        path.set(map::TARGETS, target, target_entry(target));
+        path.set(map::HOPS, target, HOP);
+    }
+    let each = TARGETS / LISTENERS;
+    for (number, port) in (0..LISTENERS).zip(FIRST_PORT..) {
+        // Targets next to each other are not next to each other in the tables.
+        let offset = WIDE + number * each;
+        for place in 0..each {
+            path.set(map::SLOTS, offset + place, far(number * each + place));
+        }
+        let index = u16::try_from(number + 2).expect("a listener");
+        let key = ListenerKey { addr: VIP.into(), port: Be16::new(port), reserved: 0 };
+        let entry = ListenerEntry { offset, len: each, index, ..ListenerEntry::default() };
+        path.insert(map::LISTENERS, key, entry);
+        path.set(map::LISTENER_STATES, number + 2, ListenerState { turn: 0, idle: IDLE });
+    }
+    let now = now();
+    let mut table = path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+    for flow in 0..flows {
+        let (forward, reverse) = entries(flow, now);
+        let (target, listener) = (far(flow), far(flow) / each + 2);
+        let listener = u16::try_from(listener).expect("a listener");
+        for (key, entry) in [forward, reverse] {
+            table.insert(Raw(key), Raw(FlowEntry { target, listener, ..entry }), 0).expect("room");
+        }
+    }
+}
+
+/// A target for a number, far from that of the next.
+fn far(number: u32) -> u32 {
+    number.wrapping_mul(48_271) % TARGETS
 }
 
 /// Prefixes of the guarded listener's security group.

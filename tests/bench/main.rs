@@ -14,7 +14,7 @@ use alb_common::flow::BYTES_PER_FLOW;
 use crate::{
     fill::Filled,
     report::Report,
-    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, not_ours},
+    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, not_ours, wide},
     runner::Runner,
 };
 
@@ -27,7 +27,7 @@ const TABLES: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() {
-    // A level (`65536`), `new` or `groups`: those rows alone.
+    // A level (`65536`), `new`, `groups` or `wide`: those rows alone.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
     let cpu = runner::stay_on_one_cpu();
@@ -43,6 +43,9 @@ fn main() {
             let mut runner = Runner::new();
             Filled::default().grow(&mut runner, LEVELS[1]);
             guarded(&mut runner, &mut report);
+        }
+        if wanted("wide") {
+            wide(&mut Runner::new(), &mut report);
         }
         let mut runner = Runner::new();
         if table == 0 {

@@ -5,8 +5,10 @@
 struct Row {
     name: String,
     times: Vec<f64>,
-    /// Each time's ratio to a lookup of the same round.
+    /// Each time's ratio to that of something else in the same round.
     ratios: Vec<f64>,
+    /// What that is.
+    beside: &'static str,
 }
 
 /// Every row, in the order they were first measured.
@@ -30,23 +32,29 @@ impl Report {
         self.row(name).times.push(time);
     }
 
-    /// Notes a measurement and the lookup it must be compared with.
-    pub(crate) fn compare(&mut self, name: &str, time: f64, lookup: f64) {
+    /// Notes measurements.
+    pub(crate) fn add_all(&mut self, name: &str, times: impl IntoIterator<Item = f64>) {
+        self.row(name).times.extend(times);
+    }
+
+    /// Notes a measurement and what it must be compared with: its time, and what it is.
+    pub(crate) fn compare(&mut self, name: &str, time: f64, (other, beside): (f64, &'static str)) {
         let row = self.row(name);
         row.times.push(time);
-        row.ratios.push(time / lookup);
+        row.ratios.push(time / other);
+        row.beside = beside;
     }
 
     /// Prints every row.
     pub(crate) fn print(&self) {
-        for Row { name, times, ratios } in &self.rows {
+        for Row { name, times, ratios, beside } in &self.rows {
             let [low, median, high] = spread(times);
-            print!("{name:<44}{median:>7.0}  [{low:>5.0} {high:>6.0}]");
+            print!("{name:<66}{median:>7.0}  [{low:>5.0} {high:>6.0}]");
             if ratios.is_empty() {
                 println!();
             } else {
                 let [low, median, high] = spread(ratios);
-                println!("   {median:.2} [{low:.2} {high:.2}] x lookup");
+                println!("   {median:.2} [{low:.2} {high:.2}] x {beside}");
             }
         }
     }

@@ -10,7 +10,7 @@ use alb_ebpf::{
 
 use crate::{
     ROUNDS,
-    fill::{MANY, PREFIXES, STATION, Tuple, forget, guard},
+    fill::{Filled, LISTENERS, MANY, PREFIXES, STATION, TARGETS, Tuple, forget, guard, widen},
     report::Report,
     runner::{Program, Runner},
 };
@@ -84,7 +84,11 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
                 }
             }
             report.add(&format!("lookup {direction}, {flows} flows"), looked_up);
-            report.compare(&format!("established {direction}, {flows} flows"), sent, looked_up);
+            report.compare(
+                &format!("established {direction}, {flows} flows"),
+                sent,
+                (looked_up, "lookup"),
+            );
         }
     }
 }
@@ -102,16 +106,17 @@ pub(crate) fn not_ours(runner: &mut Runner, report: &mut Report, present: u32) {
 /// New flows when everything they touch is in the caches: each client resets its handshake
 /// before it begins the next, so that the same entries are used again.
 pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
-    hot(runner, report, "SYN, new flow, hot", Tuple::new_forward());
+    report.add_all("SYN, new flow, hot", hot(runner, Tuple::new_forward()));
     let name = format!("SYN, least-connection of {MANY}, hot");
-    hot(runner, report, &name, Tuple::new_least_conn());
+    report.add_all(&name, hot(runner, Tuple::new_least_conn()));
 }
 
 /// What a security group of many prefixes adds: to new flows, and to packets of open ones, which
 /// ask no group. Both tables of a round are the same but for the address's filter.
 pub(crate) fn guarded(runner: &mut Runner, report: &mut Report) {
     const FLOWS: u32 = 1 << 10;
-    hot(runner, report, "SYN, new flow, hot, before the group", Tuple::new_forward());
+    let before = hot(runner, Tuple::new_forward());
+    report.add_all("SYN, new flow, hot, before the group", before);
     let ack = plan(Tuple::forward(), FLOWS, flag::ACK, 5, 6);
     let mut open = Vec::new();
     for _ in 0..ROUNDS {
@@ -123,28 +128,57 @@ pub(crate) fn guarded(runner: &mut Runner, report: &mut Report) {
     for open in open {
         runner.raw(&ack, Program::PacketPath, SETTLE);
         let guarded = measure(runner, &ack, Program::PacketPath, PACKETS, SENT);
-        report.compare(&name, guarded, open);
+        report.compare(&name, guarded, (open, "without them"));
     }
     let name = format!("SYN, new flow, hot, {PREFIXES} prefixes");
-    hot(runner, report, &name, Tuple::new_forward());
+    report.add_all(&name, hot(runner, Tuple::new_forward()));
 }
 
-fn hot(runner: &mut Runner, report: &mut Report, name: &str, tuple: Tuple) {
+/// What many listeners with many targets add to one listener with few: to packets of open flows and
+/// to new ones. Both tables of a round are the same but for that.
+pub(crate) fn wide(runner: &mut Runner, report: &mut Report) {
+    const LEVELS: [u32; 2] = [1 << 10, 1 << 16];
+    let ack = |flows| plan(Tuple::forward(), flows, flag::ACK, 5, 6);
+    let open = |runner: &mut Runner, flows| {
+        let rounds = 0..ROUNDS;
+        let times = rounds.map(|_| {
+            runner.raw(&ack(flows), Program::PacketPath, flows.max(SETTLE));
+            measure(runner, &ack(flows), Program::PacketPath, PACKETS, SENT)
+        });
+        times.collect::<Vec<_>>()
+    };
+    Filled::default().grow(runner, LEVELS[1]);
+    let few = LEVELS.map(|flows| open(runner, flows));
+    let few_new = hot(runner, Tuple::new_forward());
+    widen(runner, LEVELS[1]);
+    let site = format!("{LISTENERS} listeners, {TARGETS} targets");
+    for (flows, few) in LEVELS.into_iter().zip(few) {
+        for (few, many) in few.into_iter().zip(open(runner, flows)) {
+            let name = format!("established forward, {flows} flows, {site}");
+            report.compare(&name, many, (few, "one listener"));
+        }
+    }
+    for (few, many) in few_new.into_iter().zip(hot(runner, Tuple::new_wide())) {
+        report.compare(&format!("SYN, new flow, hot, {site}"), many, (few, "one listener"));
+    }
+}
+
+/// Times of new flows, by round.
+fn hot(runner: &mut Runner, tuple: Tuple) -> Vec<f64> {
     const FLOWS: u32 = 1 << 10;
     const TURNS: u32 = 64;
     let syn = plan(tuple, FLOWS, flag::SYN, 5, 0);
     let rst = plan(tuple, FLOWS, flag::RST, 6, 0);
     // The first round fills the half-open ring: from then on every place had another flow.
-    for round in 0..=ROUNDS {
+    let rounds = (0..=ROUNDS).map(|_| {
         let mut total = 0.0;
         for _ in 0..TURNS {
             total += measure(runner, &syn, Program::PacketPath, FLOWS, SENT);
             runner.raw(&rst, Program::PacketPath, FLOWS);
         }
-        if round > 0 {
-            report.add(name, total / f64::from(TURNS));
-        }
-    }
+        total / f64::from(TURNS)
+    });
+    rounds.skip(1).collect()
 }
 
 /// New flows from SYN to established, and bare inserts and removals.

@@ -77,9 +77,9 @@ impl Runner {
             flows: FLOWS,
             half_open: alb_common::limits::half_open_entries(1 << 16),
             ring: 1 << 16,
-            targets: 2_048,
+            targets: 1 << 17,
             prefixes: 16_384,
-            slots: 2_048,
+            slots: 1 << 17,
         });
         let bpffs = BpfFs::mount();
         let pin = bpffs.0.path().join(map::FLOWS);

@@ -10,7 +10,12 @@ mod way;
 
 use clap::Parser;
 
-use crate::{load::Sample, path::Path, table::Spread, way::Way};
+use crate::{
+    load::Sample,
+    path::{Devices, Path},
+    table::Spread,
+    way::Way,
+};
 
 /// Closer than this is a tie: the noise of the machines this runs on.
 const TIE: f64 = 0.08;
@@ -88,13 +93,23 @@ fn main() {
     kinds
         .retain(|kind| *kind == way::Kind::Plain || args.way.is_empty() || args.way.contains(kind));
     println!(
-        "client on one core, server on the other, the same devices for all: GRO on and TX checksums off \
-         at both ends\nmedian [min max] of {} rounds of {} s; a difference below {:.0} % is a tie",
+        "client on one core, server on the other\nmedian [min max] of {} rounds of {} s; a difference \
+         below {:.0} % is a tie",
         args.rounds,
         args.seconds,
         TIE * 100.0
     );
-    let paths: Vec<Path> = kinds.iter().map(|_| Path::new()).collect();
+    println!("\n=== the devices of client and server as XDP needs them: GRO on, TX checksums off");
+    compare(&args, &kinds, Devices::ForXdp);
+    kinds.retain(|kind| kind.takes_offloads());
+    if kinds.len() > 1 {
+        println!("\n=== the devices of client and server as they are made");
+        compare(&args, &kinds, Devices::Usual);
+    }
+}
+
+fn compare(args: &Args, kinds: &[way::Kind], devices: Devices) {
+    let paths: Vec<Path> = kinds.iter().map(|_| Path::new(devices)).collect();
     let ways: Vec<Way<'_>> =
         kinds.iter().zip(&paths).map(|(&kind, path)| Way::new(kind, path)).collect();
     for way in &ways {
@@ -112,6 +127,41 @@ fn main() {
             }
         }
         print(row, &ways, &samples);
+        print_peers(row, &ways, &samples);
+    }
+}
+
+impl Row {
+    /// How much better one is than another, by round; above 1 is better, whichever way the row
+    /// counts.
+    fn better(&self, own: &[Sample], other: &[Sample]) -> Spread {
+        let pairs = own.iter().zip(other);
+        let ratios = pairs.map(|(own, other)| {
+            let (own, other) = ((self.value)(own), (self.value)(other));
+            if self.less_is_better { other / own } else { own / other }
+        });
+        Spread::of(&ratios.collect::<Vec<_>>())
+    }
+}
+
+/// Ours beside each peer.
+fn print_peers(row: &Row, ways: &[Way<'_>], samples: &[Vec<Sample>]) {
+    let all = || ways.iter().zip(samples);
+    for (way, own) in all().filter(|(way, _)| way.kind.is_ours()) {
+        let peers = all().filter(|(peer, _)| peer.kind.is_peer());
+        let peers = peers.map(|(peer, other)| {
+            let ratio = row.better(own, other).median;
+            let word = match ratio {
+                _ if (ratio - 1.0).abs() < TIE => "tie",
+                _ if ratio > 1.0 => "ahead",
+                _ => "BEHIND",
+            };
+            format!("{} {ratio:.2} {word}", peer.kind.name())
+        });
+        let peers: Vec<String> = peers.collect();
+        if !peers.is_empty() {
+            println!("  {} beside {}", way.kind.name(), peers.join("; "));
+        }
     }
 }
 
@@ -121,15 +171,7 @@ fn print(row: &Row, ways: &[Way<'_>], samples: &[Vec<Sample>]) {
     println!("  {:<18} {:>28} {:>22}   CPU of both cores", "", row.unit, "of plain forwarding");
     for (way, own) in ways.iter().zip(samples) {
         let values: Vec<f64> = own.iter().map(row.value).collect();
-        let pairs = own.iter().zip(&samples[plain]);
-        // Above 1 is better than plain forwarding, whichever way the row counts.
-        let ratios: Vec<f64> = pairs
-            .map(|(own, plain)| {
-                let (own, plain) = ((row.value)(own), (row.value)(plain));
-                if row.less_is_better { plain / own } else { own / plain }
-            })
-            .collect();
-        let ratio = Spread::of(&ratios);
+        let ratio = row.better(own, &samples[plain]);
         let cpu = Spread::of(&own.iter().map(|sample| sample.cpu * 100.0).collect::<Vec<_>>());
         let failed: u64 = own.iter().map(|sample| sample.failed).sum();
         let goal = match (way.kind.is_ours(), ratio.median >= GOAL) {

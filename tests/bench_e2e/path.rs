@@ -19,6 +19,15 @@ pub(crate) const PORT: u16 = 8080;
 /// The server has this core to itself, as far as the middle leaves it.
 const SERVER_CORE: &str = "1";
 
+/// How the devices of client and server are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// GRO on, TX checksums off.
+    ForXdp,
+    /// As they are made: super-packets, whose checksums are not in the bytes.
+    Usual,
+}
+
 /// Namespaces and the server.
 #[derive(Debug)]
 pub(crate) struct Path {
@@ -31,10 +40,17 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(devices: Devices) -> Self {
         let [client, middle, far] = ["client", "middle", "server"].map(Namespace::new);
         connect(&middle, "eth0", MIDDLE, &client, Ipv4Addr::new(198, 18, 0, 100));
         connect(&middle, "eth1", Ipv4Addr::new(198, 18, 1, 1), &far, SERVER);
+        if devices == Devices::ForXdp {
+            // A frame that is redirected to the middle's device reaches a peer that polls, and no
+            // checksum is left to a device that is none.
+            for host in [&client, &far] {
+                host.ethtool("-K eth0 gro on tx off");
+            }
+        }
         client.ip(&format!("route add default via {MIDDLE}"));
         far.ip("route add default via 198.18.1.1");
         for namespace in [&client, &middle] {
@@ -93,9 +109,6 @@ fn connect(middle: &Namespace, device: &str, near: Ipv4Addr, host: &Namespace, a
         namespace.ip(&format!("link set {device} up"));
         namespace.ip(&format!("address add {address}/24 dev {device}"));
     }
-    // A frame that is redirected to the middle's device reaches a peer that polls, and no checksum is
-    // left to a device that is none.
-    host.ethtool("-K eth0 gro on tx off");
 }
 
 fn server(namespace: &Namespace, dir: &TempDir) -> Program {

@@ -26,7 +26,9 @@ pub(crate) enum Kind {
     /// The kernel forwards; the client names the server itself.
     Plain,
     /// The packet path in native XDP.
-    Alb,
+    Xdp,
+    /// The packet path at TC.
+    Tc,
     /// nftables: DNAT and masquerading.
     Nftables,
     Haproxy,
@@ -35,13 +37,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Plain, Self::Alb, Self::Nftables, Self::Haproxy, Self::Nginx];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Plain, Self::Xdp, Self::Tc, Self::Nftables, Self::Haproxy, Self::Nginx];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain forwarding",
-            Self::Alb => "alb, XDP",
+            Self::Xdp => "alb, XDP",
+            Self::Tc => "alb, TC",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "haproxy, tcp",
             Self::Nginx => "nginx, stream",
@@ -49,7 +52,17 @@ impl Kind {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        self == Self::Alb
+        matches!(self, Self::Xdp | Self::Tc)
+    }
+
+    /// Others that do what we do.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Nftables | Self::Haproxy | Self::Nginx)
+    }
+
+    /// Whether it is right for super-packets and checksums that are not in the bytes.
+    pub(crate) fn takes_offloads(self) -> bool {
+        self != Self::Xdp
     }
 }
 
@@ -80,7 +93,8 @@ impl<'a> Way<'a> {
                 path.middle.sysctl("ipv4/ip_forward", "1");
                 (SERVER, Runs::Kernel)
             }
-            Kind::Alb => (VIP, alb(path)),
+            Kind::Xdp => (VIP, alb(path, "xdp")),
+            Kind::Tc => (VIP, alb(path, "tc")),
             Kind::Nftables => {
                 nftables(path);
                 (MIDDLE, Runs::Kernel)
@@ -97,8 +111,8 @@ impl<'a> Way<'a> {
     }
 }
 
-fn alb(path: &Path) -> Runs<'_> {
-    let node = Node { more: vec![], ..Node::xdp(&["eth0", "eth1"]) };
+fn alb<'a>(path: &'a Path, datapath: &'static str) -> Runs<'a> {
+    let node = Node { more: vec![], ..Node::on(&["eth0", "eth1"], datapath) };
     let body = format!(
         "subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
          loadBalancers:\n\
@@ -119,7 +133,7 @@ fn nftables(path: &Path) {
             "table ip nat {{\n\
              chain in {{ type nat hook prerouting priority dstnat;\n\
              ip daddr {MIDDLE} tcp dport {PORT} dnat to {SERVER}:{PORT}; }}\n\
-             chain out {{ type nat hook postrouting priority srcnat; oifname eth1 masquerade; }} }}\n"
+             chain out {{ type nat hook postrouting priority srcnat; oifname eth1 masquerade; }}\n}}\n"
         ),
     );
     must(path.middle.command("nft").arg("-f").arg(rules));
