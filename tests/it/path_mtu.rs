@@ -13,6 +13,7 @@ use alb_tests::{
     netns::Namespace,
     server::Server,
     topology::{CLIENT, Host, Lab, Shape, VIP},
+    wait,
     wire::{self, Wire},
 };
 
@@ -21,6 +22,8 @@ use crate::setting::{PORT, Service, servers, vip};
 const BYTES: u64 = 3_000_000;
 /// MTU of the narrow link.
 const NARROW: u32 = 1_300;
+/// MTU of a network for large packets.
+const JUMBO: u32 = 9_000;
 
 /// A host behind two routers with a narrow link between them: nobody at its ends can see how
 /// narrow it is. Owns the routers.
@@ -135,6 +138,48 @@ fn at_the_balancer_s_own_interface_when_it_becomes_narrow() {
     let (expected, seen) = bulk::download(&down, BYTES).expect("the download ends");
     assert_eq!(expected, seen);
     assert!(daemon.reason("frag_needed") > told, "{}", daemon.status());
+}
+
+/// Lets a network carry large packets: everything between the balancer's device and a host.
+fn widen(lab: &Lab, [bridge, port, host_port]: [&str; 3], device: &str, host: &Host) {
+    for link in [bridge, port, host_port] {
+        lab.switch().ip(&format!("link set {link} mtu {JUMBO}"));
+    }
+    lab.balancer.namespace.ip(&format!("link set {device} mtu {JUMBO}"));
+    host.namespace.ip(&format!("link set eth0 mtu {JUMBO}"));
+}
+
+#[test]
+fn jumbo_frames_on_the_targets_side_and_on_both() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let daemon = Service::of(&lab).serve(&lab);
+    let transfer = |bytes| {
+        let stream = connect(&lab.client.namespace, None, vip()).expect("a connection");
+        let (sent, seen) = bulk::upload(&stream, bytes).expect("the upload ends");
+        assert_eq!(sent, seen);
+        let size = segment_size(&stream);
+        let stream = connect(&lab.client.namespace, None, vip()).expect("a connection");
+        let (expected, seen) = bulk::download(&stream, bytes).expect("the download ends");
+        assert_eq!(expected, seen);
+        size
+    };
+    widen(&lab, ["back", "bal1", "target1"], "eth1", &lab.targets[0]);
+    let size = transfer(BYTES);
+    assert!(size < 1_500, "{size}");
+    widen(&lab, ["front", "bal0", "client"], "eth0", &lab.client);
+    // The daemon notices some time after.
+    let size = wait::until("large segments", wait::LONG, || {
+        let size = transfer(1_000_000);
+        (size > 8_000).then_some(size)
+    });
+    let before = ["flow_forward", "flow_reverse"].map(|reason| daemon.reason(reason));
+    assert_eq!(transfer(10 * BYTES), size);
+    let after = ["flow_forward", "flow_reverse"].map(|reason| daemon.reason(reason));
+    // With packets of the usual size there would be six times as many, acknowledgments aside.
+    let most = 2 * 10 * BYTES / 4_000;
+    assert!(after.iter().zip(before).all(|(after, before)| after - before < most), "{after:?}");
+    assert_eq!(daemon.reason("frag_needed"), 0);
 }
 
 #[test]

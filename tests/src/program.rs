@@ -41,6 +41,9 @@ struct ObjPin {
     file_flags: u32,
 }
 
+/// The program takes frames of several buffers (`BPF_F_XDP_HAS_FRAGS`, Linux 5.18).
+const XDP_HAS_FRAGS: u32 = 1 << 5;
+
 /// Tests run side by side: each call has a pin of its own.
 static NEXT_PIN: AtomicU32 = AtomicU32::new(0);
 
@@ -90,6 +93,8 @@ fn load() -> io::Result<OwnedFd> {
         insn_cnt: 2,
         insns: instructions.as_ptr().addr() as u64,
         license: c"GPL".as_ptr().addr() as u64,
+        // Without it a device refuses a large MTU.
+        prog_flags: XDP_HAS_FRAGS,
         ..ProgLoad::default()
     };
     let descriptor = bpf(PROG_LOAD, &attributes)?;
