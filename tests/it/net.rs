@@ -187,9 +187,9 @@ fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
     pair.near.ip("route add 198.19.0.0/16 via 198.18.1.2");
     pair.on_near(async || {
         let hops = NextHops::spawn().await.unwrap();
-        hops.want(set(&["198.18.1.2", "198.19.5.5", "198.18.1.1"]));
+        hops.want(set(&["198.18.1.2", "198.19.5.5", "198.18.1.1", "198.18.9.9"]));
         let missing = hops.resolved(Duration::from_secs(5)).await;
-        assert_eq!(missing, set(&["198.18.1.1"]), "only the node's own address has no next hop");
+        assert_eq!(missing, set(&["198.18.9.9"]), "nothing leads there");
 
         let table = hops.subscribe().borrow().clone();
         let (interface, source) = (table.hops[&ip("198.18.1.2")].interface, ip("198.18.1.1"));
@@ -197,6 +197,8 @@ fn next_hops_are_resolved_without_any_traffic_and_follow_routes() {
         assert_eq!(table.hops[&ip("198.18.1.2")], direct);
         let routed = NextHop { gateway: Some(ip("198.18.1.2")), ..direct };
         assert_eq!(table.hops[&ip("198.19.5.5")], routed);
+        let own = table.hops[&ip("198.18.1.1")];
+        assert!(own.interface != interface && own.mac == Some([0; 6]), "over loopback: {own:?}");
         let shown = pair.near.ip("neighbour show");
         assert!(shown.contains("managed"), "kept by the kernel too: {shown}");
 
