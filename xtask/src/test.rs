@@ -33,7 +33,8 @@ const OVER_TC: [&str; 6] =
 /// What all the traffic goes over after native XDP.
 const OTHER_DATAPATHS: [&str; 2] = ["tc", "xdp-generic"];
 /// Tests that are the same over each: without a device, of a datapath that they name, or of none.
-const OF_ONE_DATAPATH: [&str; 8] = [
+const OF_ONE_DATAPATH: [&str; 9] = [
+    "demo::",
     "rows::",
     "verifier::",
     "tc::",
