@@ -1,6 +1,8 @@
 //! The packet path at TC ingress, by a link and by a filter: the same as at XDP, without a setting at
 //! the endpoints, and right for super-packets whose checksums are not in the bytes.
 
+use std::fs;
+
 use alb_tests::{
     client::{Conversation, bulk, connect, tally},
     daemon::{Daemon, Node},
@@ -16,8 +18,17 @@ use crate::{
     setting::{PORT, Service, servers, vip},
 };
 
-const WAYS: [&str; 2] = ["tc", "tc-filter"];
 const BYTES: u64 = 100_000_000;
+
+/// Links at TC are there since Linux 6.6.
+fn ways() -> &'static [&'static str] {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < (6, 6) => &["tc-filter"],
+        _ => &["tc", "tc-filter"],
+    }
+}
 
 fn serve<'lab>(lab: &'lab Lab, way: &'static str) -> Daemon<'lab> {
     let daemon = Service::of(lab).serve_as(lab, Node::on(lab.interfaces(), way));
@@ -34,7 +45,7 @@ fn modes(daemon: &Daemon<'_>) -> Vec<String> {
 
 #[test]
 fn super_packets_both_ways() {
-    for (way, arms) in WAYS.into_iter().zip([Arms::One, Arms::Two]) {
+    for (way, arms) in ways().iter().copied().zip([Arms::One, Arms::Two]) {
         let lab = Lab::with_offloads(Shape { arms, targets: 1, gso: true });
         let _servers = servers(&lab);
         let daemon = serve(&lab, way);
@@ -55,7 +66,7 @@ fn super_packets_both_ways() {
 
 #[test]
 fn a_kill_and_a_restart_are_not_noticed() {
-    for way in WAYS {
+    for way in ways().iter().copied() {
         let lab = Lab::with_offloads(Shape::default());
         let _servers = servers(&lab);
         let mut daemon = serve(&lab, way);
@@ -90,7 +101,7 @@ fn weights() {
 
 #[test]
 fn resets_reach_whom_they_are_for() {
-    for way in WAYS {
+    for way in ways().iter().copied() {
         let lab = Lab::with_offloads(Shape { targets: 1, ..Shape::default() });
         let servers = servers(&lab);
         let daemon = serve(&lab, way);
@@ -130,7 +141,7 @@ fn from_one_way_to_another_and_off() {
             assert_eq!(there, (wanted == "xdp", wanted != "xdp"), "{way}");
         }
     }
-    for way in WAYS {
+    for way in ways().iter().copied() {
         daemon.terminate();
         daemon.instance.change_node(Node::on(lab.interfaces(), way), &service.body());
         daemon.restart();
@@ -170,7 +181,7 @@ fn an_interface_without_native_xdp() {
 
 #[test]
 fn clients_and_targets_on_the_balancer_s_own_host() {
-    for way in WAYS {
+    for way in ways().iter().copied() {
         let lab = Lab::with_offloads(Shape { targets: 1, ..Shape::default() });
         let balancer = &lab.balancer.namespace;
         balancer.ip("link set lo up");
