@@ -29,6 +29,8 @@ pub mod sticky;
 pub mod tcp;
 pub mod tls;
 pub mod upstream;
+#[cfg(test)]
+mod wakes;
 pub mod way;
 pub mod worker;
 

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alb_tests::{client::Conversation, server::Server, topology::Lab};
+use alb_tests::{
+    client::{Conversation, tally},
+    daemon::Daemon,
+    server::Server,
+    topology::Lab,
+};
 
 use crate::setting::vip;
 
@@ -71,6 +76,19 @@ impl Busy {
             worst <= STALL + near * UNLUCKY,
             "a conversation stalled for {worst:?}, one without a balancer for {near:?}"
         );
+    }
+
+    /// As [`during`](Self::during), while the daemon is killed and started again. Nobody is there in
+    /// between, and new connections are still served.
+    pub(crate) fn during_a_kill(&mut self, lab: &Lab, daemon: &mut Daemon<'_>) {
+        self.during(|| {
+            daemon.kill();
+            let answers = tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
+            assert_eq!(answers.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{answers:?}");
+            daemon.restart();
+        });
+        assert_eq!(daemon.status()["datapath"]["adopted"], true);
+        tally(&lab.client.namespace, vip(), 30).expect("served after the restart");
     }
 }
 

@@ -24,16 +24,7 @@ fn kill_and_restart_during_50_transfers() {
     let lab = Lab::new(Shape::default());
     let _servers = servers(&lab);
     let mut daemon = Service::of(&lab).serve(&lab);
-    let mut busy = Busy::begin(&lab);
-    busy.during(|| {
-        daemon.kill();
-        // Nobody is there, and new connections are still served.
-        let answers = tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
-        assert_eq!(answers.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{answers:?}");
-        daemon.restart();
-    });
-    assert_eq!(daemon.status()["datapath"]["adopted"], true);
-    tally(&lab.client.namespace, vip(), 30).expect("served after the restart");
+    Busy::begin(&lab).during_a_kill(&lab, &mut daemon);
 }
 
 #[test]

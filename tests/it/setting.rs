@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use alb_tests::{
+    client::{bulk, connect},
     daemon::{Daemon, Instance, Node},
+    netns::Namespace,
     server::Server,
     topology::{Lab, VIP},
 };
@@ -93,4 +95,14 @@ impl Service {
 /// The small server of one target, by position, as after a restart.
 pub(crate) fn server_again(lab: &Lab, position: usize) -> Server {
     Server::start(&lab.targets[position], PORT, &format!("t{}", position + 1))
+}
+
+/// An upload and a download of so many bytes, neither of which loses or changes one.
+pub(crate) fn bulk_both_ways(client: &Namespace, bytes: u64) {
+    let stream = connect(client, None, vip()).expect("a connection");
+    let (sent, seen) = bulk::upload(&stream, bytes).expect("the upload ends");
+    assert_eq!(sent, seen, "upload");
+    let stream = connect(client, None, vip()).expect("a connection");
+    let (expected, seen) = bulk::download(&stream, bytes).expect("the download ends");
+    assert_eq!(expected, seen, "download");
 }

@@ -15,7 +15,7 @@ use alb_tests::{
 
 use crate::{
     busy::Busy,
-    setting::{PORT, Service, servers, vip},
+    setting::{PORT, Service, bulk_both_ways, servers, vip},
 };
 
 const BYTES: u64 = 100_000_000;
@@ -50,12 +50,7 @@ fn super_packets_both_ways() {
         let _servers = servers(&lab);
         let daemon = serve(&lab, way);
         let client = &lab.client.namespace;
-        let stream = connect(client, None, vip()).expect("a connection");
-        let (sent, seen) = bulk::upload(&stream, BYTES).expect("the upload ends");
-        assert_eq!(sent, seen, "upload");
-        let stream = connect(client, None, vip()).expect("a connection");
-        let (expected, seen) = bulk::download(&stream, BYTES).expect("the download ends");
-        assert_eq!(expected, seen, "download");
+        bulk_both_ways(client, BYTES);
         // Were they cut up before us, there would be some 69,000 packets each way.
         for reason in ["flow_forward", "flow_reverse"] {
             let packets = daemon.reason(reason);
@@ -71,18 +66,10 @@ fn a_kill_and_a_restart_are_not_noticed() {
         let _servers = servers(&lab);
         let mut daemon = serve(&lab, way);
         let before = ids(&lab);
-        let mut busy = Busy::begin(&lab);
-        busy.during(|| {
-            daemon.kill();
-            let answers = tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
-            assert_eq!(answers.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{answers:?}");
-            daemon.restart();
-        });
-        assert_eq!(daemon.status()["datapath"]["adopted"], true);
+        Busy::begin(&lab).during_a_kill(&lab, &mut daemon);
         assert!(modes(&daemon).iter().all(|mode| mode == way));
         let after = ids(&lab);
         assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{after:?}");
-        tally(&lab.client.namespace, vip(), 30).expect("served after the restart");
     }
 }
 

@@ -1,12 +1,11 @@
 //! Bulk data through the balancer arrives as it was sent, both ways.
 
 use alb_tests::{
-    client::{bulk, connect},
     daemon::Node,
     topology::{Arms, Lab, Shape},
 };
 
-use crate::setting::{Service, servers, vip};
+use crate::setting::{Service, bulk_both_ways, servers};
 
 const BYTES: u64 = 100_000_000;
 
@@ -33,10 +32,5 @@ fn both_ways(lab: &Lab, datapath: &'static str) {
     assert!(!modes.is_empty() && modes.iter().all(|&mode| mode == datapath), "{attached}");
 
     let client = &lab.client.namespace;
-    let stream = connect(client, None, vip()).expect("a connection");
-    let (sent, seen) = bulk::upload(&stream, BYTES).expect("the upload ends");
-    assert_eq!(sent, seen, "upload");
-    let stream = connect(client, None, vip()).expect("a connection");
-    let (expected, seen) = bulk::download(&stream, BYTES).expect("the download ends");
-    assert_eq!(expected, seen, "download");
+    bulk_both_ways(client, BYTES);
 }

@@ -86,24 +86,10 @@ impl Begun {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        task::Wake,
-    };
+    use std::sync::Arc;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::proxy::wakes::Count;
 
     #[test]
     fn whoever_asked_last_is_woken_and_told() {
@@ -115,7 +101,7 @@ mod tests {
             assert!(begun.poll(&mut Context::from_waker(waker)).is_pending());
         }
         drain.clone().begin();
-        assert_eq!(counts.map(|count| count.0.load(Ordering::SeqCst)), [0, 1]);
+        assert_eq!(counts.map(|count| count.so_far()), [0, 1]);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(begun.poll(&mut cx).is_ready() && begun.poll(&mut cx).is_ready());
         assert!(drain.begun().poll(&mut cx).is_ready(), "it was over before");

@@ -95,25 +95,10 @@ impl Wake for Task {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, thread};
+    use std::thread;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    impl Count {
-        /// Wakes since this was asked.
-        fn take(&self) -> usize {
-            self.0.swap(0, Ordering::SeqCst)
-        }
-    }
+    use crate::proxy::wakes::Count;
 
     #[test]
     fn wakes_in_a_turn_are_one_after_it_unless_they_are_forgotten() {

@@ -141,18 +141,10 @@ impl Wake for Bell {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, future::poll_fn, rc::Rc, sync::atomic::AtomicUsize, task::Poll};
+    use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll};
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::proxy::wakes::Count;
 
     /// What one stream of a test did and does.
     #[derive(Default)]
@@ -204,7 +196,7 @@ mod tests {
         let again = seen[2].waker.take().unwrap();
         again.wake_by_ref();
         again.wake();
-        assert_eq!(count.0.load(Ordering::SeqCst), 2, "the task is woken once for each");
+        assert_eq!(count.so_far(), 2, "the task is woken once for each");
         streams.poll();
         streams.poll();
         assert_eq!(polled(&seen), [1, 2, 2]);
