@@ -74,7 +74,7 @@ pub fn servable(file: &Path, loaded: &Loaded) -> Result<(), Unserved> {
     if parts.is_empty() { Ok(()) } else { Err(Unserved { file: file.to_owned(), parts }) }
 }
 
-/// How long a start waits for next hops to be resolved.
+/// How long next hops may take to be resolved before the tables are filled without them.
 const RESOLVE: Duration = Duration::from_secs(2);
 /// What a start waits beyond the longest check timeout for first results.
 const SETTLE_MARGIN: Duration = Duration::from_millis(500);
@@ -314,10 +314,7 @@ async fn api_listener(
 
 /// Waits, as long as a check may take, until every target is known by its address and its health.
 async fn first_checks(packet_path: &PacketPath, store: &Store) {
-    let unresolved = packet_path.unresolved(RESOLVE).await;
-    if !unresolved.is_empty() {
-        tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
-    }
+    packet_path.resolved(RESOLVE).await;
     let patience = longest_check(&store.snapshot().model) + SETTLE_MARGIN;
     if !store.snapshot().is_settled() {
         tracing::info!(

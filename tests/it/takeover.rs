@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::SocketAddr,
-    os::unix::{net::UnixStream, process::ExitStatusExt as _},
+    os::unix::net::UnixStream,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -149,16 +149,17 @@ fn a_successor_that_dies_with_the_packet_path_gives_it_back() {
     let client = &lab.client.namespace;
     let old = pid(&daemon);
 
-    let output = daemon
-        .instance
-        .take_over_command()
-        .env("ALB_KILL_AT", "attached")
-        .output()
-        .expect("running alb");
-    assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut successor = daemon.successor_that_stops("attached");
+    // Its neighbours have to be found again by whoever goes on.
+    lab.balancer.namespace.ip("neighbour flush to 198.18.1.0/24");
+    successor.kill().expect("a stopped process can be killed");
+    successor.wait().expect("a killed process ends");
     assert_eq!(pid(&daemon), old);
-    wait::until("the old one has noticed", wait::LONG, || {
-        daemon.log().contains("came to nothing").then_some(())
+    wait::until("the old one goes on", wait::LONG, || {
+        who(client, None, vip()).expect("all the while");
+        let log = daemon.log();
+        let log = &log[log.find("came to nothing")?..];
+        log.contains(" attached ").then_some(())
     });
     who(client, None, vip()).expect("it goes on");
 

@@ -269,11 +269,18 @@ impl Daemon<'_> {
     /// Kills this one while the one that takes over has come to a step, and waits until that is
     /// ready.
     pub fn die_in_takeover(&mut self, step: &str) {
-        let next = self.successor(Some(("ALB_STOP_AT", step)));
-        self.wait_stopped(next.id());
+        let next = self.successor_that_stops(step);
         self.kill();
         self.child = Some(next);
         self.go_on();
+    }
+
+    /// Has another daemon begin to take over, come to a step and stop there. Whoever gets it has
+    /// to kill it.
+    pub fn successor_that_stops(&self, step: &str) -> Child {
+        let next = self.successor(Some(("ALB_STOP_AT", step)));
+        self.wait_stopped(next.id());
+        next
     }
 
     fn successor(&self, variable: Option<(&str, &str)>) -> Child {

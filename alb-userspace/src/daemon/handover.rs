@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{
+    RESOLVE,
     packet_path::PacketPath,
     serve::{Daemon, GRACE},
     takeover::{
@@ -117,6 +118,8 @@ impl Daemon {
         };
         match opened {
             Ok(path) => {
+                // Without their next hops the targets would be taken out until those are known.
+                path.resolved(RESOLVE).await;
                 self.packet_path = path;
                 self.is_away = false;
             }

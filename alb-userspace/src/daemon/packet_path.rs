@@ -2,7 +2,7 @@
 //! ports. With `datapath: proxy` there is no such half: everything is the proxy's, and nothing
 //! here does anything. Which listener is whose says `LoadBalancer::engine`.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -75,11 +75,13 @@ impl PacketPath {
         engine.fits(candidate, next_hops.table(), interfaces)
     }
 
-    /// Waits for the next hops; those that are not resolved by then.
-    pub(super) async fn unresolved(&self, within: Duration) -> BTreeSet<IpAddr> {
-        match &self.0 {
-            Some(parts) => parts.next_hops.resolved(within).await,
-            None => BTreeSet::new(),
+    /// Waits for the next hops, before the tables are filled for the first time; those that are
+    /// not resolved by then are told of.
+    pub(super) async fn resolved(&self, within: Duration) {
+        let Some(parts) = &self.0 else { return };
+        let unresolved = parts.next_hops.resolved(within).await;
+        if !unresolved.is_empty() {
+            tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
         }
     }
 
