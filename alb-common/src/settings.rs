@@ -21,7 +21,8 @@ pub struct Settings {
     pub reply_count: u16,
     /// Step between two probes, coprime with `port_count`, so that probes never repeat.
     pub port_stride: u16,
-    /// RSTs, and as many ICMP messages, a CPU may send in one window of [`RST_WINDOW_SHIFT`].
+    /// RSTs, and as many ICMP messages, a CPU may send in one window of [`RST_WINDOW_SHIFT`]. 0 =
+    /// nor are packets to SNAT ports that no flow has left to the host, which would send one.
     pub rst_per_window: u32,
     /// Size of the half-open ring less one; sizes are powers of two.
     pub half_open_mask: u32,

@@ -7,7 +7,7 @@ use alb_common::{
     net::Be32,
     reason::Event,
     service::local,
-    settings::budget::RST,
+    settings::{Settings, budget::RST},
     tcp::flag,
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
@@ -152,7 +152,7 @@ fn decide<P: Host>(
             continue;
         }
         if kind & local::VIP == 0 {
-            return Err(Reason::HostTraffic);
+            return Err(strange_answer(settings));
         }
         // The node's own address is a VIP too: other ports are the host's.
         if kind & local::SNAT != 0 && !open::is_listener(segment) {
@@ -173,6 +173,13 @@ fn decide<P: Host>(
         established::close(packet, segment, now);
     }
     Ok((reason, egress))
+}
+
+/// What becomes of a packet to a SNAT port that no flow has: the host answers it with a RST, or
+/// nobody does while no RSTs are to be sent.
+#[inline(always)]
+const fn strange_answer(settings: &Settings) -> Reason {
+    if settings.rst_per_window == 0 { Reason::RstLimited } else { Reason::HostTraffic }
 }
 
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
@@ -314,7 +321,7 @@ pub(super) fn local_kind(addr: Be32) -> Option<u32> {
 
 /// The settings; they are always there, the element being part of the array.
 #[inline(always)]
-pub(super) fn settings() -> Option<&'static alb_common::settings::Settings> {
+pub(super) fn settings() -> Option<&'static Settings> {
     maps::SETTINGS.get(0)
 }
 

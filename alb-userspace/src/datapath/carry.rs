@@ -1,11 +1,9 @@
 //! Carries tables and flows from one set of maps to another of other sizes, while packets go on
 //! through the old one and, from one moment on, through the new.
 //!
-//! What is lost: a flow whose SYN passed the old program after the last look before the switch,
-//! and whose next packet meets the new one before the look after it. Links are all that is
-//! switched between the two looks, so that takes less than a millisecond; the target's answer
-//! then meets the host, and the client repeats its SYN. Packet and byte counts of the moment are
-//! lost too.
+//! Between the two looks at the switch, packets of a flow may meet the set of maps that does not
+//! know it. They are dropped then, not answered with a RST, so that their senders repeat them. What
+//! is lost: packet and byte counts of the moment.
 
 use alb_common::{
     abi::Plain,
@@ -37,12 +35,14 @@ pub(super) struct Carry {
     seen: u64,
     /// Tick at which the last full copy began.
     copied: Option<u32>,
+    /// Limits of RSTs while none are sent, of the old maps and the new ones.
+    limits: [u32; 2],
 }
 
 impl Carry {
     /// Begins; nothing is copied yet.
     pub(super) fn from(old: Maps) -> Self {
-        Self { old, seen: 0, copied: None }
+        Self { old, seen: 0, copied: None, limits: [0; 2] }
     }
 
     /// Copies all but the flows, so that flows find what they name under the indices they name;
@@ -124,6 +124,22 @@ impl Carry {
         }
         self.seen = head;
         Ok(advanced)
+    }
+
+    /// From now on no packet of an unknown flow is answered over either set of maps: the other may
+    /// know it, and a RST to one side of a connection leaves the other side waiting. If this process
+    /// dies, the next change of the tables undoes it.
+    pub(super) fn hush(&mut self, new: &Maps) -> Result<(), MapError> {
+        self.limits = [rst_limit(&self.old, 0)?, rst_limit(new, 0)?];
+        Ok(())
+    }
+
+    /// Undoes [`hush`](Self::hush).
+    pub(super) fn speak(&self, new: &Maps) -> Result<(), MapError> {
+        let [of_old, of_new] = self.limits;
+        rst_limit(&self.old, of_old)?;
+        rst_limit(new, of_new)?;
+        Ok(())
     }
 
     /// Carries whatever the old maps know and the new ones do not, while packets go through the
@@ -232,6 +248,14 @@ fn place_one(table: &Flows, key: &FlowKey, entry: &FlowEntry) -> Result<bool, Ma
 /// Whether two entries under one key are of one flow: they rewrite alike.
 fn same(a: &FlowEntry, b: &FlowEntry) -> bool {
     a.peer_key() == b.peer_key() && a.target == b.target
+}
+
+/// Sets how many RSTs a CPU may send in a window; what it was.
+fn rst_limit(maps: &Maps, limit: u32) -> Result<u32, MapError> {
+    let mut settings = maps.settings.get(&0)?.unwrap_or_default();
+    let before = std::mem::replace(&mut settings.rst_per_window, limit);
+    maps.settings.set(&0, &settings)?;
+    Ok(before)
 }
 
 /// Whether the old maps know more of a flow than the new ones: they have seen its last packet.

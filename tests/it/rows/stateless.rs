@@ -182,4 +182,9 @@ fn rsts_are_limited() {
 
     world.set(|settings| settings.rst_per_window = 0);
     world.check("no budget", &packet, &dropped(Reason::RstLimited, &packet.frame()));
+    // The host would answer an answer that no flow waits for.
+    let answer = to((SNAT, PORT_FIRST));
+    world.check("an answer", &answer, &dropped(Reason::RstLimited, &answer.frame()));
+    let ssh = to((SNAT, 22));
+    world.check("the host's own", &ssh, &passed(Reason::HostTraffic, &ssh.frame()));
 }

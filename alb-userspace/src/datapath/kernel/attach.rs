@@ -182,9 +182,15 @@ impl Kernel {
             step::reached("flows copied");
         }
         programs::leave(&mut self.ebpf, &self.pins, &self.pins.links()?)?;
+        if let Some(carry) = &mut self.carry {
+            carry.hush(&new)?;
+        }
         let switched = self.switch_links();
         if switched.is_err() {
             // All links are as they were.
+            if let Some(carry) = &self.carry {
+                carry.speak(&new)?;
+            }
             self.pins.remove_next()?;
         }
         let pinned = switched?;
@@ -192,6 +198,7 @@ impl Kernel {
             carry.latest(&new)?;
             step::reached("latest flows copied");
             carry.merge(&new)?;
+            carry.speak(&new)?;
             step::reached("flows merged");
         }
         self.pins.exchange()?;
