@@ -217,9 +217,9 @@ pub(crate) fn widen(runner: &mut Runner, flows: u32) {
     }
 }
 
-/// A target for a number, far from that of the next.
+/// A target for a number, far from that of the next; none that established flows hold ports to.
 fn far(number: u32) -> u32 {
-    number.wrapping_mul(48_271) % TARGETS
+    NEW_TARGET + number.wrapping_mul(48_271) % (TARGETS - NEW_TARGET)
 }
 
 /// Prefixes of the guarded listener's security group.

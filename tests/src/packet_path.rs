@@ -45,6 +45,8 @@ pub struct Sizes {
     pub half_open: u32,
     /// Both rings, a power of two.
     pub ring: u32,
+    /// Tables of listeners.
+    pub listeners: u32,
     /// Arrays by target.
     pub targets: u32,
     /// Selection slots.
@@ -55,7 +57,15 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { flows: 64, half_open: 64, ring: 16, targets: 16, slots: 64, prefixes: 64 }
+        Self {
+            flows: 64,
+            half_open: 64,
+            ring: 16,
+            listeners: 16,
+            targets: 16,
+            slots: 64,
+            prefixes: 64,
+        }
     }
 }
 
@@ -319,10 +329,10 @@ fn parse(sizes: Sizes) -> Ebpf {
         (map::TARGET_TIMES, sizes.targets),
         (map::TARGET_STATES, sizes.targets),
         (map::TARGET_TOTALS, sizes.targets),
-        (map::LISTENER_TOTALS, 16),
-        (map::LISTENER_STATES, 16),
-        (map::LISTENER_ACTIVE, 16),
-        (map::LISTENERS, 16),
+        (map::LISTENER_TOTALS, sizes.listeners),
+        (map::LISTENER_STATES, sizes.listeners),
+        (map::LISTENER_ACTIVE, sizes.listeners),
+        (map::LISTENERS, sizes.listeners),
         (map::LOCALS, 16),
         (map::SLOTS, sizes.slots),
         (map::FILTERS, sizes.prefixes),
