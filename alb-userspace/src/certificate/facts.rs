@@ -10,6 +10,8 @@ use x509_parser::{extensions::GeneralName, prelude::X509Certificate, time::ASN1T
 use crate::model::{CertificateFacts, KeyAlgorithm};
 
 const DAY: Duration = Duration::from_hours(24);
+/// 9999-12-31 23:59:59.
+const LAST: u64 = 253_402_300_799;
 /// An expiry is warned of from this long before.
 pub const EXPIRY_NOTICE: Duration = Duration::from_hours(30 * 24);
 
@@ -52,12 +54,11 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
 
+/// Certificates may name years from 1950 on, and the last hours of 9999 in another time zone; the
+/// dates of logs and headers (RFC 9110 §5.6.7) are of 1970 to 9999.
 fn time(time: ASN1Time) -> SystemTime {
-    let seconds = time.timestamp();
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    let epoch = SystemTime::UNIX_EPOCH;
-    let time = if seconds < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
-    time.unwrap_or(epoch)
+    let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
 }
 
 /// What somebody should do something about: expired, about to expire, not valid yet, no names.

@@ -106,3 +106,24 @@ fn times_are_warned_of() {
         assert_eq!(found, expected);
     }
 }
+
+/// `expired.pem` with other times in it: UTC times of 13 bytes, `YYMMDDhhmmssZ`.
+fn with_times(not_before: &[u8; 13], not_after: &[u8; 13]) -> CertificateFacts {
+    let chain = chain_ders(&text("expired.pem")).unwrap();
+    let mut der = chain[0].to_vec();
+    for (old, new) in [(b"200101000000Z", not_before), (b"210101000000Z", not_after)] {
+        let at = der.windows(13).position(|time| time == old).expect("its time");
+        der[at..at + 13].copy_from_slice(new);
+    }
+    let (_, certificate) = parse_x509_certificate(&der).unwrap();
+    facts::of(&certificate, KeyAlgorithm::Ecdsa)
+}
+
+#[test]
+fn times_that_no_date_can_be_of_are_the_nearest() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24);
+    let ended = with_times(b"500101000000Z", b"691231235959Z");
+    let expected = ["the certificate expired on Thu, 01 Jan 1970 00:00:00 GMT"];
+    assert_eq!(warnings(&ended, now), expected);
+    assert_eq!(ended.not_before, SystemTime::UNIX_EPOCH);
+}
