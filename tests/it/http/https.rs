@@ -9,6 +9,7 @@ mod policy;
 mod resumption;
 mod swap;
 mod tunnel;
+mod unserved;
 
 use std::{
     io::Write as _,

@@ -66,7 +66,7 @@ enum Next {
 enum Head {
     Request(exchange::Job),
     /// Its head cannot be read: what it is answered with before the connection ends.
-    Refused(Refusal),
+    Refused(Refusal, dispatch::Asker),
     /// It is answered here.
     Own(dispatch::Own),
     /// The client closed, or nothing came for too long.
@@ -87,10 +87,9 @@ pub async fn serve<S: Stream>(
     loop {
         let next = match head(&mut client, &slot, &worker, before, &mut drained).await {
             Head::Closed => Next::Close,
-            Head::Refused(refusal) => {
+            Head::Refused(refusal, asker) => {
                 client.account.misread(client.input.data());
-                let (listener, asker) = (slot.get(), dispatch::Asker::default());
-                refuse::answer(&mut client, &listener, &asker, refusal, false).await
+                refuse::answer(&mut client, &slot.get(), &asker, refusal, false).await
             }
             Head::Own(own) => refuse::send(&mut client, &own).await,
             Head::Request(job) => exchange::run(&mut client, job, &slot, &worker).await,
@@ -178,15 +177,15 @@ async fn head<S: Stream>(
                         Err(own) => Head::Own(own),
                     };
                 }
-                Err(refusal) => return Head::Refused(refusal),
+                Err((refusal, asker)) => return Head::Refused(refusal, asker),
             }
         } else if let Err(refusal) = request::within(client.input.data(), &limits) {
-            return Head::Refused(refusal);
+            return Head::Refused(refusal, dispatch::Asker::default());
         }
         if client.input.is_full()
             && !client.input.grow(limits.request_line + limits.header_bytes + 8)
         {
-            return Head::Refused(Refusal::HeadersTooLarge);
+            return Head::Refused(Refusal::HeadersTooLarge, dispatch::Asker::default());
         }
         let read = poll_fn(|cx| {
             if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx) {
@@ -197,7 +196,7 @@ async fn head<S: Stream>(
         match read.await {
             Some(true) => {}
             Some(false) => return Head::Closed,
-            None => return Head::Refused(Refusal::SlowRequest),
+            None => return Head::Refused(Refusal::SlowRequest, dispatch::Asker::default()),
         }
     }
 }
@@ -215,17 +214,21 @@ fn has_begun(input: &mut Buffer, skipped: &mut bool) -> bool {
 /// What a request becomes, or what it is answered with.
 type Made = Result<exchange::Job, dispatch::Own>;
 
-/// The request at the beginning of the buffer, with the bytes of its head.
+/// The request at the beginning of the buffer, with the bytes of its head; or why it is none, and
+/// what of it could be read.
 fn parse<S>(
     client: &mut Client<S>,
     limits: &request::Limits,
     scheme: Scheme,
     listener: &Rc<Current>,
     body_limit: u64,
-) -> Result<Option<(usize, Made)>, Refusal> {
+) -> Result<Option<(usize, Made)>, (Refusal, dispatch::Asker)> {
     let mut fields = Fields::new();
     let Client { input, account, peer, .. } = client;
-    let request = request::parse(input.data(), limits, scheme, &mut fields)?;
+    let request = match request::parse(input.data(), limits, scheme, &mut fields) {
+        Ok(request) => request,
+        Err(refusal) => return Err((refusal, dispatch::Asker::refused(refusal, &fields))),
+    };
     Ok(request.map(|request| {
         account.asks(&request);
         (request.len, exchange::Job::new(&request, listener, peer, body_limit))

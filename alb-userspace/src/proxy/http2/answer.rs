@@ -110,6 +110,9 @@ fn refuse_grpc(respond: &mut SendResponse<Bytes>, refusal: Refusal, id: &[u8], a
     ] {
         append(&mut headers, name, value);
     }
+    if let Some(hsts) = &account.listener.hsts {
+        append(&mut headers, b"strict-transport-security", hsts);
+    }
     account.status(200);
     send(respond, 200, headers, Bytes::new(), account);
 }

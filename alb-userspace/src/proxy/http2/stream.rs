@@ -4,7 +4,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::D
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Method, Request};
+use http::{Method, Request, request::Parts};
 use smallvec::SmallVec;
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
         cut::Bond,
         forward::{self, Outgoing, RequestIds},
         http1::{Fields, request::Limits},
-        message::{BodyKind, RequestHead, Scheme},
+        message::{BodyKind, Field, RequestHead, Scheme},
         mirror,
         peer::Peer,
         plan::Backend,
@@ -183,7 +183,8 @@ fn prepare<'l>(
     let scheme = shared.scheme();
     let ended = body.as_ref().is_none_or(RecvStream::is_end_stream);
     let checked = request::check(parts, ended, &limits, scheme, &mut fields);
-    let checked = checked.map_err(|refusal| (Declined::Refused(refusal), made_id()))?;
+    let checked =
+        checked.map_err(|refusal| (Declined::Refused(refusal), refused_id(refusal, parts)))?;
     let head = &checked.head;
     let id = IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(head.fields).as_bytes()));
     let refused = |refusal| (Declined::Refused(refusal), id.clone());
@@ -243,9 +244,15 @@ fn write(
     forward::write_request(head, &to, out);
 }
 
-/// For a request whose own cannot be trusted.
-fn made_id() -> Id {
-    IDS.with_borrow_mut(|ids| Id::from_slice(&ids.make()))
+/// Of a request that is refused. What is malformed is not believed in its id either.
+fn refused_id(refusal: Refusal, parts: &Parts) -> Id {
+    const NAME: &str = "x-request-id";
+    let mut fields = Fields::new();
+    if !matches!(refusal, Refusal::Malformed(_)) {
+        let values = parts.headers.get_all(NAME).iter();
+        fields.extend(values.map(|value| Field { name: NAME.as_bytes(), value: value.as_bytes() }));
+    }
+    IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(&fields).as_bytes()))
 }
 
 fn is_idempotent(method: &Method) -> bool {

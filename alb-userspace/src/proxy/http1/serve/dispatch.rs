@@ -49,6 +49,15 @@ impl Asker {
         Self { version: head.version, is_head, id, authority: Vec::new() }
     }
 
+    /// Whose head is refused. What is malformed is not believed in other things either.
+    pub(super) fn refused(refusal: Refusal, fields: &[Field<'_>]) -> Self {
+        let mut asker = Self::default();
+        if !matches!(refusal, Refusal::Malformed(_)) {
+            asker.id = IDS.with_borrow_mut(|ids| Id::from_slice(ids.of(fields).as_bytes()));
+        }
+        asker
+    }
+
     /// The request, as far as its answer is concerned.
     fn request(&self, peer: &Peer) -> RequestHead<'_> {
         RequestHead {

@@ -173,8 +173,11 @@ fn grpc_learns_that_it_is_not_implemented() {
         ] {
             let mut request = post("/pkg.Service/Method");
             request.headers_mut().insert("content-type", kind.parse().unwrap());
+            request.headers_mut().insert("x-request-id", "r-1".parse().unwrap());
             let (response, body) = talk(&mut client, request).await;
             assert_eq!(response.status(), 200, "{kind}");
+            let id = response.headers().get("x-request-id").map(|id| id.to_str().unwrap());
+            assert_eq!(id, refused.then_some("r-1"), "{kind}");
             let status = response.headers().get("grpc-status").map(|value| value.to_str().unwrap());
             assert_eq!(status, refused.then_some("12"), "{kind}");
             assert_eq!(body, if refused { "" } else { "ok" });

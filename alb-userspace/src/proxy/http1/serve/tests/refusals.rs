@@ -47,6 +47,23 @@ fn smuggling_attempts_are_answered_and_never_forwarded() {
 }
 
 #[test]
+fn a_refused_request_keeps_its_id_unless_it_is_malformed() {
+    run(async {
+        let lab = Lab::new(&[answering(OK).await]).await;
+        for (request, kept) in [
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nX-Request-Id: r-1\r\n\r\n", true),
+            ("TRACE / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\nExpect: more\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nX-Request-Id: r-1\r\n\r\n", false),
+        ] {
+            let text = lab.talk(request.as_bytes()).await;
+            assert_eq!(text.contains("\r\nX-Request-Id: r-1\r\n"), kept, "{text}");
+            assert_eq!(text.contains("Request id: r-1\n"), kept, "{text}");
+        }
+    });
+}
+
+#[test]
 fn limits_have_their_own_answers() {
     run(async {
         let lab = Lab::with(&[answering(OK).await], |listener, _| {
