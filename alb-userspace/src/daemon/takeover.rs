@@ -145,14 +145,12 @@ impl Channel {
     /// descriptors may come with that. Dropped half-way, it goes on where it was.
     async fn hear<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {
-            let wanted = match self.read.first_chunk() {
-                None => 4,
-                Some(length) => 4 + usize::try_from(u32::from_le_bytes(*length)).unwrap_or(LONGEST),
-            };
+            let length = self.read.first_chunk().map(|length| u32::from_le_bytes(*length));
+            let wanted = 4 + length.map_or(0, |length| usize::try_from(length).unwrap_or(LONGEST));
             if wanted > LONGEST {
                 return Err(io::Error::other("a message of more than 64 MiB"));
             }
-            if wanted > 4 && self.read.len() == wanted {
+            if length.is_some() && self.read.len() == wanted {
                 let message = serde_json::from_slice(&self.read[4..]).map_err(io::Error::from);
                 self.read.clear();
                 return message.map(Some);
@@ -209,3 +207,6 @@ fn receive(stream: RawFd) -> io::Result<Vec<OwnedFd>> {
     }
     Ok(received)
 }
+
+#[cfg(test)]
+mod tests;
