@@ -1,6 +1,7 @@
 //! The running daemon: the only place that sees every part. Starts them in the order in which
 //! they depend on each other, then serves one loop until a signal ends it.
 
+mod applying;
 mod causes;
 mod certificates;
 mod handover;
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use self::{
-    certificates::Certificates, packet_path::PacketPath, signals::Signals,
+    applying::Applying, certificates::Certificates, packet_path::PacketPath, signals::Signals,
     takeover::predecessor::Predecessor,
 };
 use crate::{
@@ -274,6 +275,7 @@ async fn start(
         started,
         sampler: Sampler::default(),
         behind: None,
+        applying: Applying::default(),
         ending: None,
         door,
         api: api_socket,

@@ -13,10 +13,13 @@ mod tests;
 
 use prometheus::{
     TextEncoder,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use crate::report::StatusReport;
+use crate::{
+    proxy::stats::{BOUNDS, HistogramTotals},
+    report::StatusReport,
+};
 
 /// What [`render`] writes.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -49,6 +52,11 @@ fn counter(name: &str, help: &str) -> MetricFamily {
 /// A family that goes up and down.
 fn gauge(name: &str, help: &str) -> MetricFamily {
     family(name, help, MetricType::GAUGE)
+}
+
+/// A family of durations.
+fn histogram(name: &str, help: &str) -> MetricFamily {
+    family(name, help, MetricType::HISTOGRAM)
 }
 
 fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
@@ -98,4 +106,24 @@ impl Sample for MetricFamily {
         }
         self.mut_metric().push(metric);
     }
+}
+
+/// Adds the buckets of one series; the encoder adds the one without a bound.
+#[expect(clippy::cast_precision_loss, reason = "the exposition format's numbers are doubles")]
+fn observed(family: &mut MetricFamily, labels: Labels<'_>, totals: &HistogramTotals) {
+    let mut below = 0;
+    let buckets = BOUNDS.iter().enumerate().map(|(index, bound)| {
+        below += totals.buckets.get(index).copied().unwrap_or_default();
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound as f64 / 1e6);
+        bucket.set_cumulative_count(below);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(totals.count());
+    histogram.set_sample_sum(totals.sum as f64 / 1e9);
+    let mut metric = Metric::from_label(pairs(labels));
+    metric.set_histogram(histogram);
+    family.mut_metric().push(metric);
 }

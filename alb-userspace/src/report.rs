@@ -27,7 +27,7 @@ use std::{
 use alb_common::reason::Verdict;
 use serde::{Deserialize, Serialize};
 
-use crate::state::Health;
+use crate::{proxy::stats::HistogramTotals, state::Health};
 
 /// A daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,10 @@ pub struct StatusReport {
     pub not_ready_because: Option<String>,
     /// VIPs that are not put on because another host has them.
     pub conflicts: Vec<ConflictReport>,
+    /// From the moment a change of the file or of a target's health is known to the moment the
+    /// packet path and every worker of the proxy choose by it; the start is not counted.
+    #[serde(default)]
+    pub applying: HistogramTotals,
     /// How reading the file went.
     pub config: ConfigReport,
     /// The packet path; absent when there is none (`datapath: proxy`).

@@ -11,6 +11,7 @@ use alb_userspace::{
     api, config,
     control::{self, Readiness, Reloaded, server, socket::ControlSocket},
     http::Limits,
+    proxy::stats::HistogramTotals,
     report::{self, About, ConfigReport, Counters, Sample, Sampler},
     state::{Store, TargetStates},
 };
@@ -55,6 +56,7 @@ impl Daemon {
                 started: SystemTime::now(),
                 not_ready_because: None,
                 conflicts: vec![],
+                applying: HistogramTotals::default(),
                 config: ConfigReport::default(),
                 datapath: None,
             };

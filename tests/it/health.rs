@@ -20,7 +20,10 @@ use alb_tests::{
     wait,
 };
 
-use crate::setting::{Service, servers, vip};
+use crate::{
+    seeing::{metrics, value},
+    setting::{Service, servers, vip},
+};
 
 /// Port that is checked; another one than that of the traffic.
 const CHECKED: u16 = 9090;
@@ -224,6 +227,8 @@ fn a_verdict_is_traffic_at_once_on_both_engines() {
         (names.map(str::to_owned).into(), names.map(str::to_owned).into())
     );
 
+    let applied = || value(&metrics(&lab), "alb_apply_duration_seconds_count", &[]);
+    let before = applied();
     checked[1].answers(500);
     let decided = wait::until("a failed check", wait::LONG, || {
         checked[1].requests().into_iter().find_map(|(_, at, status)| (status == 500).then_some(at))
@@ -238,4 +243,6 @@ fn a_verdict_is_traffic_at_once_on_both_engines() {
     for _ in 0..10 {
         assert_eq!((kernel(), proxy()), (vec!["t1".to_owned()], vec!["t1".to_owned()]));
     }
+    // The daemon measures it itself.
+    wait::until("its own measure", wait::LONG, || (applied() > before).then_some(()));
 }

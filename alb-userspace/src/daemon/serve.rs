@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Options,
+    applying::Applying,
     causes::with_causes,
     certificates::{Certificates, Looked},
     handover::{Wish, wish},
@@ -59,6 +60,8 @@ pub(super) struct Daemon {
     pub(super) applied: Arc<Snapshot>,
     /// Why the kernel does not hold the snapshot, if it does not.
     pub(super) behind: Option<String>,
+    /// How long it took until changes were in force.
+    pub(super) applying: Applying,
     /// When the connections that the proxy has left are cut, once the daemon was told to end.
     pub(super) ending: Option<tokio::time::Instant>,
     /// Where a daemon that takes over asks for it; `None` = it cannot.
@@ -241,6 +244,9 @@ impl Daemon {
         self.behind = served.and(result).err();
         // Whoever hears that it is applied may count on it.
         self.proxy.settled().await;
+        if self.behind.is_none() {
+            self.applying.done(&snapshot);
+        }
         self.applied = snapshot;
     }
 
@@ -347,6 +353,7 @@ impl Daemon {
             started: self.started,
             not_ready_because: self.trouble(),
             conflicts: conflicts.collect(),
+            applying: self.applying.totals(),
             config: self.config.clone(),
             datapath: self.packet_path.report(),
         };

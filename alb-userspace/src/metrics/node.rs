@@ -2,7 +2,7 @@
 
 use prometheus::proto::MetricFamily;
 
-use super::{Sample as _, counter, gauge};
+use super::{Sample as _, counter, gauge, histogram, observed};
 use crate::report::StatusReport;
 
 pub(super) fn families(report: &StatusReport, out: &mut Vec<MetricFamily>) {
@@ -38,5 +38,11 @@ pub(super) fn families(report: &StatusReport, out: &mut Vec<MetricFamily>) {
         at.with_count(&[], applied_at);
     }
 
-    out.extend([build, start, ready, conflict, generation, reloads, last, at]);
+    let mut applying = histogram(
+        "apply_duration_seconds",
+        "From a change of the file or of a target's health to both engines choosing by it",
+    );
+    observed(&mut applying, &[], &report.applying);
+
+    out.extend([build, start, ready, conflict, generation, reloads, last, at, applying]);
 }

@@ -3,14 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 
-use super::{Labels, Sample as _, counter, family, gauge, pairs};
+use super::{Labels, Sample as _, counter, gauge, histogram, observed};
 use crate::{
-    proxy::{
-        access_log::LogReport,
-        stats::{BOUNDS, HistogramTotals},
-    },
+    proxy::access_log::LogReport,
     report::{CertificateReport, ProxiedBackend, ProxiedListener, ProxyReport},
 };
 
@@ -171,28 +168,4 @@ fn by(
     for (word, count) in counts {
         family.with_count(&[labels, &[(name, word)]].concat(), *count);
     }
-}
-
-fn histogram(name: &str, help: &str) -> MetricFamily {
-    family(name, help, MetricType::HISTOGRAM)
-}
-
-/// Adds the buckets of one series; the encoder adds the one without a bound.
-#[expect(clippy::cast_precision_loss, reason = "the exposition format's numbers are doubles")]
-fn observed(family: &mut MetricFamily, labels: Labels<'_>, totals: &HistogramTotals) {
-    let mut below = 0;
-    let buckets = BOUNDS.iter().enumerate().map(|(index, bound)| {
-        below += totals.buckets.get(index).copied().unwrap_or_default();
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*bound as f64 / 1e6);
-        bucket.set_cumulative_count(below);
-        bucket
-    });
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(totals.count());
-    histogram.set_sample_sum(totals.sum as f64 / 1e9);
-    let mut metric = Metric::from_label(pairs(labels));
-    metric.set_histogram(histogram);
-    family.mut_metric().push(metric);
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     model::{Algorithm, Backend, Listener, ListenerProtocol, LoadBalancer},
+    proxy::stats::HistogramTotals,
     state::{Snapshot, TargetRef},
 };
 
@@ -23,6 +24,8 @@ pub struct About {
     pub not_ready_because: Option<String>,
     /// VIPs that another host has.
     pub conflicts: Vec<ConflictReport>,
+    /// How long it took until changes were in force.
+    pub applying: HistogramTotals,
     /// How reading the file went.
     pub config: ConfigReport,
     /// The packet path, if there is one.
@@ -37,7 +40,7 @@ pub fn build(
     about: &About,
     now: SystemTime,
 ) -> StatusReport {
-    let About { started, not_ready_because, conflicts, config, datapath } = about;
+    let About { started, not_ready_because, conflicts, applying, config, datapath } = about;
     let listeners: Vec<_> = snapshot
         .model
         .load_balancers
@@ -54,6 +57,7 @@ pub fn build(
         ready: not_ready_because.is_none(),
         not_ready_because: not_ready_because.clone(),
         conflicts: conflicts.clone(),
+        applying: applying.clone(),
         config: config.clone(),
         datapath: datapath.clone(),
         proxy: ProxyReport::of(snapshot, counters, rates),

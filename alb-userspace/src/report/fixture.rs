@@ -28,6 +28,7 @@ pub(crate) fn report() -> StatusReport {
         ready: true,
         not_ready_because: None,
         conflicts: vec![],
+        applying: applying(),
         config: ConfigReport {
             file: Some("/etc/alb/alb.yaml".into()),
             applied: 3,
@@ -47,6 +48,13 @@ pub(crate) fn report() -> StatusReport {
         events: vec![EventReport { event: "half_open_evicted".into(), count: 5 }],
         new_flows_per_second: 41.25,
     }
+}
+
+/// Four changes, all within 2 ms.
+fn applying() -> HistogramTotals {
+    let mut buckets = vec![0; BOUNDS.len() + 1];
+    (buckets[4], buckets[5]) = (3, 1);
+    HistogramTotals { buckets, sum: 4_000_000 }
 }
 
 /// A proxy with one http listener that has seen a little of everything.

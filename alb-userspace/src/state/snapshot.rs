@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{Health, TargetStates};
 use crate::model::Model;
 
@@ -14,6 +16,8 @@ pub struct Snapshot {
     pub model: Arc<Model>,
     /// What is known of every target of every backend in `model`.
     pub targets: Arc<TargetStates>,
+    /// When it was published.
+    pub published: Instant,
 }
 
 impl Snapshot {

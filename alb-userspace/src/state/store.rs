@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Health, Snapshot, TargetRef, TargetStates, Unhealthy, carry::carry};
 use crate::model::Model;
@@ -40,8 +40,12 @@ impl Store {
     /// a restart, so that one which was serving goes on serving; empty if there are none.
     pub fn new(model: Model, adopted: &TargetStates) -> Self {
         let targets = carry(adopted, None, &model, 1, SystemTime::now());
-        let snapshot =
-            Snapshot { generation: 1, model: Arc::new(model), targets: Arc::new(targets) };
+        let snapshot = Snapshot {
+            generation: 1,
+            model: Arc::new(model),
+            targets: Arc::new(targets),
+            published: Instant::now(),
+        };
         let published = watch::Sender::new(Arc::new(snapshot));
         Self(Arc::new(Inner { published, writing: Mutex::new(()) }))
     }
@@ -61,7 +65,7 @@ impl Store {
         let old = self.snapshot();
         let generation = old.generation + 1;
         let targets = carry(&old.targets, Some(&old.model), &model, generation, SystemTime::now());
-        Snapshot { generation, model, targets: Arc::new(targets) }
+        Snapshot { generation, model, targets: Arc::new(targets), published: Instant::now() }
     }
 
     /// Replaces the model. Targets that stay where they were keep their state, new ones start
@@ -89,8 +93,12 @@ impl Store {
         if !changed {
             return old;
         }
-        let (generation, model) = (old.generation + 1, old.model.clone());
-        self.publish(Snapshot { generation, model, targets: Arc::new(targets) })
+        self.publish(Snapshot {
+            generation: old.generation + 1,
+            model: old.model.clone(),
+            targets: Arc::new(targets),
+            published: Instant::now(),
+        })
     }
 
     fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {

@@ -12,6 +12,7 @@ use alb_common::reason::{Event, Reason};
 use super::{About, build};
 use crate::{
     model::{Listener, ListenerProtocol},
+    proxy::stats::HistogramTotals,
     report::{
         ConfigReport, Counters, Draining, ListenerRef, Rates, StatusReport, TargetState, Traffic,
         VerdictReport,
@@ -68,7 +69,8 @@ fn snapshot() -> Snapshot {
     known("a", "t2", Health::Unhealthy, Some(why));
     known("b", "t1", Health::Unchecked, None);
     known("b", "t2", Health::Unchecked, None);
-    Snapshot { generation: 3, model: Arc::new(model), targets: Arc::new(states) }
+    let (model, targets) = (Arc::new(model), Arc::new(states));
+    Snapshot { generation: 3, model, targets, published: tokio::time::Instant::now() }
 }
 
 fn traffic(new_flows: u64) -> Traffic {
@@ -112,6 +114,7 @@ fn report() -> StatusReport {
         started: at(1_000),
         not_ready_because: None,
         conflicts: vec![],
+        applying: HistogramTotals::default(),
         config: ConfigReport::default(),
         datapath: None,
     };

@@ -7,7 +7,7 @@ use crate::{
     model::{BackendProtocol, Listener, ListenerProtocol, Model},
     proxy::{
         plan::Secrets,
-        stats::{StatusClass, UpstreamError, WorkerId},
+        stats::{HistogramTotals, StatusClass, UpstreamError, WorkerId},
     },
     report::{About, ConfigReport, Sample, build},
     state::{Store, TargetStates, fixture},
@@ -80,6 +80,7 @@ fn what_two_workers_count_is_in_the_report_once() {
         started: SystemTime::UNIX_EPOCH,
         not_ready_because: None,
         conflicts: vec![],
+        applying: HistogramTotals::default(),
         config: ConfigReport::default(),
         datapath: None,
     };
