@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: formatting, clippy on the host and for the BPF target, dependency rules.
+//! `cargo xtask lint`: formatting, clippy on the host (fuzz targets too) and for the BPF target,
+//! dependency rules.
 
 use std::process::Command;
 
@@ -21,6 +22,17 @@ pub(crate) fn run() -> Result<()> {
         "--locked",
         "--workspace",
         "--all-targets",
+        "--",
+        "--deny=warnings",
+    ]))?;
+
+    step("cargo clippy, the fuzz targets");
+    shell::run(cargo().args([
+        "clippy",
+        "--locked",
+        "--manifest-path=tests/fuzz/Cargo.toml",
+        "--no-default-features",
+        "--target-dir=target",
         "--",
         "--deny=warnings",
     ]))?;

@@ -16,7 +16,7 @@ mod exchange;
 mod frames;
 mod meter;
 mod relay;
-mod request;
+pub mod request;
 mod settings;
 mod stream;
 mod streams;

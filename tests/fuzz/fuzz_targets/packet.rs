@@ -10,6 +10,8 @@ use alb_common::{
     tcp::flag,
 };
 use alb_ebpf::{
+    icmp::{self, Message},
+    mss,
     packet::Frame,
     parse::{self, Segment},
     reset,
@@ -25,13 +27,21 @@ fuzz_target!(|data: &[u8]| {
     let Ok(destination) = parse::destination(&frame, l3) else { return };
     assert_eq!(destination.0.to_ne_bytes(), data[l3 + 16..l3 + 20]);
 
-    let Ok(segment) = parse::segment(&frame, l3) else { return };
+    let message = icmp::message(&frame, l3);
+    let parsed = parse::segment(&frame, l3);
+    assert_eq!(bytes, data, "parsing changes nothing");
+    if let (Err(Reason::Icmp), Ok(message)) = (parsed, message) {
+        check_icmp(data, l3, message);
+    }
+
+    let Ok(segment) = parsed else { return };
     check_segment(data, &segment);
-    let _timestamp = parse::timestamp(&frame, &segment);
-    drop(frame);
+    let frame = Frame::new(&mut bytes);
+    let _timestamp = parse::timestamp(&frame, segment.l4, segment.tcp_header_len);
     assert_eq!(bytes, data, "parsing changes nothing");
 
     check_rewrite(data, &segment);
+    check_clamp(data, &segment);
     if segment.flags & flag::RST == 0 {
         check_reset(data, &segment);
     }
@@ -68,9 +78,8 @@ fn sums(data: &[u8], segment: &Segment) -> [u16; 2] {
     })
 }
 
-/// Any rewrite leaves the sums what they were and touches nothing but the fields it is about.
-fn check_rewrite(data: &[u8], segment: &Segment) {
-    // From the frame itself, so that the fuzzer chooses it.
+/// What an address becomes, from the frame itself, so that the fuzzer chooses it.
+fn chosen(data: &[u8], old: &FlowKey) -> (FlowKey, Rewrite) {
     let word = |at: usize| data.get(at).copied().unwrap_or(at as u8);
     let half = |at| u16::from_ne_bytes([word(at), word(at + 1)]);
     let whole = |at| u32::from_ne_bytes([word(at), word(at + 1), word(at + 2), word(at + 3)]);
@@ -86,10 +95,16 @@ fn check_rewrite(data: &[u8], segment: &Segment) {
         dst: new.dst,
         sport: new.sport,
         dport: new.dport,
-        check_delta: rewrite::check_delta(&segment.key, &new),
+        check_delta: rewrite::check_delta(old, &new),
         next_hop: Mac([1, 2, 3]),
         station: Mac([4, 5, 6]),
     };
+    (new, rewrite)
+}
+
+/// Any rewrite leaves the sums what they were and touches nothing but the fields it is about.
+fn check_rewrite(data: &[u8], segment: &Segment) {
+    let (new, rewrite) = chosen(data, &segment.key);
     let mut bytes = data.to_vec();
     let (l3, l4) = (segment.l3, segment.l4);
     let ttl = data[l3 + 8];
@@ -134,4 +149,43 @@ fn check_reset(data: &[u8], segment: &Segment) {
     assert_eq!(bytes.len(), segment.l3 + 40);
     assert_eq!(sums(bytes, &answer), [u16::MAX; 2], "right checksums");
     assert_eq!((&bytes[..6], &bytes[6..12]), (&data[6..12], &data[..6]), "stations swap");
+}
+
+/// A message is answered or translated within its frame, and its sums stay what they were.
+fn check_icmp(data: &[u8], l3: usize, message: Message) {
+    let mut bytes = data.to_vec();
+    let frame = Frame::new(&mut bytes);
+    match message {
+        Message::Echo => icmp::echo(&frame, l3).expect("the message was parsed"),
+        Message::Error(quote) => {
+            let (_, rewrite) = chosen(data, &quote.key);
+            if let Err(reason) = icmp::translate(&frame, &quote, &rewrite) {
+                assert_eq!(reason, Reason::TtlExceeded);
+                return;
+            }
+        }
+        Message::Other => return,
+    }
+    let sums = |data: &[u8]| {
+        let ip = &data[l3..];
+        let (header, len) =
+            (usize::from(ip[0] & 15) * 4, usize::from(u16::from_be_bytes([ip[2], ip[3]])));
+        [sum(&ip[..header]), sum(&ip[header..len])].map(|sum| match fold(sum) {
+            0 => u16::MAX,
+            sum => sum,
+        })
+    };
+    assert_eq!(sums(&bytes), sums(data), "sums are kept");
+}
+
+/// An option at most is lowered, and the sums stay what they were.
+fn check_clamp(data: &[u8], segment: &Segment) {
+    let mut bytes = data.to_vec();
+    mss::clamp(&mut Frame::new(&mut bytes), segment.l4, segment.tcp_header_len, 1500);
+    assert_eq!(sums(&bytes, segment), sums(data, segment), "sums are kept");
+    let options = segment.l4 + 20..segment.l4 + segment.tcp_header_len as usize;
+    let checksum = segment.l4 + 16..segment.l4 + 18;
+    for (at, (old, new)) in data.iter().zip(&bytes).enumerate() {
+        assert!(old == new || options.contains(&at) || checksum.contains(&at), "byte {at}");
+    }
 }

@@ -16,11 +16,11 @@ use crate::proxy::{
 
 /// A head that passed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Checked<'a> {
+pub struct Checked<'a> {
     /// The head; borrows what the crate made.
-    pub(super) head: RequestHead<'a>,
+    pub head: RequestHead<'a>,
     /// `Expect: 100-continue`.
-    pub(super) expects: bool,
+    pub expects: bool,
 }
 
 /// Bytes of a request line that stand around method and target: two spaces and the version.
@@ -29,7 +29,7 @@ const LINE: usize = 10;
 const FIELD: usize = 4;
 
 /// Checks a head. `ended` = there is no body.
-pub(super) fn check<'s, 'b: 's>(
+pub fn check<'s, 'b: 's>(
     parts: &'b Parts,
     ended: bool,
     limits: &Limits,
