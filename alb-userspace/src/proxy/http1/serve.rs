@@ -195,7 +195,10 @@ async fn head<S: Stream>(
         });
         match read.await {
             Some(true) => {}
-            Some(false) => return Head::Closed,
+            Some(false) => {
+                client.account.misread(client.input.data());
+                return Head::Closed;
+            }
             None => return Head::Refused(Refusal::SlowRequest, dispatch::Asker::default()),
         }
     }

@@ -189,8 +189,12 @@ fn a_client_that_goes_is_a_499_and_nonsense_a_400() {
         let read = timeout(LONG, target.read_u8()).await.expect("an end");
         assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
         assert_eq!(statuses(&lab.talk(b"GET / HTTP/1.1\r\n\r\n").await), ["400"]);
+        let mut client = lab.connect().await;
+        client.send(b"GET /half HTTP/1.1\r\nHo").await;
+        client.finish().await;
+        assert_eq!(client.rest().await, "");
         let (counts, _) = counted(&lab);
-        assert_eq!(some(&counts.requests), [("4xx", 2)]);
+        assert_eq!(some(&counts.requests), [("4xx", 3)]);
         assert_eq!(counts.in_flight, 0);
         let lines = lines(log, &lab).await;
         let told = |line: &Value| {
@@ -200,6 +204,11 @@ fn a_client_that_goes_is_a_499_and_nonsense_a_400() {
         assert_eq!(lines[0]["request_uri"], "/a?b");
         assert_eq!(lines[1]["status"], 400, "{lines:?}");
         assert!(lines[1]["request_id"].is_string(), "{lines:?}");
-        assert_eq!(lines.len(), 2);
+        assert_eq!(told(&lines[2]), (Some(499), "client_gone".to_owned()), "{lines:?}");
+        assert_eq!(
+            (&lines[2]["request_uri"], &lines[2]["request_length"]),
+            (&json!("/half"), &json!(22))
+        );
+        assert_eq!(lines.len(), 3);
     });
 }
