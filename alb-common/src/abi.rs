@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -55,9 +55,34 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
     /// One [`crate::settings::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
+    /// The IPv6 part of the XDP program, in a program array.
+    pub const XDP_PARTS: &str = "XDP_PARTS";
+    /// The same of the TC program.
+    pub const TC_PARTS: &str = "TC_PARTS";
+
+    /// [`LOCALS`] of IPv6.
+    pub const LOCALS6: &str = "LOCALS6";
+    /// [`LISTENERS`] of IPv6.
+    pub const LISTENERS6: &str = "LISTENERS6";
+    /// [`FILTERS`] of IPv6.
+    pub const FILTERS6: &str = "FILTERS6";
+    /// [`TARGETS`] of IPv6. An index is a target's of either family.
+    pub const TARGETS6: &str = "TARGETS6";
+    /// [`FLOWS`] of IPv6.
+    pub const FLOWS6: &str = "FLOWS6";
+    /// [`HALF_OPEN`] of IPv6.
+    pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// [`HALF_OPEN_RING`] of IPv6.
+    pub const HALF_OPEN_RING6: &str = "HALF_OPEN_RING6";
+    /// [`CLOSED_RING`] of IPv6.
+    pub const CLOSED_RING6: &str = "CLOSED_RING6";
+    /// [`SCRATCH`] of IPv6.
+    pub const SCRATCH6: &str = "SCRATCH6";
+    /// The packet in hand, per CPU; only the program of IPv6 has it in a map.
+    pub const PACKET6: &str = "PACKET6";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 36] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
@@ -82,6 +107,18 @@ pub mod map {
         HALF_OPEN_RING,
         CLOSED_RING,
         RING_HEADS,
+        SCRATCH6,
+        PACKET6,
+        LOCALS6,
+        LISTENERS6,
+        FILTERS6,
+        TARGETS6,
+        FLOWS6,
+        HALF_OPEN6,
+        HALF_OPEN_RING6,
+        CLOSED_RING6,
+        XDP_PARTS,
+        TC_PARTS,
     ];
 }
 
@@ -89,6 +126,11 @@ pub mod map {
 pub const XDP_PROGRAM: &str = "alb_xdp";
 /// The same at TC ingress.
 pub const TC_PROGRAM: &str = "alb_tc";
+/// What [`XDP_PROGRAM`] leaves IPv6 to, by a tail call: so neither the other's stack nor its
+/// verification is larger for it.
+pub const XDP6_PROGRAM: &str = "alb_xdp6";
+/// What [`TC_PROGRAM`] does.
+pub const TC6_PROGRAM: &str = "alb_tc6";
 
 /// A type that crosses the kernel boundary as bytes.
 ///

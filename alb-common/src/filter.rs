@@ -1,26 +1,31 @@
 //! Security groups: which clients may open which ports of an address.
 
-use crate::{abi::plain, net::Be32};
+use crate::{
+    abi::plain,
+    net::{Be32, Be128},
+};
 
 /// A prefix of clients' addresses, key of a longest-prefix-match trie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
-pub struct FilterKey {
-    /// Bits that count: [`Self::ID_BITS`] and the prefix's length.
+pub struct FilterKey<A = Be32> {
+    /// Bits that count: [`ID_BITS`] and the prefix's length.
     pub bits: u32,
     /// Whose filter it is: [`crate::service::local::filter`]. Never 0.
     pub id: u32,
     /// Network address.
-    pub addr: Be32,
+    pub addr: A,
 }
 
-plain!(FilterKey, 12: bits: u32, id: u32, addr: Be32);
+plain!(FilterKey<Be32>, 12: bits: u32, id: u32, addr: Be32);
+plain!(FilterKey<Be128>, 24: bits: u32, id: u32, addr: Be128);
 
-impl FilterKey {
-    /// Bits before the address.
-    pub const ID_BITS: u32 = 32;
+/// Bits of a key before the address.
+pub const ID_BITS: u32 = 32;
+
+impl<A> FilterKey<A> {
     /// All bits of a key for one address.
-    pub const BITS: u32 = Self::ID_BITS + 32;
+    pub const BITS: u32 = ID_BITS + size_of::<A>() as u32 * 8;
 }
 
 /// The open ports of a prefix, as an extent of `SLOTS`: at each port in it the verdict changes,

@@ -2,34 +2,34 @@
 
 use crate::{
     abi::plain,
-    net::{Be16, Be32, Mac},
+    net::{Address, Be16, Be32, Be128, Mac},
     tcp::FlowFlags,
 };
 
 /// Addresses and ports of a packet as it arrives, in network byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
-pub struct FlowKey {
+pub struct FlowKey<A = Be32> {
     /// Source address.
-    pub src: Be32,
+    pub src: A,
     /// Destination address.
-    pub dst: Be32,
+    pub dst: A,
     /// Source port.
     pub sport: Be16,
     /// Destination port.
     pub dport: Be16,
 }
 
-plain!(FlowKey, 12: src: Be32, dst: Be32, sport: Be16, dport: Be16);
+plain!(FlowKey<Be32>, 12: src: Be32, dst: Be32, sport: Be16, dport: Be16);
+plain!(FlowKey<Be128>, 36: src: Be128, dst: Be128, sport: Be16, dport: Be16);
 
-impl FlowKey {
+impl<A: Address> FlowKey<A> {
     /// 16 bits that tell a reader of an entry whether it is still this key's: the kernel gives
     /// a deleted element to the next insert at once, also under a reader's pointer.
     #[inline(always)]
-    pub const fn tag(self) -> u16 {
+    pub fn tag(self) -> u16 {
         let ports = (self.sport.0 as u64) << 16 | self.dport.0 as u64;
-        let mixed = ((self.src.0 as u64) << 32 | self.dst.0 as u64)
-            ^ ports.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = A::pair(self.src, self.dst) ^ ports.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 48) as u16
     }
 }
@@ -37,20 +37,20 @@ impl FlowKey {
 /// One direction of a flow: the whole rewrite, so that a packet of an established flow needs
 /// one lookup and a few array reads.
 ///
-/// 48 bytes: with a 12-byte key an element of the kernel's hash table takes 112 bytes and
-/// its share of the bucket array 16, so a flow of two directions takes 256.
+/// IPv4: 48 bytes. With a 12-byte key an element of the kernel's hash table takes 112 bytes and
+/// its share of the bucket array 16, so a flow of two directions takes 256. IPv6: 72, 160 and 352.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct FlowEntry {
+pub struct FlowEntry<A = Be32> {
     /// [`FlowKey::tag`] of its key.
     pub tag: u16,
     /// Reverse: the route generation that `mac` and `interface` were found under. Forward: the
     /// [`stamp`] of the place it had in the half-open ring.
     pub route_generation: u16,
     /// New source address.
-    pub src: Be32,
+    pub src: A,
     /// New destination address.
-    pub dst: Be32,
+    pub dst: A,
     /// New source port.
     pub sport: Be16,
     /// New destination port.
@@ -79,8 +79,12 @@ pub struct FlowEntry {
     pub bytes: u64,
 }
 
-plain!(FlowEntry, 48:
+plain!(FlowEntry<Be32>, 48:
     tag: u16, route_generation: u16, src: Be32, dst: Be32, sport: Be16, dport: Be16,
+    check_delta: u16, listener: u16, interface: u8, flags: FlowFlags, mac: Mac, target: u32,
+    last: u32, packets: u32, bytes: u64);
+plain!(FlowEntry<Be128>, 72:
+    tag: u16, route_generation: u16, src: Be128, dst: Be128, sport: Be16, dport: Be16,
     check_delta: u16, listener: u16, interface: u8, flags: FlowFlags, mac: Mac, target: u32,
     last: u32, packets: u32, bytes: u64);
 
@@ -88,10 +92,10 @@ plain!(FlowEntry, 48:
 #[expect(unsafe_code, reason = "transparent over an integer")]
 unsafe impl crate::abi::Plain for FlowFlags {}
 
-impl FlowEntry {
+impl<A: Copy> FlowEntry<A> {
     /// The key of the other direction's entry: what the peer answers to this rewrite.
     #[inline(always)]
-    pub const fn peer_key(&self) -> FlowKey {
+    pub const fn peer_key(&self) -> FlowKey<A> {
         FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 }
@@ -99,27 +103,29 @@ impl FlowEntry {
 /// Room for both entries of a flow under construction: the BPF stack is too small for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Scratch {
+pub struct Scratch<A = Be32> {
     /// Client to target.
-    pub forward: FlowEntry,
+    pub forward: FlowEntry<A>,
     /// Target to client.
-    pub reverse: FlowEntry,
+    pub reverse: FlowEntry<A>,
 }
 
-plain!(Scratch, 96: forward: FlowEntry, reverse: FlowEntry);
+plain!(Scratch<Be32>, 96: forward: FlowEntry, reverse: FlowEntry);
+plain!(Scratch<Be128>, 144: forward: FlowEntry<Be128>, reverse: FlowEntry<Be128>);
 
 /// A flow named in one of the rings, by its forward key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct RingSlot {
+pub struct RingSlot<A = Be32> {
     /// Forward key; all zero = never used.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
     /// Half-open: the [`stamp`] of the place, as in the flow's forward entry. Closed: the tick
     /// it was written.
     pub at: u32,
 }
 
-plain!(RingSlot, 16: key: FlowKey, at: u32);
+plain!(RingSlot<Be32>, 16: key: FlowKey, at: u32);
+plain!(RingSlot<Be128>, 40: key: FlowKey<Be128>, at: u32);
 
 /// 16 bits that tell a flow's place in the half-open ring from one that an earlier flow with
 /// the same key had. The top bits of a product: ring positions a whole round apart differ.
@@ -128,7 +134,8 @@ pub const fn stamp(position: u32) -> u16 {
     (position.wrapping_mul(0x9e37_79b1) >> 16) as u16
 }
 
-/// Indices in `RING_HEADS`: the two rings' write positions, and where to look for room next.
+/// Indices in `RING_HEADS`: the two rings' write positions, and where to look for room next; those
+/// of IPv6 are [`IPV6`](ring::IPV6) further on.
 pub mod ring {
     /// Half-open flows.
     pub const HALF_OPEN: u32 = 0;
@@ -136,8 +143,10 @@ pub mod ring {
     pub const CLOSED: u32 = 1;
     /// Batches of the closed ring that were looked at because the flow table was full.
     pub const RECLAIMED: u32 = 2;
+    /// From an index of IPv4 to that of IPv6.
+    pub const IPV6: u32 = 3;
     /// How many.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 6;
 }
 
 /// Counters of flows that ended, and of flows begun; per CPU.
@@ -160,10 +169,12 @@ plain!(Totals, 40: new_flows: u64, packets_in: u64, packets_out: u64, bytes_in: 
 
 /// Bytes of kernel memory an established flow takes: two elements of
 /// `struct htab_elem` (48) + key and value rounded up to 8, and two 16-byte buckets.
-pub const BYTES_PER_FLOW: usize =
-    2 * (48 + size_of::<FlowKey>().next_multiple_of(8) + size_of::<FlowEntry>() + 16);
+pub const fn bytes_per_flow<A>() -> usize {
+    2 * (48 + size_of::<FlowKey<A>>().next_multiple_of(8) + size_of::<FlowEntry<A>>() + 16)
+}
 
-const _: () = assert!(BYTES_PER_FLOW <= 256);
+const _: () = assert!(bytes_per_flow::<Be32>() <= 256);
+const _: () = assert!(bytes_per_flow::<Be128>() <= 352);
 
 #[cfg(test)]
 mod tests {
@@ -196,6 +207,23 @@ mod tests {
             FlowKey { src: Be32(6), dst: Be32(5), sport: Be16(8), dport: Be16(7) }
         );
         assert_eq!(reverse.peer_key(), key);
+    }
+
+    #[test]
+    fn tags_of_ipv6_spread() {
+        // Clients of one prefix, as they differ in the lowest word, or in the one above it.
+        for word in [2, 3] {
+            let tags: BTreeSet<u16> = (0..10_000u32)
+                .map(|n| {
+                    let mut src = Be128([0x2001_0db8u32.to_be(), 0, 0, 1]);
+                    src.0[word] = (n / 100).to_be();
+                    let dst = Be128([0x2001_0db8u32.to_be(), 0, 0, 7]);
+                    let sport = Be16::new(10_000 + (n % 100) as u16);
+                    FlowKey { src, dst, sport, dport: Be16::new(80) }.tag()
+                })
+                .collect();
+            assert!(tags.len() > 9_100, "{word}: {}", tags.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Hashes that both sides, and every node, must agree on.
 
-use crate::net::Be32;
+use crate::net::{Be32, Be128};
 
 /// Hash of a client address for source-IP selection.
 ///
@@ -13,6 +13,16 @@ pub const fn client(addr: Be32) -> u32 {
     hash ^= hash >> 13;
     hash = hash.wrapping_mul(0xc2b2_ae35);
     hash ^ (hash >> 16)
+}
+
+/// The same of an IPv6 client: the four words one after the other, each mixed with the hash of those
+/// before it. The whole address counts, since clients of one site differ in the low words only.
+#[inline(always)]
+pub const fn client6(addr: Be128) -> u32 {
+    let first = client(Be32(addr.0[0]));
+    let second = client(Be32(first.to_be() ^ addr.0[1]));
+    let third = client(Be32(second.to_be() ^ addr.0[2]));
+    client(Be32(third.to_be() ^ addr.0[3]))
 }
 
 /// The slot of a table of `len` that a hash falls in: the high half of the product, which

@@ -21,6 +21,12 @@ pub const MAX_INTERFACES: usize = 64;
 pub const DEFAULT_HALF_OPEN: u32 = 65_536;
 /// Closed flows that wait in the ring for the packet path to collect them, by default.
 pub const DEFAULT_CLOSED_RING: u32 = DEFAULT_FLOWS / 4;
+/// Fewest established flows that a table is made for.
+pub const LEAST_FLOWS: u32 = 1_024;
+/// Half-open flows that go with them.
+pub const LEAST_HALF_OPEN: u32 = half_open_for(LEAST_FLOWS);
+/// Places in the ring of closed flows that goes with them.
+pub const LEAST_CLOSED_RING: u32 = closed_ring_for(LEAST_FLOWS);
 /// SNAT addresses towards one target.
 pub const MAX_SNAT_ADDRESSES: usize = 4;
 /// Ports tried for one new flow, over all SNAT addresses.

@@ -1,13 +1,24 @@
-//! Numbers in network byte order and MAC addresses, laid out so that BPF loads them whole.
+//! Numbers in network byte order, addresses of both families and of the link layer, laid out so
+//! that BPF loads them whole.
 
-use core::net::Ipv4Addr;
+use core::{
+    fmt::Debug,
+    hash::Hash,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use crate::abi::Plain;
+use crate::{abi::Plain, hash};
 
 /// A 32-bit number in network byte order: an IPv4 address as it stands in a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Be32(pub u32);
+
+/// A 128-bit number in network byte order: an IPv6 address as it stands in a packet. Four words, so
+/// that a key with ports has no padding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Be128(pub [u32; 4]);
 
 /// A 16-bit number in network byte order: a port as it stands in a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +45,121 @@ impl Be32 {
     pub const fn addr(self) -> Ipv4Addr {
         let [a, b, c, d] = self.0.to_ne_bytes();
         Ipv4Addr::new(a, b, c, d)
+    }
+}
+
+/// An address of a family, as tables and packets hold it.
+pub trait Address: Plain + Copy + Debug + Default + Eq + Ord + Hash {
+    /// For people and for the host's network.
+    fn ip(self) -> IpAddr;
+
+    /// Its one's-complement sum (RFC 1071).
+    fn sum(self) -> u64;
+
+    /// What taking it out adds to a sum (RFC 1624): the sum of its words' complements.
+    fn taken(self) -> u64;
+
+    /// A word that depends on every bit of two addresses.
+    fn pair(a: Self, b: Self) -> u64;
+
+    /// Hash for source-IP selection.
+    fn client_hash(self) -> u32;
+
+    /// All zero: none.
+    fn is_unset(self) -> bool;
+}
+
+impl Address for Be32 {
+    fn ip(self) -> IpAddr {
+        self.addr().into()
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn taken(self) -> u64 {
+        (!self.0) as u64
+    }
+
+    #[inline(always)]
+    fn pair(a: Self, b: Self) -> u64 {
+        (a.0 as u64) << 32 | b.0 as u64
+    }
+
+    #[inline(always)]
+    fn client_hash(self) -> u32 {
+        hash::client(self)
+    }
+
+    #[inline(always)]
+    fn is_unset(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Address for Be128 {
+    fn ip(self) -> IpAddr {
+        self.addr().into()
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        self.0[0] as u64 + self.0[1] as u64 + self.0[2] as u64 + self.0[3] as u64
+    }
+
+    #[inline(always)]
+    fn taken(self) -> u64 {
+        4 * u32::MAX as u64 - self.sum()
+    }
+
+    #[inline(always)]
+    fn pair(a: Self, b: Self) -> u64 {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [a, b] = [a.0, b.0];
+        let upper = (a[0] as u64) << 32 | b[0] as u64;
+        let middle = (a[1] as u64) << 32 | b[1] as u64;
+        let lower = (a[2] as u64) << 32 | b[2] as u64;
+        let last = (a[3] as u64) << 32 | b[3] as u64;
+        let mixed = (upper.wrapping_mul(ODD) ^ middle).wrapping_mul(ODD) ^ lower;
+        (mixed ^ mixed >> 32).wrapping_mul(ODD) ^ last
+    }
+
+    #[inline(always)]
+    fn client_hash(self) -> u32 {
+        hash::client6(self)
+    }
+
+    #[inline(always)]
+    fn is_unset(self) -> bool {
+        self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
+    }
+}
+
+// SAFETY: `repr(transparent)` over an array of integers.
+#[expect(unsafe_code, reason = "transparent over integers")]
+unsafe impl Plain for Be128 {}
+
+impl Be128 {
+    /// The address.
+    pub fn addr(self) -> Ipv6Addr {
+        let mut octets = [0; 16];
+        for (place, word) in octets.chunks_exact_mut(4).zip(self.0) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        octets.into()
+    }
+}
+
+impl From<Ipv6Addr> for Be128 {
+    fn from(addr: Ipv6Addr) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(addr.octets().chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        Self(words)
     }
 }
 
@@ -90,6 +216,11 @@ mod tests {
     fn memory_order_is_network_order() {
         assert_eq!(Be32::from(Ipv4Addr::new(198, 18, 0, 10)).0.to_ne_bytes(), [198, 18, 0, 10]);
         assert_eq!(Be32::from(Ipv4Addr::new(1, 2, 3, 4)).addr(), Ipv4Addr::new(1, 2, 3, 4));
+        let address: Ipv6Addr = "2001:db8::8:800:200c:417a".parse().unwrap();
+        let bytes: [u8; 16] =
+            core::array::from_fn(|at| Be128::from(address).0[at / 4].to_ne_bytes()[at % 4]);
+        assert_eq!(bytes, address.octets());
+        assert_eq!(Be128::from(address).addr(), address);
         assert_eq!(Be16::new(0x0102).0.to_ne_bytes(), [1, 2]);
         assert_eq!(Be16::new(8080).host(), 8080);
         let bytes = [2, 0, 0, 1, 2, 3];

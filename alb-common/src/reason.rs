@@ -80,7 +80,7 @@ reasons! {
     IcmpForward = "icmp_forward", Forward, "ICMP error about a flow, client to target";
     IcmpReverse = "icmp_reverse", Forward, "ICMP error about a flow, target to client";
 
-    NotIpv4 = "not_ipv4", Pass, "frame that is not IPv4, such as ARP or IPv6";
+    NotIp = "not_ip", Pass, "frame that is neither IPv4 nor IPv6, such as ARP";
     NotOurs = "not_ours", Pass, "destination address is neither a VIP nor a SNAT address";
     OtherStation = "other_station", Pass, "frame to one of our addresses but another station";
     HostTraffic = "host_traffic", Pass, "packet for the host itself";
@@ -99,10 +99,12 @@ reasons! {
         "packet of a flow that is larger than the outgoing interface's MTU";
 
     Truncated = "truncated", Drop, "frame ends within its headers";
-    BadIpHeader = "bad_ip_header", Drop, "IPv4 version, header length or total length is wrong";
+    BadIpHeader = "bad_ip_header", Drop, "version or a length in the IP header is wrong";
     BadTcpHeader = "bad_tcp_header", Drop, "TCP data offset is wrong or a port is zero";
     BadTcpFlags = "bad_tcp_flags", Drop, "combination of TCP flags that no stack sends";
     Fragment = "fragment", Drop, "IP fragment";
+    ExtensionHeaders = "extension_headers", Drop,
+        "IPv6 extension headers that are too long, too many, or route it on";
     BadSource = "bad_source", Drop, "source address that cannot be a client's";
     UnsupportedProtocol = "unsupported_protocol", Drop,
         "protocol other than TCP and ICMP to a VIP";

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::plain,
-    net::{Be16, Be32},
+    net::{Be16, Be32, Be128},
 };
 
 /// What an address of this node is, bits of the value in `LOCALS`.
@@ -35,16 +35,17 @@ pub mod local {
 /// An address and port that is listened on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
-pub struct ListenerKey {
+pub struct ListenerKey<A = Be32> {
     /// VIP.
-    pub addr: Be32,
+    pub addr: A,
     /// TCP port.
     pub port: Be16,
     /// Always zero.
     pub reserved: u16,
 }
 
-plain!(ListenerKey, 8: addr: Be32, port: Be16, reserved: u16);
+plain!(ListenerKey<Be32>, 8: addr: Be32, port: Be16, reserved: u16);
+plain!(ListenerKey<Be128>, 20: addr: Be128, port: Be16, reserved: u16);
 
 /// How a listener chooses a target. It is replaced as a whole, so a packet sees either the
 /// old extent or the new one.

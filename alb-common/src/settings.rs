@@ -28,14 +28,18 @@ pub struct Settings {
     pub half_open_mask: u32,
     /// Size of the closed ring less one.
     pub closed_mask: u32,
+    /// [`Self::half_open_mask`] of IPv6.
+    pub half_open_mask6: u32,
+    /// [`Self::closed_mask`] of IPv6.
+    pub closed_mask6: u32,
     /// Targets that drain: while there are none, packets from targets need not ask.
     pub draining: u32,
 }
 
-plain!(Settings, 32:
+plain!(Settings, 40:
     abi: u32, route_generation: u16, port_first: u16, port_count: u16, reply_first: u16,
     reply_count: u16, port_stride: u16, rst_per_window: u32, half_open_mask: u32,
-    closed_mask: u32, draining: u32);
+    closed_mask: u32, half_open_mask6: u32, closed_mask6: u32, draining: u32);
 
 /// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
 pub const RST_WINDOW_SHIFT: u32 = 3;

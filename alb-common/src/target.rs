@@ -4,29 +4,54 @@ use crate::{
     abi::plain,
     expiry,
     limits::MAX_SNAT_ADDRESSES,
-    net::{Be16, Be32},
+    net::{Be16, Be32, Be128},
 };
 
 /// Where a target is and which addresses packets to it come from. Read for new flows only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct TargetEntry {
+pub struct TargetEntry<A = Be32> {
     /// Hash of the ids of backend and target: tells a restarted daemon whose index it is.
-    pub id: u64,
+    pub id: TargetId,
     /// Its address; zero = free index.
-    pub addr: Be32,
+    pub addr: A,
     /// Its port.
     pub port: Be16,
     /// How many of `snat` are used, at least one.
     pub snat_count: u16,
     /// Source addresses towards it.
-    pub snat: SnatAddresses,
+    pub snat: SnatAddresses<A>,
 }
 
 /// Source addresses towards one target.
-pub type SnatAddresses = [Be32; MAX_SNAT_ADDRESSES];
+pub type SnatAddresses<A = Be32> = [A; MAX_SNAT_ADDRESSES];
 
-plain!(TargetEntry, 32: id: u64, addr: Be32, port: Be16, snat_count: u16, snat: SnatAddresses);
+plain!(TargetEntry<Be32>, 32:
+    id: TargetId, addr: Be32, port: Be16, snat_count: u16, snat: SnatAddresses);
+plain!(TargetEntry<Be128>, 92:
+    id: TargetId, addr: Be128, port: Be16, snat_count: u16, snat: SnatAddresses<Be128>);
+
+/// Hash of the ids of a backend and a target, in two words: a longer one would leave padding
+/// behind the addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct TargetId([u32; 2]);
+
+// SAFETY: `repr(transparent)` over an array of integers.
+#[expect(unsafe_code, reason = "transparent over integers")]
+unsafe impl crate::abi::Plain for TargetId {}
+
+impl From<u64> for TargetId {
+    fn from(hash: u64) -> Self {
+        Self([(hash >> 32) as u32, hash as u32])
+    }
+}
+
+impl From<TargetId> for u64 {
+    fn from(TargetId([high, low]): TargetId) -> Self {
+        Self::from(high) << 32 | Self::from(low)
+    }
+}
 
 /// Moments of a target, by its index. Read only if its hop's flags say so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,9 +29,11 @@ impl Field {
 
 /// Length of the frames, bytes.
 pub const FRAME: usize = 64;
+/// The same of IPv6.
+pub const FRAME6: usize = 80;
 
 /// One row's packets: the program writes `template` over the frame with the addresses and ports
-/// of the next flow, and goes on to the program in `slot`.
+/// of the next flow (of IPv6 the last words of the addresses), and goes on to the program in `slot`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Plan {
@@ -52,11 +54,11 @@ pub struct Plan {
     pub dst: Field,
     /// Destination port.
     pub dport: Field,
-    /// The frame, as words in memory order.
-    pub template: [u32; FRAME / 4],
+    /// The frame, as words in memory order; of IPv6 or the first of these words.
+    pub template: [u32; FRAME6 / 4],
 }
 
-const _: () = assert!(size_of::<Plan>() == 4 * (4 + 4 * 3 + FRAME / 4), "padding in a map type");
+const _: () = assert!(size_of::<Plan>() == 4 * (4 + 4 * 3 + FRAME6 / 4), "padding in a map type");
 
 // SAFETY: `repr(C)`, of 32-bit integers alone; the assert above proves that there is no padding.
 #[expect(unsafe_code, reason = "integers")]

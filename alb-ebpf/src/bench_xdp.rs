@@ -7,7 +7,7 @@
 
 use alb_common::flow::{FlowEntry, FlowKey};
 use alb_ebpf::{
-    bench::{FRAME, Plan},
+    bench::{FRAME, FRAME6, Plan},
     packet::{Packet, Window},
 };
 use aya_ebpf::{
@@ -66,21 +66,57 @@ impl Packet for Frame {
 #[xdp(frags)]
 pub fn bench_packet(ctx: XdpContext) -> u32 {
     let frame = Frame(ctx);
-    let (Some(bytes), Some(plan)) = (frame.window::<FRAME>(0), PLAN.get_ptr_mut(0)) else {
+    let (Some(bytes), Some((plan, flow))) = (frame.window::<FRAME>(0), next()) else {
         return XDP_ABORTED;
     };
+    write(bytes, plan, flow);
+    go_on(&frame, plan)
+}
+
+/// The same of IPv6.
+#[expect(unreachable_pub, reason = "the macro wants it")]
+#[xdp(frags)]
+pub fn bench_packet6(ctx: XdpContext) -> u32 {
+    let frame = Frame(ctx);
+    let (Some(bytes), Some((plan, flow))) = (frame.window::<FRAME6>(0), next()) else {
+        return XDP_ABORTED;
+    };
+    write6(bytes, plan, flow);
+    go_on(&frame, plan)
+}
+
+/// The plan, and the next packet's flow.
+#[inline(always)]
+fn next() -> Option<(&'static Plan, u32)> {
+    let plan = PLAN.get_ptr_mut(0)?;
     // SAFETY: the bench runs on one CPU and leaves the element alone meanwhile.
     #[expect(unsafe_code, reason = "map value access")]
     let plan = unsafe { &mut *plan };
     let flow = plan.next.wrapping_mul(plan.multiplier) & plan.mask;
     plan.next = plan.next.wrapping_add(1);
-    write(bytes, plan, flow);
+    Some((plan, flow))
+}
+
+#[inline(always)]
+fn go_on(frame: &Frame, plan: &Plan) -> u32 {
     // SAFETY: nothing is held over the call.
     #[expect(unsafe_code, reason = "a helper call")]
     unsafe {
         PROGRAMS.tail_call(&frame.0, plan.slot);
     }
     XDP_ABORTED
+}
+
+#[inline(always)]
+fn write6(bytes: Window<'_, FRAME6>, plan: &Plan, flow: u32) {
+    macro_rules! words {
+        ($($word:literal)+) => { $(bytes.set_u32::<{ $word * 4 }>(plan.template[$word]);)+ };
+    }
+    words!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+    bytes.set_u32::<34>(plan.src.of(flow).to_be());
+    bytes.set_u32::<50>(plan.dst.of(flow).to_be());
+    bytes.set_u16::<54>((plan.sport.of(flow) as u16).to_be());
+    bytes.set_u16::<56>((plan.dport.of(flow) as u16).to_be());
 }
 
 #[inline(always)]

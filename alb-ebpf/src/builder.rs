@@ -4,6 +4,7 @@
 extern crate std;
 
 pub mod icmp;
+pub mod ipv6;
 
 use core::net::Ipv4Addr;
 use std::vec::Vec;
@@ -98,7 +99,7 @@ impl Tcp {
             frame.extend(tag.to_be_bytes());
         }
         frame.extend([0x08, 0x00]);
-        let tcp = self.tcp();
+        let tcp = self.tcp(&[self.src.0.octets(), self.dst.0.octets()].concat());
         frame.extend(self.ip(tcp.len()));
         frame.extend(tcp);
         frame.resize(frame.len() + self.padding, 0);
@@ -111,7 +112,8 @@ impl Tcp {
             .header(payload)
     }
 
-    fn tcp(&self) -> Vec<u8> {
+    /// The segment, with a checksum that covers these addresses too.
+    fn tcp(&self, addresses: &[u8]) -> Vec<u8> {
         let mut tcp = Vec::new();
         tcp.extend(self.src.1.to_be_bytes());
         tcp.extend(self.dst.1.to_be_bytes());
@@ -124,7 +126,7 @@ impl Tcp {
         tcp.extend(&self.data);
 
         let len = u16::try_from(tcp.len()).expect("fits an IP packet");
-        let mut summed = [self.src.0.octets(), self.dst.0.octets()].concat();
+        let mut summed = addresses.to_vec();
         summed.extend([0, 6]);
         summed.extend(len.to_be_bytes());
         summed.extend(&tcp);

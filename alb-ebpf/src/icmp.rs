@@ -1,22 +1,22 @@
-//! ICMP (RFC 792): what a message says, errors about our flows' packets translated, and the two
+//! ICMP for IPv4 (RFC 792): what a message says, errors about our flows' packets translated, and the two
 //! messages that the balancer sends itself. Knows nothing of tables.
 
-use alb_common::{Reason, checksum, flow::FlowKey};
+use alb_common::{Reason, checksum, flow::FlowKey, net::Be32};
 
 use crate::{
-    packet::{Packet, Window},
-    parse::{FRAGMENT, IPPROTO_ICMP, IPPROTO_TCP, IPV4_LEN, Segment},
-    rewrite::{self, CHECKSUM, Rewrite},
+    family::Family as _,
+    ipv4::{FRAGMENT, IPPROTO_ICMP, IPV4_LEN},
+    packet::Packet,
+    parse::{IPPROTO_TCP, Segment},
+    rewrite::{CHECKSUM, Rewrite},
 };
 
 /// Length of an ICMP header, bytes.
 pub const ICMP_LEN: usize = 8;
 /// Of a quoted TCP segment every router returns this much (RFC 792): ports and sequence number.
-const QUOTED: usize = 8;
+pub(crate) const QUOTED: usize = 8;
 /// Offset of a fragment, without its flags (RFC 791 §3.1).
 const FRAGMENT_OFFSET: u16 = 0x1fffu16.to_be();
-const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
-const VERSION_IHL_TOS: u16 = 0x4500u16.to_be();
 const TTL: u8 = 64;
 
 const ECHO_REPLY: u8 = 0;
@@ -28,40 +28,40 @@ const PARAMETER_PROBLEM: u8 = 12;
 
 /// What an ICMP message for us is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum Message<A = Be32> {
     /// A ping.
     Echo,
     /// An error about a TCP packet.
-    Error(Quote),
+    Error(Quote<A>),
     /// Anything else.
     Other,
 }
 
 /// An ICMP error and the TCP packet it quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quote {
-    /// Offset of the outer IPv4 header.
+pub struct Quote<A = Be32> {
+    /// Offset of the outer IP header.
     pub l3: usize,
     /// Offset of the ICMP header.
     pub icmp: usize,
     /// Offset of the quoted TCP header.
     pub l4: usize,
-    /// Length of the whole message with its IPv4 header, bytes.
+    /// Length of the whole message with its IP header, bytes.
     pub ip_len: u32,
     /// Addresses and ports of the answers to the quoted packet.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
 }
 
-impl Quote {
-    /// Where the quoted IPv4 header is.
+impl<A> Quote<A> {
+    /// Where the quoted IP header is.
     #[inline(always)]
-    fn ip(&self) -> usize {
+    pub(crate) fn ip(&self) -> usize {
         self.icmp + ICMP_LEN
     }
 
     /// Whether the quote reaches behind the TCP checksum.
     #[inline(always)]
-    fn has_checksum(&self) -> bool {
+    pub(crate) fn has_checksum(&self) -> bool {
         self.l4 + CHECKSUM + 2 <= self.l3 + self.ip_len as usize
     }
 }
@@ -109,9 +109,7 @@ pub fn message<P: Packet>(packet: &P, l3: usize) -> Result<Message, Reason> {
     Ok(Message::Error(Quote { l3, icmp, l4, ip_len: ip_len as u32, key }))
 }
 
-/// Translates an error by the rewrite of the packets that go the same way, which answer the
-/// quoted one: the message gets their addresses, the quote the reverse of them. So it arrives as
-/// from the address that its receiver knows, and tells nothing of the network behind us.
+/// As in [`crate::family::Family::translate`].
 #[inline(always)]
 pub fn translate<P: Packet>(packet: &P, quote: &Quote, rewrite: &Rewrite) -> Result<(), Reason> {
     // In ascending order: see `reset::write`.
@@ -120,7 +118,7 @@ pub fn translate<P: Packet>(packet: &P, quote: &Quote, rewrite: &Rewrite) -> Res
     let icmp = packet.window::<ICMP_LEN>(quote.icmp).ok_or(Reason::Internal)?;
     let inner = packet.window::<IPV4_LEN>(quote.ip()).ok_or(Reason::Internal)?;
     let tcp = packet.window::<QUOTED>(quote.l4).ok_or(Reason::Internal)?;
-    if rewrite::expires(ip) {
+    if Be32::expires(ip) {
         return Err(Reason::TtlExceeded);
     }
     let addresses = checksum::replace32(inner.u32::<12>(), rewrite.dst.0)
@@ -145,7 +143,7 @@ pub fn translate<P: Packet>(packet: &P, quote: &Quote, rewrite: &Rewrite) -> Res
         check.set_u16::<0>(new);
     }
     icmp.set_u16::<2>(checksum::update(icmp.u16::<2>(), delta));
-    rewrite::hop(ip, rewrite.src, rewrite.dst);
+    Be32::hop(ip, rewrite.src, rewrite.dst);
     eth.set(rewrite.next_hop, rewrite.station);
     Ok(())
 }
@@ -174,6 +172,7 @@ pub fn echo<P: Packet>(packet: &P, l3: usize) -> Result<(), Reason> {
 
 /// Words of the longest IPv4 header and what is quoted behind it.
 const MOST_QUOTED: usize = (60 + QUOTED) / 4;
+
 /// Writes "fragmentation needed" with this MTU (RFC 1191 §4) over a segment that is longer: its
 /// IPv4 header and eight bytes are moved behind the new headers. Sent whether or not the packet
 /// may be fragmented, because nobody here fragments it.
@@ -189,12 +188,20 @@ pub fn too_big<P: Packet>(packet: &mut P, segment: &Segment, mtu: u16) -> Result
         return Err(Reason::Internal);
     }
     let before = if P::OFFLOADS { packet.sum(l3, len / 4) } else { 0 };
-    let moved = shift(packet, l3, quoted);
+    let moved = shift(packet, l3, quoted, IPV4_LEN + ICMP_LEN);
     // In ascending order: see `reset::write`.
     let eth = packet.window::<14>(0).ok_or(Reason::Internal)?;
-    let head = packet.window::<{ IPV4_LEN + ICMP_LEN }>(l3).ok_or(Reason::Internal)?;
+    let ip = packet.window::<IPV4_LEN>(l3).ok_or(Reason::Internal)?;
+    let head = packet.window::<ICMP_LEN>(l3 + IPV4_LEN).ok_or(Reason::Internal)?;
     eth.set(eth.source(), eth.destination());
-    write_head(head, segment, len as u16, mtu, moved);
+    let payload = (len - IPV4_LEN) as u16;
+    Be32::write(ip, IPPROTO_ICMP, payload, segment.key.dst, segment.key.src);
+    let kind = u16::from_ne_bytes([UNREACHABLE, FRAGMENTATION_NEEDED]);
+    let sum = kind as u64 + mtu.to_be() as u64 + moved as u64;
+    head.set_u16::<0>(kind);
+    head.set_u16::<2>(checksum::finish(sum));
+    head.set_u16::<4>(0);
+    head.set_u16::<6>(mtu.to_be());
     if P::OFFLOADS {
         // What is there now sums up to nothing.
         packet.rewritten(!before);
@@ -202,9 +209,10 @@ pub fn too_big<P: Packet>(packet: &mut P, segment: &Segment, mtu: u16) -> Result
     Ok(())
 }
 
-/// Moves `words` 32-bit words from `offset` behind the headers to be written; their sum.
+/// Moves `words` 32-bit words from `offset` further back `by` so many bytes, where headers are to
+/// be written in front of them; their sum.
 #[inline(never)]
-fn shift<P: Packet>(packet: &P, offset: usize, words: usize) -> u16 {
+pub(crate) fn shift<P: Packet>(packet: &P, offset: usize, words: usize, by: usize) -> u16 {
     let mut sum = 0u64;
     let mut step = 0;
     while step < MOST_QUOTED {
@@ -215,10 +223,9 @@ fn shift<P: Packet>(packet: &P, offset: usize, words: usize) -> u16 {
         if word >= words {
             continue;
         }
-        let (Some(from), Some(to)) = (
-            packet.window::<4>(offset + word * 4),
-            packet.window::<4>(offset + IPV4_LEN + ICMP_LEN + word * 4),
-        ) else {
+        let (Some(from), Some(to)) =
+            (packet.window::<4>(offset + word * 4), packet.window::<4>(offset + by + word * 4))
+        else {
             break;
         };
         let value = from.u32::<0>();
@@ -226,41 +233,6 @@ fn shift<P: Packet>(packet: &P, offset: usize, words: usize) -> u16 {
         sum += value as u64;
     }
     checksum::fold(sum)
-}
-
-/// Writes the message's IPv4 and ICMP headers. `moved` is the sum of the quote.
-#[inline(always)]
-fn write_head(
-    head: Window<'_, { IPV4_LEN + ICMP_LEN }>,
-    segment: &Segment,
-    len: u16,
-    mtu: u16,
-    moved: u16,
-) {
-    let (src, dst) = (segment.key.dst.0, segment.key.src.0);
-    let life = u16::from_ne_bytes([TTL, IPPROTO_ICMP]);
-    head.set_u16::<0>(VERSION_IHL_TOS);
-    head.set_u16::<2>(len.to_be());
-    head.set_u16::<4>(0);
-    head.set_u16::<6>(DONT_FRAGMENT);
-    head.set_u16::<8>(life);
-    head.set_u32::<12>(src);
-    head.set_u32::<16>(dst);
-    head.set_u16::<10>(checksum::finish(
-        VERSION_IHL_TOS as u64
-            + len.to_be() as u64
-            + DONT_FRAGMENT as u64
-            + life as u64
-            + src as u64
-            + dst as u64,
-    ));
-    let kind = u16::from_ne_bytes([UNREACHABLE, FRAGMENTATION_NEEDED]);
-    head.set_u16::<{ IPV4_LEN }>(kind);
-    head.set_u16::<{ IPV4_LEN + 2 }>(checksum::finish(
-        kind as u64 + mtu.to_be() as u64 + moved as u64,
-    ));
-    head.set_u16::<{ IPV4_LEN + 4 }>(0);
-    head.set_u16::<{ IPV4_LEN + 6 }>(mtu.to_be());
 }
 
 #[cfg(test)]

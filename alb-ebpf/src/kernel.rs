@@ -26,3 +26,6 @@ mod clock;
 mod count;
 mod maps;
 mod neighbour;
+pub mod parts;
+mod steps;
+mod tables;

@@ -21,7 +21,12 @@
 pub mod packet;
 pub mod parse;
 
+pub mod family;
+pub mod ipv4;
+pub mod ipv6;
+
 pub mod icmp;
+pub mod icmp6;
 pub mod mss;
 pub mod reset;
 pub mod rewrite;
@@ -30,8 +35,9 @@ pub mod rewrite;
 mod kernel;
 #[cfg(target_arch = "bpf")]
 pub use kernel::{
-    balance::{Outcome, process},
+    balance::{Outcome, process, process6, unknown},
     host::{self, Host},
+    parts,
 };
 
 #[cfg(not(target_arch = "bpf"))]

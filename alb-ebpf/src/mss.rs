@@ -3,11 +3,7 @@
 
 use alb_common::checksum;
 
-use crate::{
-    packet::Packet,
-    parse::{IPV4_LEN, TCP_LEN},
-    rewrite::CHECKSUM,
-};
+use crate::{packet::Packet, parse::TCP_LEN, rewrite::CHECKSUM};
 
 const END: u8 = 0;
 const NOP: u8 = 1;
@@ -16,12 +12,11 @@ const MSS_LEN: usize = 4;
 /// Options looked at, padding included: every stack's MSS is the first.
 const MOST: usize = 12;
 
-/// Lowers the size announced in the TCP header of this length at `l4` to that of a segment without
-/// options in a packet of `mtu` bytes.
-/// A SYN without the option means 536 bytes, which everything must carry; nothing is added.
+/// Lowers the size announced in the TCP header of this length at `l4` to `most` bytes.
+/// A SYN without the option means 536 bytes, 1,220 in IPv6, which everything must carry; nothing is
+/// added.
 #[inline(always)]
-pub fn clamp<P: Packet>(packet: &mut P, l4: usize, header_len: u32, mtu: u16) {
-    let most = mtu.saturating_sub((IPV4_LEN + TCP_LEN) as u16);
+pub fn clamp<P: Packet>(packet: &mut P, l4: usize, header_len: u32, most: u16) {
     let end = (header_len as usize).min(60);
     let mut offset = TCP_LEN;
     let mut seen = 0;

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use alb_common::net::{Be16, Be32, Mac};
+use alb_common::net::{Be16, Be32, Be128, Mac};
 
 /// A packet under the program's hands.
 #[expect(clippy::len_without_is_empty, reason = "an empty frame does not reach the program")]
@@ -29,7 +29,7 @@ pub trait Packet {
         0
     }
 
-    /// Length of the IPv4 packet at `l3` whose header says `said`, bytes. A super-packet beyond
+    /// Length of the IP packet at `l3` whose header says `said`, bytes. A super-packet beyond
     /// 64 KiB says 0 (Linux 6.3, `gso_ipv4_max_size`).
     #[inline(always)]
     fn ip_len(&self, _l3: usize, said: usize) -> usize {
@@ -136,6 +136,49 @@ impl<const N: usize> Window<'_, N> {
     #[inline(always)]
     pub fn be32<const OFFSET: usize>(self) -> Be32 {
         Be32(self.u32::<OFFSET>())
+    }
+
+    /// An IPv6 address at `OFFSET`.
+    #[inline(always)]
+    pub fn be128<const OFFSET: usize>(self) -> Be128 {
+        const { assert!(OFFSET + size_of::<Be128>() <= N) };
+        let word = |at: usize| {
+            // SAFETY: as in `access`: the four words are within the window.
+            #[expect(unsafe_code, reason = "packet access")]
+            let pointer = unsafe { self.start.add(OFFSET + at * 4) }.cast::<u32>();
+            // SAFETY: as in `access`.
+            #[cfg(target_arch = "bpf")]
+            #[expect(unsafe_code, reason = "packet access")]
+            return unsafe { *pointer };
+            // SAFETY: as in `access`.
+            #[cfg(not(target_arch = "bpf"))]
+            #[expect(unsafe_code, reason = "packet access")]
+            return unsafe { pointer.read_unaligned() };
+        };
+        Be128([word(0), word(1), word(2), word(3)])
+    }
+
+    /// Writes an IPv6 address at `OFFSET`.
+    #[inline(always)]
+    pub fn set_be128<const OFFSET: usize>(self, address: Be128) {
+        const { assert!(OFFSET + size_of::<Be128>() <= N) };
+        for (at, word) in address.0.into_iter().enumerate() {
+            // SAFETY: as in `access`: the four words are within the window.
+            #[expect(unsafe_code, reason = "packet access")]
+            let pointer = unsafe { self.start.add(OFFSET + at * 4) }.cast::<u32>();
+            // SAFETY: as in `access`.
+            #[cfg(target_arch = "bpf")]
+            #[expect(unsafe_code, reason = "packet access")]
+            unsafe {
+                *pointer = word;
+            }
+            // SAFETY: as in `access`.
+            #[cfg(not(target_arch = "bpf"))]
+            #[expect(unsafe_code, reason = "packet access")]
+            unsafe {
+                pointer.write_unaligned(word);
+            }
+        }
     }
 
     /// A port at `OFFSET`.

@@ -2,12 +2,14 @@
 
 use alb_common::{
     Reason, checksum,
-    net::{Be16, Be32, Mac},
+    flow::FlowKey,
+    net::{Address, Be16, Be32, Mac},
 };
 
 use crate::{
+    family::{Added, Family},
     packet::Packet,
-    parse::{IPV4_LEN, Ipv4, TCP_LEN},
+    parse::TCP_LEN,
 };
 
 /// Where the checksum is in a TCP header.
@@ -15,11 +17,11 @@ pub(crate) const CHECKSUM: usize = 16;
 
 /// Everything that changes in a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Rewrite {
+pub struct Rewrite<A = Be32> {
     /// New source address.
-    pub src: Be32,
+    pub src: A,
     /// New destination address.
-    pub dst: Be32,
+    pub dst: A,
     /// New source port.
     pub sport: Be16,
     /// New destination port.
@@ -35,39 +37,37 @@ pub struct Rewrite {
 /// What replacing a packet's addresses and ports adds to its TCP checksum's sum, the
 /// pseudo-header included.
 #[inline(always)]
-pub fn check_delta(old: &alb_common::flow::FlowKey, new: &alb_common::flow::FlowKey) -> u16 {
+pub fn check_delta<A: Address>(old: &FlowKey<A>, new: &FlowKey<A>) -> u16 {
     checksum::fold(
-        checksum::replace32(old.src.0, new.src.0)
-            + checksum::replace32(old.dst.0, new.dst.0)
+        old.src.taken()
+            + new.src.sum()
+            + old.dst.taken()
+            + new.dst.sum()
             + checksum::replace16(old.sport.0, new.sport.0)
             + checksum::replace16(old.dport.0, new.dport.0),
     )
 }
 
-/// Whether a packet must go no further (RFC 1812 §5.3.1).
+/// Applies `rewrite` to the packet whose headers are at `l3` and `l4`. Decrements the time to live:
+/// the balancer is a hop, and two that point at each other must not loop. The flow label of IPv6
+/// stays as its sender chose it (RFC 6437 §2): it is the same for all packets of a flow, which is
+/// all that routers use it for.
 #[inline(always)]
-pub fn expires(ip: Ipv4<'_>) -> bool {
-    ip.u8::<8>() <= 1
-}
-
-/// Applies `rewrite` to the packet whose headers are at `l3` and `l4`. Decrements the TTL: the
-/// balancer is a hop, and two that point at each other must not loop.
-#[inline(always)]
-pub fn apply<P: Packet>(
+pub fn apply<P: Packet, A: Family>(
     packet: &mut P,
     l3: usize,
     l4: usize,
-    rewrite: &Rewrite,
+    rewrite: &Rewrite<A>,
 ) -> Result<(), Reason> {
     // In ascending order: see `reset::write`.
     let eth = packet.window::<14>(0).ok_or(Reason::Internal)?;
-    let ip = packet.window::<IPV4_LEN>(l3).ok_or(Reason::Internal)?;
+    let ip = A::header(packet, l3).ok_or(Reason::Internal)?;
     let tcp = packet.window::<TCP_LEN>(l4).ok_or(Reason::Internal)?;
 
-    if expires(ip) {
+    if A::expires(ip) {
         return Err(Reason::TtlExceeded);
     }
-    let addresses = hop(ip, rewrite.src, rewrite.dst);
+    let Added { addresses, header } = A::hop(ip, rewrite.src, rewrite.dst);
 
     if !P::OFFLOADS {
         tcp.set_u16::<16>(checksum::update(tcp.u16::<16>(), rewrite.check_delta as u64));
@@ -80,24 +80,11 @@ pub fn apply<P: Packet>(
         let addresses = checksum::fold(addresses);
         let ports = checksum::fold(rewrite.check_delta as u64 + (!addresses) as u64);
         packet.correct(l4 + CHECKSUM, addresses, ports);
+        if header != 0 {
+            packet.rewritten(checksum::fold(header));
+        }
     }
     Ok(())
-}
-
-/// Writes the addresses into an IPv4 header that has time to live left, and takes one hop of it.
-/// Returns what the addresses have added to a sum.
-#[inline(always)]
-pub fn hop(ip: Ipv4<'_>, src: Be32, dst: Be32) -> u64 {
-    let ttl = ip.u8::<8>();
-    let old_ttl_word = ip.u16::<8>();
-    ip.set_u8::<8>(ttl - 1);
-    let addresses =
-        checksum::replace32(ip.u32::<12>(), src.0) + checksum::replace32(ip.u32::<16>(), dst.0);
-    let delta = addresses + checksum::replace16(old_ttl_word, ip.u16::<8>());
-    ip.set_u16::<10>(checksum::update(ip.u16::<10>(), delta));
-    ip.set_u32::<12>(src.0);
-    ip.set_u32::<16>(dst.0);
-    addresses
 }
 
 #[cfg(test)]

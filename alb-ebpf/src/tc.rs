@@ -6,8 +6,9 @@ use alb_common::checksum;
 use alb_ebpf::{
     Host, Outcome,
     host::{clamp, timestamp},
+    ipv6::MOST_EXTENSION_BYTES,
     packet::Packet,
-    process,
+    parts, process, process6, unknown,
 };
 use aya_ebpf::{
     EbpfContext as _,
@@ -23,6 +24,10 @@ use aya_ebpf::{
 const PLAIN: usize = 14 + 20 + 20;
 /// The same with a tag, all options, and a quoted packet's headers.
 const MOST: usize = 14 + 4 + 60 + 60;
+/// [`PLAIN`] of IPv6.
+const PLAIN6: usize = 14 + 40 + 20;
+/// [`MOST`] of IPv6: with extension headers.
+const MOST6: usize = 14 + 4 + 40 + MOST_EXTENSION_BYTES + 60;
 
 /// Mark of what we have sent over loopback, which comes in again at once.
 const OURS: u32 = 0x00a1_b000;
@@ -38,7 +43,6 @@ impl TcPacket {
     /// Brings the headers into the part that can be accessed directly. With almost every packet
     /// they are there: stacks and drivers put them at the front.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "a helper call")]
     fn gather(&self) {
         // Looked at first: lengths are not what the verifier takes for a check of an access.
         if let Some(head) = self.window::<PLAIN>(0)
@@ -47,11 +51,30 @@ impl TcPacket {
         {
             return;
         }
-        let here = self.end() - self.start();
-        if here >= MOST || here >= self.len() {
+        self.pull(MOST);
+    }
+
+    /// [`Self::gather`] of IPv6.
+    #[inline(always)]
+    fn gather6(&self) {
+        if let Some(head) = self.window::<PLAIN6>(0)
+            && head.u16::<12>() == 0x86ddu16.to_be()
+            && head.u8::<20>() == 6
+        {
             return;
         }
-        let len = if self.len() < MOST { self.len() } else { MOST };
+        self.pull(MOST6);
+    }
+
+    /// Makes so many bytes accessible, or all that there are.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a helper call")]
+    fn pull(&self, most: usize) {
+        let here = self.end() - self.start();
+        if here >= most || here >= self.len() {
+            return;
+        }
+        let len = if self.len() < most { self.len() } else { most };
         // SAFETY: the context is the program's own, and no window is alive. What is not there
         // afterwards counts as cut off.
         unsafe { bpf_skb_pull_data(self.skb(), len as u32) };
@@ -243,8 +266,8 @@ impl Host for TcPacket {
     }
 
     #[inline(always)]
-    fn clamp(&mut self, l4: u32, header_len: u32, mtu: u32) {
-        alb_tc_clamp(self.skb(), l4, header_len, mtu);
+    fn clamp(&mut self, l4: u32, header_len: u32, most: u32) {
+        alb_tc_clamp(self.skb(), l4, header_len, most);
     }
 }
 
@@ -258,8 +281,8 @@ extern "C" fn alb_tc_timestamp(context: *mut __sk_buff, l4: u32, header_len: u32
 #[inline(never)]
 #[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
-extern "C" fn alb_tc_clamp(context: *mut __sk_buff, l4: u32, header_len: u32, mtu: u32) -> u64 {
-    clamp(&mut TcPacket(TcContext::new(context)), l4, header_len, mtu)
+extern "C" fn alb_tc_clamp(context: *mut __sk_buff, l4: u32, header_len: u32, most: u32) -> u64 {
+    clamp(&mut TcPacket(TcContext::new(context)), l4, header_len, most)
 }
 
 /// The packet path at TC ingress. What it passes goes on to the programs behind it.
@@ -271,8 +294,28 @@ pub fn alb_tc(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     packet.gather();
-    match process(&mut packet) {
-        Outcome::Pass => TC_ACT_UNSPEC,
+    let outcome = process(&mut packet);
+    if !matches!(outcome, Outcome::Other) {
+        return action(&packet, outcome);
+    }
+    parts::tc(&packet.0);
+    action(&packet, unknown())
+}
+
+/// IPv6, and whatever is no IP at all: [`alb_tc`] comes here with it.
+#[expect(unreachable_pub, reason = "the macro wants it")]
+#[classifier]
+pub fn alb_tc6(ctx: TcContext) -> i32 {
+    let mut packet = TcPacket(ctx);
+    packet.gather6();
+    let outcome = process6(&mut packet);
+    action(&packet, outcome)
+}
+
+#[inline(always)]
+fn action(packet: &TcPacket, outcome: Outcome) -> i32 {
+    match outcome {
+        Outcome::Pass | Outcome::Other => TC_ACT_UNSPEC,
         Outcome::Drop => TC_ACT_SHOT,
         Outcome::Redirect => TC_ACT_REDIRECT,
         // SAFETY: takes an index and flags.

@@ -6,7 +6,7 @@ use alb_ebpf::{
     Host, Outcome,
     host::{clamp, timestamp},
     packet::Packet,
-    process,
+    parts, process, process6, unknown,
 };
 use aya_ebpf::{
     EbpfContext as _,
@@ -65,8 +65,8 @@ impl Host for XdpPacket {
     }
 
     #[inline(always)]
-    fn clamp(&mut self, l4: u32, header_len: u32, mtu: u32) {
-        alb_xdp_clamp(self.0.ctx, l4, header_len, mtu);
+    fn clamp(&mut self, l4: u32, header_len: u32, most: u32) {
+        alb_xdp_clamp(self.0.ctx, l4, header_len, most);
     }
 }
 
@@ -80,16 +80,34 @@ extern "C" fn alb_xdp_timestamp(context: *mut xdp_md, l4: u32, header_len: u32) 
 #[inline(never)]
 #[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
-extern "C" fn alb_xdp_clamp(context: *mut xdp_md, l4: u32, header_len: u32, mtu: u32) -> u64 {
-    clamp(&mut XdpPacket(XdpContext::new(context)), l4, header_len, mtu)
+extern "C" fn alb_xdp_clamp(context: *mut xdp_md, l4: u32, header_len: u32, most: u32) -> u64 {
+    clamp(&mut XdpPacket(XdpContext::new(context)), l4, header_len, most)
 }
 
 /// The packet path at XDP. `frags`: frames of several buffers come too (Linux 5.18).
 #[expect(unreachable_pub, reason = "the macro wants it")]
 #[xdp(frags)]
 pub fn alb_xdp(ctx: XdpContext) -> u32 {
-    match process(&mut XdpPacket(ctx)) {
-        Outcome::Pass => XDP_PASS,
+    let mut packet = XdpPacket(ctx);
+    let outcome = process(&mut packet);
+    if !matches!(outcome, Outcome::Other) {
+        return action(outcome);
+    }
+    parts::xdp(&packet.0);
+    action(unknown())
+}
+
+/// IPv6, and whatever is no IP at all: [`alb_xdp`] comes here with it.
+#[expect(unreachable_pub, reason = "the macro wants it")]
+#[xdp(frags)]
+pub fn alb_xdp6(ctx: XdpContext) -> u32 {
+    action(process6(&mut XdpPacket(ctx)))
+}
+
+#[inline(always)]
+fn action(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::Pass | Outcome::Other => XDP_PASS,
         Outcome::Drop => XDP_DROP,
         Outcome::Reflect => XDP_TX,
         Outcome::Redirect => XDP_REDIRECT,

@@ -1,6 +1,6 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
-//! `tables`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
+//! `tables`, `wide`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
 //! `shape`, `maps`, `sys` and `trace/trial` know of BPF system calls or name aya.
 
 mod claim;
@@ -34,5 +34,6 @@ mod sys;
 pub mod trace;
 mod traffic;
 mod verifier;
+pub mod wide;
 
 pub use engine::{Engine, EngineError, Swept};

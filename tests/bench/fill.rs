@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 
 use alb_common::{
     abi::{ABI_VERSION, map},
-    filter::{FilterEntry, FilterKey},
+    filter::{FilterEntry, FilterKey, ID_BITS},
     flow::{FlowEntry, FlowKey},
     interface::{HopEntry, InterfaceEntry},
     limits::MAX_LEAST_CONN_TARGETS,
-    net::{Be16, Be32, Mac},
+    net::{Address, Be16, Be32, Be128, Mac},
     selection::weighted,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
@@ -53,6 +53,12 @@ impl Tuple {
             sport: port(&self.sport),
             dport: port(&self.dport),
         }
+    }
+
+    /// The same of IPv6: the last words of its addresses are IPv4's.
+    fn key6(&self, flow: u32) -> FlowKey<Be128> {
+        let FlowKey { src, dst, sport, dport } = self.key(flow);
+        FlowKey { src: addr6(src), dst: addr6(dst), sport, dport }
     }
 
     /// Established, from the client: 64 ports of 16,384 clients.
@@ -106,6 +112,30 @@ impl Tuple {
     }
 }
 
+/// Words of all IPv6 addresses before the last.
+pub(crate) const PREFIX6: [u32; 3] = [0x2001_0db8u32.to_be(), 0, 0];
+
+fn addr6(last: Be32) -> Be128 {
+    let [a, b, c] = PREFIX6;
+    Be128([a, b, c, last.0])
+}
+
+/// Puts so many established IPv6 flows in their table, in another order than that of their packets.
+pub(crate) fn fill6(runner: &mut Runner, flows: u32) {
+    let now = now();
+    for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT)] {
+        runner.path.insert(map::LOCALS6, addr6(addr.into()), kind);
+    }
+    let mut table = runner.path.hash::<FlowKey<Be128>, FlowEntry<Be128>>(map::FLOWS6);
+    for flow in (0..flows).map(|n| n.wrapping_mul(0x9e37_79b1) & (flows - 1)) {
+        let keys = (Tuple::forward().key6(flow), Tuple::reverse().key6(flow));
+        let (forward, reverse) = pair(keys, flow, now);
+        for (key, entry) in [reverse, forward] {
+            table.insert(Raw(key), Raw(entry), 0).expect("room");
+        }
+    }
+}
+
 /// Port of a listener with least-connection.
 pub(crate) const LEAST_CONN: u16 = 81;
 /// Its targets: as many as it may have.
@@ -129,6 +159,8 @@ pub(crate) fn configure(runner: &mut Runner) {
             rst_per_window: 1_000,
             half_open_mask: 0xffff,
             closed_mask: 0xffff,
+            half_open_mask6: 0,
+            closed_mask6: 0,
             draining: 0,
         },
     );
@@ -138,7 +170,7 @@ pub(crate) fn configure(runner: &mut Runner) {
     let interface =
         InterfaceEntry { ifindex: 1, mac: Mac::new([2, 0, 0, 0, 0, 2]), mtu: 1500, flags: 0 };
     path.set(map::INTERFACES, 0, interface);
-    let key = ListenerKey { addr: VIP.into(), port: Be16::new(80), reserved: 0 };
+    let key = ListenerKey { addr: Be32::from(VIP), port: Be16::new(80), reserved: 0 };
     path.insert(map::LISTENERS, key, ListenerEntry { len: 1, ..ListenerEntry::default() });
     path.set(map::LISTENER_STATES, 0, ListenerState { turn: 0, idle: IDLE });
     path.set(map::SLOTS, 0, NEW_TARGET);
@@ -168,7 +200,7 @@ fn target_entry(target: u32) -> TargetEntry {
     let mut snat = [Be32(0); 4];
     snat[0] = SNAT.into();
     TargetEntry {
-        id: u64::from(target) + 1,
+        id: (u64::from(target) + 1).into(),
         addr: Be32((u32::from(TARGET) + target).to_be()),
         port: Be16::new(8080),
         snat_count: 1,
@@ -200,7 +232,7 @@ pub(crate) fn widen(runner: &mut Runner, flows: u32) {
             path.set(map::SLOTS, offset + place, far(number * each + place));
         }
         let index = u16::try_from(number + 2).expect("a listener");
-        let key = ListenerKey { addr: VIP.into(), port: Be16::new(port), reserved: 0 };
+        let key = ListenerKey { addr: Be32::from(VIP), port: Be16::new(port), reserved: 0 };
         let entry = ListenerEntry { offset, len: each, index, ..ListenerEntry::default() };
         path.insert(map::LISTENERS, key, entry);
         path.set(map::LISTENER_STATES, number + 2, ListenerState { turn: 0, idle: IDLE });
@@ -237,7 +269,7 @@ pub(crate) fn guard(runner: &mut Runner, prefixes: u32) {
     }
     let entry = FilterEntry { offset: LIST, len: 2 };
     let mut allow = |addr: u32, length: u32| {
-        let bits = FilterKey::ID_BITS + length;
+        let bits = ID_BITS + length;
         path.allow(FilterKey { bits, id: FILTER, addr: Be32(addr.to_be()) }, entry);
     };
     // The new flows' client has the last step of a way of four.
@@ -302,8 +334,18 @@ impl Filled {
 }
 
 fn entries(flow: u32, now: u32) -> ((FlowKey, FlowEntry), (FlowKey, FlowEntry)) {
-    let (key, back) = (Tuple::forward().key(flow), Tuple::reverse().key(flow));
-    let entry = |own: FlowKey, peer: FlowKey, flags: u8| {
+    pair((Tuple::forward().key(flow), Tuple::reverse().key(flow)), flow, now)
+}
+
+type Element<A> = (FlowKey<A>, FlowEntry<A>);
+
+/// Both elements of the flow with these keys.
+fn pair<A: Address>(
+    (key, back): (FlowKey<A>, FlowKey<A>),
+    flow: u32,
+    now: u32,
+) -> (Element<A>, Element<A>) {
+    let entry = |own: FlowKey<A>, peer: FlowKey<A>, flags: u8| {
         let after = FlowKey { src: peer.dst, dst: peer.src, sport: peer.dport, dport: peer.sport };
         FlowEntry {
             tag: own.tag(),

@@ -9,12 +9,12 @@ mod runner;
 
 use std::env;
 
-use alb_common::flow::BYTES_PER_FLOW;
+use alb_common::{flow::bytes_per_flow, net::Be32};
 
 use crate::{
     fill::Filled,
     report::Report,
-    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, not_ours, wide},
+    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, ipv6, not_ours, wide},
     runner::Runner,
 };
 
@@ -27,7 +27,7 @@ const TABLES: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() {
-    // A level (`65536`), `new`, `groups` or `wide`: those rows alone.
+    // A level (`65536`), `new`, `ipv6`, `groups` or `wide`: those rows alone.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
     let cpu = runner::stay_on_one_cpu();
@@ -50,7 +50,8 @@ fn main() {
         let mut runner = Runner::new();
         if table == 0 {
             println!(
-                "memory of a flow: {BYTES_PER_FLOW} bytes by layout, {} by the kernel's account",
+                "memory of a flow: {} bytes by layout, {} by the kernel's account",
+                bytes_per_flow::<Be32>(),
                 runner.bytes_per_flow()
             );
         }
@@ -61,9 +62,14 @@ fn main() {
             handshake(&mut runner, &mut report, 0);
         }
         for level in LEVELS {
-            if wanted(&level.to_string()) {
+            if wanted(&level.to_string()) || wanted("ipv6") && level <= LEVELS[1] {
                 filled.grow(&mut runner, level);
+            }
+            if wanted(&level.to_string()) {
                 established(&mut runner, &mut report, level);
+            }
+            if wanted("ipv6") && level <= LEVELS[1] {
+                ipv6(&mut runner, &mut report, level);
             }
         }
         if wanted(&LEVELS[3].to_string()) {

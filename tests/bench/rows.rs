@@ -4,13 +4,16 @@ use std::net::Ipv4Addr;
 
 use alb_common::tcp::flag;
 use alb_ebpf::{
-    bench::{FRAME, Field, Plan},
+    bench::{FRAME, FRAME6, Field, Plan},
     builder::Tcp,
 };
 
 use crate::{
     ROUNDS,
-    fill::{Filled, LISTENERS, MANY, PREFIXES, STATION, TARGETS, Tuple, forget, guard, widen},
+    fill::{
+        Filled, LISTENERS, MANY, PREFIX6, PREFIXES, STATION, TARGETS, Tuple, fill6, forget, guard,
+        widen,
+    },
     report::Report,
     runner::{Program, Runner},
 };
@@ -34,8 +37,24 @@ const PASSED: u32 = 2;
 
 fn plan(tuple: Tuple, flows: u32, flags: u8, seq: u32, ack: u32) -> Plan {
     let tcp = Tcp { from: STATION, flags, seq, ack, padding: FRAME - 54, ..Tcp::default() };
-    let frame = tcp.frame();
-    let mut template = [0; FRAME / 4];
+    of(&tcp.frame(), tuple, flows)
+}
+
+/// As [`plan`], of established IPv6 flows.
+fn plan6(tuple: Tuple, flows: u32) -> Plan {
+    let padding = FRAME6 - 74;
+    let tcp = Tcp { from: STATION, flags: flag::ACK, seq: 5, ack: 6, padding, ..Tcp::default() };
+    let mut frame = tcp.frame6(&[]);
+    for address in [22, 38] {
+        let prefix = PREFIX6.iter().flat_map(|word| word.to_ne_bytes());
+        frame[address..address + 12].copy_from_slice(&prefix.collect::<Vec<_>>());
+    }
+    of(&frame, tuple, flows)
+}
+
+/// The frame with the fields of a tuple.
+fn of(frame: &[u8], tuple: Tuple, flows: u32) -> Plan {
+    let mut template = [0; FRAME6 / 4];
     for (word, bytes) in template.iter_mut().zip(frame.chunks_exact(4)) {
         *word = u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
     }
@@ -89,6 +108,22 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
                 sent,
                 (looked_up, "lookup"),
             );
+        }
+    }
+}
+
+/// Packets of established IPv6 flows beside those of as many IPv4 ones.
+pub(crate) fn ipv6(runner: &mut Runner, report: &mut Report, flows: u32) {
+    fill6(runner, flows);
+    for _ in 0..ROUNDS {
+        for (direction, tuple) in [("forward", Tuple::forward()), ("reverse", Tuple::reverse())] {
+            let plans = [plan(tuple, flows, flag::ACK, 5, 6), plan6(tuple, flows)];
+            let [four, six] = plans.map(|plan| {
+                runner.raw(&plan, Program::PacketPath, flows.min(SETTLE));
+                measure(runner, &plan, Program::PacketPath, PACKETS, SENT)
+            });
+            let name = format!("established IPv6 {direction}, {flows} flows");
+            report.compare(&name, six, (four, "IPv4"));
         }
     }
 }

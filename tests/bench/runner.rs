@@ -3,7 +3,7 @@
 use std::{env, fs, path::PathBuf, process::Command};
 
 use alb_common::abi::map;
-use alb_ebpf::bench::{FRAME, Plan};
+use alb_ebpf::bench::{FRAME, FRAME6, Plan};
 use alb_tests::{
     netns::must,
     packet_path::{Prog, Raw, Sizes},
@@ -110,6 +110,7 @@ impl Runner {
         let fd = path.program().fd().expect("loaded");
         programs.set(Program::PacketPath as u32, fd, 0).expect("a slot");
         load(&mut bench, "bench_packet");
+        load(&mut bench, "bench_packet6");
         let mut runner = Self { path, bench, _programs: programs };
         crate::fill::configure(&mut runner);
         runner
@@ -121,15 +122,13 @@ impl Runner {
         let map = self.bench.map_mut("PLAN").expect("a map");
         let mut plans: Array<&mut MapData, Raw<Plan>> = map.try_into().expect("an array");
         plans.set(0, Raw(Plan { slot: program as u32, ..*plan }), 0).expect("the plan");
-        let wrapper: &Xdp = self
-            .bench
-            .program("bench_packet")
-            .expect("the wrapper")
-            .try_into()
-            .expect("an XDP program");
+        let (wrapper, len) =
+            if is_ipv6(plan) { ("bench_packet6", FRAME6) } else { ("bench_packet", FRAME) };
+        let wrapper: &Xdp =
+            self.bench.program(wrapper).expect("the wrapper").try_into().expect("an XDP program");
         let result = wrapper
             .test_run(TestRunOptions {
-                data_in: Some(&[0; FRAME]),
+                data_in: Some(&vec![0; len]),
                 repeat: packets,
                 ..TestRunOptions::default()
             })
@@ -145,6 +144,11 @@ impl Runner {
     pub(crate) fn bytes_per_flow(&self) -> u64 {
         self.path.memory(map::FLOWS) / u64::from(FLOWS / 2)
     }
+}
+
+/// Whether a plan's packets are of IPv6, by their Ethernet type.
+fn is_ipv6(plan: &Plan) -> bool {
+    plan.template[3].to_ne_bytes()[..2] == [0x86, 0xdd]
 }
 
 fn load<'a>(bench: &'a mut Ebpf, name: &str) -> &'a Xdp {

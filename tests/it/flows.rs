@@ -233,7 +233,7 @@ fn who_cannot_be_answered_is_told_why() {
     let nowhere = format!("{bpffs}-not");
     for (args, code, expected) in [
         (&["--bpffs", &nowhere][..], 1, "no flow table is pinned under"),
-        (&["--bpffs", bpffs, "--client", "nobody"], 2, "no IPv4 address or prefix"),
+        (&["--bpffs", bpffs, "--client", "nobody"], 2, "no address or prefix"),
         (&["--bpffs", bpffs, "--state", "open"], 2, "established"),
         (&["--bpffs", bpffs, "--interval", "2"], 2, "--follow"),
         (

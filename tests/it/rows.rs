@@ -1,6 +1,8 @@
 //! Ring 2: rows of packets through the packet path in the kernel. Every row compares the whole
 //! frame, and the counters that moved.
 
+const FAMILY: crate::family::Family = crate::family::Family::Ipv4;
+
 mod world;
 
 mod closing;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use alb_common::abi::{TC_PROGRAM, XDP_PROGRAM};
+use alb_common::abi::{TC_PROGRAM, TC6_PROGRAM, XDP_PROGRAM, XDP6_PROGRAM};
 use alb_tests::{
     packet_path::{self, Prog, Sizes},
     stack,
@@ -23,10 +23,8 @@ fn programs_stay_within_their_budget() {
     let is_old = release.starts_with("6.1.");
     let prog = Prog::load_both(Sizes::default());
     let object = packet_path::object();
-    for (name, instructions) in [
-        (XDP_PROGRAM, prog.instructions()),
-        (TC_PROGRAM, prog.twin_instructions().expect("both are loaded")),
-    ] {
+    for name in [XDP_PROGRAM, TC_PROGRAM, XDP6_PROGRAM, TC6_PROGRAM] {
+        let instructions = prog.instructions(name);
         let [old, new, most_stack] = budget(name);
         let most = if is_old { old } else { new };
         let (stack, chain) = stack::deepest(&object, name);

@@ -17,13 +17,13 @@ use alb_common::{
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, Totals},
     local::{place, word},
-    net::Be32,
+    net::{Address, Be32, Be128},
     reason::{COUNTERS, Event},
     target::TargetState,
 };
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, ProgramArray, lpm_trie::Key},
     programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
@@ -101,24 +101,30 @@ impl Prog {
     /// Loads the XDP program into maps of its own.
     pub fn load(sizes: Sizes) -> Self {
         let mut ebpf = parse(sizes);
-        let program: &mut Xdp = ebpf
-            .program_mut(abi::XDP_PROGRAM)
-            .expect("the object has the program")
-            .try_into()
-            .expect("it is an XDP program");
-        retry(|| program.load()).expect("the verifier takes the program");
+        for name in [abi::XDP_PROGRAM, abi::XDP6_PROGRAM] {
+            let program: &mut Xdp = ebpf
+                .program_mut(name)
+                .expect("the object has the program")
+                .try_into()
+                .expect("it is an XDP program");
+            retry(|| program.load()).expect("the verifier takes the program");
+        }
+        join(&mut ebpf, map::XDP_PARTS, abi::XDP6_PROGRAM);
         Self { ebpf, twin: None }
     }
 
     /// The same, and the TC program beside it.
     pub fn load_both(sizes: Sizes) -> Self {
         let mut twin = parse(sizes);
-        let program: &mut SchedClassifier = twin
-            .program_mut(abi::TC_PROGRAM)
-            .expect("the object has the program")
-            .try_into()
-            .expect("it is a TC program");
-        retry(|| program.load()).expect("the verifier takes the program");
+        for name in [abi::TC_PROGRAM, abi::TC6_PROGRAM] {
+            let program: &mut SchedClassifier = twin
+                .program_mut(name)
+                .expect("the object has the program")
+                .try_into()
+                .expect("it is a TC program");
+            retry(|| program.load()).expect("the verifier takes the program");
+        }
+        join(&mut twin, map::TC_PARTS, abi::TC6_PROGRAM);
         Self { twin: Some(twin), ..Self::load(sizes) }
     }
 
@@ -195,16 +201,12 @@ impl Prog {
         skb::run(program.try_into().expect("a TC program"), frame, ifindex, is_cut)
     }
 
-    /// Instructions that the verifier looked at.
-    pub fn instructions(&self) -> u32 {
-        self.program().info().ok().and_then(|info| info.verified_instruction_count()).expect("5.16")
-    }
-
-    /// The same of the TC program, if it is loaded.
-    pub fn twin_instructions(&self) -> Option<u32> {
-        let program = self.twin.as_ref()?.program(abi::TC_PROGRAM).expect("it has the program");
-        let program: &SchedClassifier = program.try_into().expect("a TC program");
-        program.info().ok()?.verified_instruction_count()
+    /// Instructions that the verifier looked at, of a program by name.
+    pub fn instructions(&self, name: &str) -> u32 {
+        let tc = [abi::TC_PROGRAM, abi::TC6_PROGRAM].contains(&name);
+        let ebpf = if tc { self.twin.as_ref().expect("both are loaded") } else { &self.ebpf };
+        let info = ebpf.program(name).expect("it has the program").info().expect("it is loaded");
+        info.verified_instruction_count().expect("Linux 5.16")
     }
 
     fn both(&mut self) -> impl Iterator<Item = &mut Ebpf> {
@@ -259,6 +261,17 @@ impl Prog {
         }
     }
 
+    /// As [`Prog::allow`] of IPv6.
+    pub fn allow6(&mut self, key: FilterKey<Be128>, entry: FilterEntry) {
+        let [a, b, c, d] = key.addr.0;
+        let key = Key::new(key.bits, [key.id, a, b, c, d]);
+        for ebpf in self.both() {
+            let mut trie: LpmTrie<&mut MapData, [u32; 5], Raw<FilterEntry>> =
+                ebpf.map_mut(map::FILTERS6).expect("a map").try_into().expect("a trie");
+            trie.insert(&key, Raw(entry), 0).expect("room in the map");
+        }
+    }
+
     /// Removes an element of a hash map.
     pub fn remove<K: Plain, V: Plain>(&mut self, name: &str, key: K) {
         for ebpf in self.both() {
@@ -267,12 +280,20 @@ impl Prog {
     }
 
     /// Everything in a flow table: [`map::FLOWS`] or [`map::HALF_OPEN`].
-    pub fn flows(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
+    pub fn flows<A: Address>(&self, name: &str) -> BTreeMap<FlowKey<A>, FlowEntry<A>>
+    where
+        FlowKey<A>: Plain,
+        FlowEntry<A>: Plain,
+    {
         flows(&self.ebpf, name)
     }
 
     /// The same of the TC program, if it is loaded.
-    pub fn twin_flows(&self, name: &str) -> Option<BTreeMap<FlowKey, FlowEntry>> {
+    pub fn twin_flows<A: Address>(&self, name: &str) -> Option<BTreeMap<FlowKey<A>, FlowEntry<A>>>
+    where
+        FlowKey<A>: Plain,
+        FlowEntry<A>: Plain,
+    {
         self.twin.as_ref().map(|twin| flows(twin, name))
     }
 
@@ -316,6 +337,16 @@ pub fn now() -> u32 {
     }
 }
 
+/// Puts a program in the array from which another goes on to it.
+fn join(ebpf: &mut Ebpf, parts: &str, program: &str) {
+    let program = ebpf.program(program).expect("the object has the program");
+    let program = program.fd().and_then(|fd| fd.try_clone().map_err(ProgramError::IOError));
+    let program = program.expect("it is loaded");
+    let mut parts: ProgramArray<&mut MapData> =
+        ebpf.map_mut(parts).expect("a map").try_into().expect("an array of programs");
+    parts.set(0, &program, 0).expect("a place in it");
+}
+
 /// The object with maps of these sizes.
 fn parse(sizes: Sizes) -> Ebpf {
     let mut loader = EbpfLoader::new();
@@ -336,6 +367,14 @@ fn parse(sizes: Sizes) -> Ebpf {
         (map::LOCALS, 16),
         (map::SLOTS, sizes.slots),
         (map::FILTERS, sizes.prefixes),
+        (map::FLOWS6, sizes.flows),
+        (map::HALF_OPEN6, sizes.half_open),
+        (map::HALF_OPEN_RING6, sizes.ring),
+        (map::CLOSED_RING6, sizes.ring),
+        (map::TARGETS6, sizes.targets),
+        (map::LISTENERS6, 16),
+        (map::LOCALS6, 16),
+        (map::FILTERS6, sizes.prefixes),
     ] {
         loader.map_max_entries(name, size);
     }
@@ -349,8 +388,12 @@ fn hash<'a, K: Plain, V: Plain>(
     ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
 }
 
-fn flows(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
-    let hash: HashMap<&MapData, Raw<FlowKey>, Raw<FlowEntry>> =
+fn flows<A: Address>(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey<A>, FlowEntry<A>>
+where
+    FlowKey<A>: Plain,
+    FlowEntry<A>: Plain,
+{
+    let hash: HashMap<&MapData, Raw<FlowKey<A>>, Raw<FlowEntry<A>>> =
         ebpf.map(name).expect("a map").try_into().expect("a hash map");
     let element = |element: Result<(Raw<_>, Raw<_>), _>| {
         let (key, entry) = element.expect("an element");

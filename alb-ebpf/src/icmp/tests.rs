@@ -22,7 +22,7 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 18, 9, 1);
 
 fn understood(frame: &mut [u8]) -> Result<Message, Reason> {
     let frame = Frame::new(frame);
-    let l3 = parse::ipv4_offset(&frame)?;
+    let l3 = parse::ip_offset::<_, Be32>(&frame)?;
     message(&frame, l3)
 }
 
@@ -216,7 +216,7 @@ fn any_message(bytes: &mut [u8]) {
         }
         Ok(Message::Echo) => {
             let frame = Frame::new(&mut room[inside.clone()]);
-            let l3 = parse::ipv4_offset(&frame).expect("it was parsed");
+            let l3 = parse::ip_offset::<_, Be32>(&frame).expect("it was parsed");
             echo(&frame, l3).expect("it was parsed");
         }
         Ok(Message::Other) | Err(_) => {}

@@ -3,8 +3,7 @@
 use alb_common::{
     Reason, Verdict,
     interface::{InterfaceEntry, interface_flag},
-    local::{self as local_cache, Said},
-    net::Be32,
+    net::{Be32, Be128},
     reason::Event,
     service::local,
     settings::{Settings, budget::RST},
@@ -14,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 
 use super::{
     budget, clock, control, count, established, filter, handshake, host::Host, maps, neighbour,
-    open, ring, snat,
+    open, ring, snat, tables::Tables,
 };
 use crate::{
     packet::Packet,
@@ -34,43 +33,68 @@ pub enum Outcome {
     Reflect,
     /// Out of the interface that `bpf_redirect` was told.
     Redirect,
+    /// Nothing yet: it is not of this family.
+    Other,
 }
 
 /// A packet that goes on: its rewrite, the way out, and what to count.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Forward {
-    pub(super) rewrite: Rewrite,
+pub(super) struct Forward<A = Be32> {
+    pub(super) rewrite: Rewrite<A>,
     pub(super) egress: Egress,
     /// Largest IP packet that fits through it.
     pub(super) mtu: u16,
     pub(super) reason: Reason,
 }
 
-/// Takes a packet through the whole path.
+/// Takes an IPv4 packet through the whole path; any other is [`Outcome::Other`].
 #[inline(always)]
 pub fn process<P: Host>(packet: &mut P) -> Outcome {
-    match ours(packet) {
+    path::<P, Be32>(packet)
+}
+
+/// Takes an IPv6 packet through the whole path. A program of its own, to which that of IPv4 leaves
+/// what it does not know: so neither's stack nor verification is larger for the other.
+#[inline(always)]
+pub fn process6<P: Host>(packet: &mut P) -> Outcome {
+    match path::<P, Be128>(packet) {
+        Outcome::Other => unknown(),
+        outcome => outcome,
+    }
+}
+
+/// What becomes of a packet of neither family.
+#[inline(always)]
+pub fn unknown() -> Outcome {
+    refuse(Reason::NotIp)
+}
+
+#[inline(always)]
+fn path<P: Host, A: Tables>(packet: &mut P) -> Outcome {
+    let mut room = None;
+    match A::ours(packet, &mut room) {
+        Err(Reason::NotIp) => Outcome::Other,
         Err(Reason::Icmp) => {
             let mut egress = Egress::NONE;
-            let mut reason = control::message(packet, &mut egress);
+            let mut reason = control::message::<P, A>(packet, &mut egress);
             if matches!(reason, Reason::IcmpEcho) {
-                reason = control::echo(packet, &mut egress);
+                reason = control::echo::<P, A>(packet, &mut egress);
             }
             conclude(packet, reason, egress)
         }
         Err(reason) => refuse(reason),
-        Ok((segment, kind)) => match decide(packet, &segment, kind) {
+        Ok((segment, kind)) => match decide(packet, segment, kind) {
             Ok((reason, egress)) => {
                 count::reason(reason);
                 send(packet, egress)
             }
             Err(Reason::MtuExceeded) => {
                 let mut egress = Egress::NONE;
-                let reason = control::too_big(packet, &segment, &mut egress);
+                let reason = control::too_big(packet, segment, &mut egress);
                 conclude(packet, reason, egress)
             }
             Err(reason) if matches!(reason.verdict(), Verdict::Reset) => {
-                answer(packet, reason, &segment)
+                answer(packet, reason, segment)
             }
             Err(reason) => refuse(reason),
         },
@@ -96,14 +120,16 @@ fn refuse(reason: Reason) -> Outcome {
 
 /// The segment of a packet to one of our addresses, and what that address is.
 #[inline(always)]
-fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
-    let l3 = parse::ipv4_offset(packet)?;
-    let addr = parse::destination(packet, l3)?;
-    let kind = local_kind(addr).ok_or(Reason::NotOurs)?;
+pub(super) fn ours<P: Packet, A: Tables>(packet: &P) -> Result<(Segment<A>, u32), Reason> {
+    let l3 = parse::ip_offset::<P, A>(packet)?;
+    let addr: A = parse::destination(packet, l3)?;
+    let kind = addr.local_kind().ok_or(Reason::NotOurs)?;
     match parse::segment(packet, l3) {
         Ok(segment) => Ok((segment, kind)),
         // What only the host's own address is asked for is the host's business.
-        Err(Reason::UnsupportedProtocol | Reason::Fragment) if kind & local::SNAT != 0 => {
+        Err(Reason::UnsupportedProtocol | Reason::Fragment | Reason::ExtensionHeaders)
+            if kind & local::SNAT != 0 =>
+        {
             Err(Reason::HostTraffic)
         }
         Err(reason) => Err(reason),
@@ -112,9 +138,9 @@ fn ours<P: Packet>(packet: &P) -> Result<(Segment, u32), Reason> {
 
 /// Sends a segment on its way, rewritten: what to count and the way out; or why not.
 #[inline(always)]
-fn decide<P: Host>(
+fn decide<P: Host, A: Tables>(
     packet: &mut P,
-    segment: &Segment,
+    segment: &Segment<A>,
     kind: u32,
 ) -> Result<(Reason, Egress), Reason> {
     let settings = settings().ok_or(Reason::Internal)?;
@@ -124,44 +150,40 @@ fn decide<P: Host>(
     }
     let now = clock::now();
     let mut egress = Egress::NONE;
-    let mut looks = 0;
-    let reason = loop {
-        if let Some(forward) = established::find(packet, segment, settings, now)? {
-            finish(packet, segment, &forward)?;
-            return Ok((forward.reason, forward.egress));
-        }
-        if let Some(reason) = half_open(packet, segment, now, looks != 0, &mut egress) {
-            if reason == Reason::FlowTableFull && egress.ifindex == 0 && looks == 0 {
-                count::event(Event::TableFull);
-                ring::reclaim_closed(now);
-                looks = 1;
-                continue;
+    let mut ended = if A::LOOPS {
+        let mut looks = 0;
+        loop {
+            match look(packet, segment, settings, (kind, now), looks, &mut egress)? {
+                Look::Again(next) => looks = next,
+                ended => break ended,
             }
-            break reason;
         }
-        if kind & local::PROXY != 0 && open::is_proxied(segment) {
-            // Whether other packets are of a connection that was let in knows the stack alone.
-            if segment.opens() && filter::denies(kind, segment) {
+    } else {
+        look(packet, segment, settings, (kind, now), 0, &mut egress)?
+    };
+    if !A::LOOPS
+        && let Look::Again(looks) = ended
+    {
+        ended = look(packet, segment, settings, (kind, now), looks, &mut egress)?;
+    }
+    let reason = match ended {
+        Look::Sent(reason, egress) => return Ok((reason, egress)),
+        Look::Ended(reason) => reason,
+        // Nobody looks three times.
+        Look::Again(_) => return Err(Reason::Internal),
+        Look::Nothing => {
+            if kind & local::VIP == 0 {
+                return Err(strange_answer(settings));
+            }
+            // The node's own address is a VIP too: other ports are the host's.
+            if kind & local::SNAT != 0 && !open::is_listener(segment) {
+                return Err(Reason::HostTraffic);
+            }
+            if filter::denies(kind, segment) {
                 return Err(Reason::SecurityGroup);
             }
-            return Err(Reason::Proxied);
+            no_flow(packet, segment, now, &mut egress)
         }
-        looks += 1;
-        if looks < 2 && !segment.opens() {
-            // Promoted on another CPU between the two looks, perhaps.
-            continue;
-        }
-        if kind & local::VIP == 0 {
-            return Err(strange_answer(settings));
-        }
-        // The node's own address is a VIP too: other ports are the host's.
-        if kind & local::SNAT != 0 && !open::is_listener(segment) {
-            return Err(Reason::HostTraffic);
-        }
-        if filter::denies(kind, segment) {
-            return Err(Reason::SecurityGroup);
-        }
-        break no_flow(packet, segment, now, &mut egress);
     };
     if egress.ifindex == 0 {
         return Err(reason);
@@ -182,6 +204,66 @@ const fn strange_answer(settings: &Settings) -> Reason {
     if settings.rst_per_window == 0 { Reason::RstLimited } else { Reason::HostTraffic }
 }
 
+/// What a look at both flow tables came to.
+enum Look {
+    /// The packet is of an established flow and on its way.
+    Sent(Reason, Egress),
+    /// It is of a half-open one; a way out is set if it goes on.
+    Ended(Reason),
+    /// To be repeated, with this number of looks before it.
+    Again(u32),
+    /// It is of no flow.
+    Nothing,
+}
+
+#[inline(always)]
+fn look<P: Host, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    settings: &Settings,
+    (kind, now): (u32, u32),
+    looks: u32,
+    egress: &mut Egress,
+) -> Result<Look, Reason> {
+    if let Some((reason, egress)) = A::along(packet, segment, settings, now)? {
+        return Ok(Look::Sent(reason, egress));
+    }
+    if let Some(reason) = half_open(packet, segment, now, looks != 0, egress) {
+        if reason == Reason::FlowTableFull && egress.ifindex == 0 && looks == 0 {
+            count::event(Event::TableFull);
+            A::reclaim_closed(now);
+            return Ok(Look::Again(1));
+        }
+        return Ok(Look::Ended(reason));
+    }
+    if kind & local::PROXY != 0 && open::is_proxied(segment) {
+        // Whether other packets are of a connection that was let in knows the stack alone.
+        if segment.opens() && filter::denies(kind, segment) {
+            return Err(Reason::SecurityGroup);
+        }
+        return Err(Reason::Proxied);
+    }
+    // Promoted on another CPU between the two looks, perhaps.
+    let again = looks == 0 && !segment.opens();
+    Ok(if again { Look::Again(1) } else { Look::Nothing })
+}
+
+/// Sends a packet of an established flow on its way: what to count and the way out; `None` if it is
+/// of none.
+#[inline(always)]
+pub(super) fn along<P: Host, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    settings: &Settings,
+    now: u32,
+) -> Result<Option<(Reason, Egress)>, Reason> {
+    let Some(forward) = established::find(packet, segment, settings, now)? else {
+        return Ok(None);
+    };
+    finish(packet, segment, &forward)?;
+    Ok(Some((forward.reason, forward.egress)))
+}
+
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
@@ -189,9 +271,9 @@ const fn strange_answer(settings: &Settings) -> Reason {
 /// added to that of established flows nor to each other. They return one number, because a
 /// larger result would be returned by pointer, which the verifier refuses.
 #[inline(never)]
-fn half_open<P: Host>(
+fn half_open<P: Host, A: Tables>(
     packet: &mut P,
-    segment: &Segment,
+    segment: &Segment<A>,
     now: u32,
     is_last: bool,
     egress: &mut Egress,
@@ -211,20 +293,39 @@ fn half_open<P: Host>(
 /// Opens a flow for a SYN to a listener, and takes the packet on its way; every other packet
 /// that gets here is of no flow. `egress` is set when it goes on.
 #[inline(always)]
-fn no_flow<P: Host>(packet: &mut P, segment: &Segment, now: u32, egress: &mut Egress) -> Reason {
+fn no_flow<P: Host, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    now: u32,
+    egress: &mut Egress,
+) -> Reason {
     if let Some(reason) = open::prepare(packet, segment, now) {
         return reason;
     }
     if let Some(reason) = snat::claim(segment, now) {
         return reason;
     }
-    begin(packet, segment, egress)
+    let (Some(settings), Some(place)) = (settings(), ring::next_half_open::<A>()) else {
+        return Reason::Internal;
+    };
+    let reason = begin(packet, segment, place, egress);
+    if !matches!(reason, Reason::HalfOpenFull | Reason::Internal)
+        && ring::push_half_open(settings, &segment.key, place)
+    {
+        count::event(Event::HalfOpenEvicted);
+    }
+    reason
 }
 
-/// The last step of [`no_flow`].
+/// The last step of [`no_flow`] but for the ring, in which the flow has this place.
 #[inline(never)]
-fn begin<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut Egress) -> Reason {
-    let forward = match open::commit(segment) {
+fn begin<P: Packet, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    place: u32,
+    egress: &mut Egress,
+) -> Reason {
+    let forward = match open::commit(segment, place) {
         Ok(forward) => forward,
         Err(reason) => return reason,
     };
@@ -237,12 +338,16 @@ fn begin<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut Egress) -> R
 
 /// Writes the way into the packet.
 #[inline(always)]
-fn finish<P: Packet>(packet: &mut P, segment: &Segment, forward: &Forward) -> Result<(), Reason> {
-    let headers = (segment.l4 - segment.l3) as u32 + segment.tcp_header_len;
+pub(super) fn finish<P: Packet, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    forward: &Forward<A>,
+) -> Result<(), Reason> {
+    let headers = (segment.l4() - segment.l3()) as u32 + segment.tcp_header_len;
     if packet.longest(segment.ip_len, headers) > forward.mtu as u32 {
         return Err(Reason::MtuExceeded);
     }
-    rewrite::apply(packet, segment.l3, segment.l4, &forward.rewrite)
+    rewrite::apply(packet, segment.l3(), segment.l4(), &forward.rewrite)
 }
 
 /// The way out of the host.
@@ -257,7 +362,13 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    const NONE: Self = Self { ifindex: 0, flags: 0, mtu: 0 };
+    pub(super) const NONE: Self = Self { ifindex: 0, flags: 0, mtu: 0 };
+
+    /// Whether it is [`Self::NONE`].
+    #[inline(always)]
+    pub(super) const fn is_none(self) -> bool {
+        self.ifindex == 0
+    }
 
     #[inline(always)]
     pub(super) const fn is_loopback(self) -> bool {
@@ -289,7 +400,7 @@ fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
 
 /// Answers with a RST, within the budget and never a RST with a RST.
 #[inline(always)]
-fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outcome {
+fn answer<P: Packet, A: Tables>(packet: &mut P, reason: Reason, segment: &Segment<A>) -> Outcome {
     if !budget::allows(RST) {
         count::reason(Reason::RstLimited);
         return Outcome::Drop;
@@ -304,19 +415,6 @@ fn answer<P: Packet>(packet: &mut P, reason: Reason, segment: &Segment) -> Outco
     }
     let interface = neighbour::slot_of(packet.ifindex()).and_then(interface);
     interface.map_or(Outcome::Reflect, |interface| send(packet, Egress::of(interface)))
-}
-
-#[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
-pub(super) fn local_kind(addr: Be32) -> Option<u32> {
-    let place = maps::LOCAL_CACHE.get_ptr(local_cache::place(addr))?;
-    // SAFETY: a word of the array, aligned, that userspace replaces whole.
-    match local_cache::says(unsafe { place.read_volatile() }, addr) {
-        Said::Ours(kind) => Some(kind),
-        Said::NotOurs => None,
-        // SAFETY: the value is a word that userspace replaces whole.
-        Said::Nothing => unsafe { maps::LOCALS.get(addr) }.copied(),
-    }
 }
 
 /// The settings; they are always there, the element being part of the array.

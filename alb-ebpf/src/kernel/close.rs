@@ -2,15 +2,15 @@
 
 use alb_common::{
     expiry,
-    flow::{FlowEntry, FlowKey, RingSlot, Scratch},
-    net::{Be16, Be32},
+    flow::{FlowEntry, FlowKey, Scratch},
+    net::{Be16, Be32, Be128},
     tcp::{Direction, FlowFlags, flag},
 };
 
 use super::{
-    balance, count, established,
+    count, established,
     host::{HAD_TIMESTAMP, Host},
-    maps, ring,
+    tables::Tables,
 };
 use crate::{
     packet::Packet,
@@ -18,11 +18,16 @@ use crate::{
 };
 
 /// Writes the state after a packet with FIN or RST into both entries. When it ends the flow,
-/// its counters are folded into the totals and it is queued for collection.
+/// its counters are folded into the totals, and `true` says that it is to be queued for collection:
+/// `ring::push_closed` finds it in the scratch entries.
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn note<P: Host>(packet: &P, segment: &Segment, entry: *mut FlowEntry, now: u32) {
-    let Some(Scratch { forward, reverse }) = maps::scratch() else { return };
+pub(super) fn note<P: Host, A: Tables>(
+    packet: &P,
+    segment: &Segment<A>,
+    entry: *mut FlowEntry<A>,
+) -> bool {
+    let Some(Scratch { forward, reverse }) = A::scratch() else { return false };
     // SAFETY: `entry` is a live element of the flow table.
     let direction = unsafe { (*entry).flags }.direction();
     let (own, other) = match direction {
@@ -30,12 +35,12 @@ pub(super) fn note<P: Host>(packet: &P, segment: &Segment, entry: *mut FlowEntry
         Direction::Reverse => (&mut *reverse, &mut *forward),
     };
     if !established::copy_to(own, entry, &segment.key) {
-        return;
+        return false;
     }
     let peer_key = own.peer_key();
-    let Some(peer) = maps::FLOWS.get_ptr_mut(&peer_key) else { return };
+    let Some(peer) = A::flow(&peer_key) else { return false };
     if !established::copy_to(other, peer, &peer_key) {
-        return;
+        return false;
     }
     let before = own.flags.joined(other.flags);
     let mut next = before.after(direction, segment.flags);
@@ -51,11 +56,11 @@ pub(super) fn note<P: Host>(packet: &P, segment: &Segment, entry: *mut FlowEntry
     // SAFETY: as above.
     unsafe { (*peer).flags = next.copied_to(other.flags) }
     if next.closed() == before.closed() {
-        return;
+        return false;
     }
-    let (forward_key, forward_entry, reverse_entry) = match direction {
-        Direction::Forward => (segment.key, entry, peer),
-        Direction::Reverse => (peer_key, peer, entry),
+    let (forward_entry, reverse_entry) = match direction {
+        Direction::Forward => (entry, peer),
+        Direction::Reverse => (peer, entry),
     };
     // What both entries count from here on, or hold instead.
     let ((sent, timestamp), answered) = if next.closed() {
@@ -74,25 +79,24 @@ pub(super) fn note<P: Host>(packet: &P, segment: &Segment, entry: *mut FlowEntry
     unsafe { (*reverse_entry).packets = answered }
     // SAFETY: as above.
     unsafe { (*reverse_entry).bytes = 0 }
-    if !next.closed() {
-        return;
-    }
-    if let Some(settings) = balance::settings() {
-        ring::push_closed(settings, RingSlot { key: forward_key, at: now });
-    }
+    next.closed()
 }
 
 /// What is kept of the packet that closes a flow: the client's next sequence number and last
 /// timestamp, which a target in TIME-WAIT compares a new SYN with, and the target's next
 /// sequence number, which the client's last ACK will name.
 #[inline(always)]
-fn last_sent<P: Host>(packet: &P, segment: &Segment, direction: Direction) -> ((u32, u64), u32) {
-    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return ((0, 0), 0) };
+fn last_sent<P: Host, A: Tables>(
+    packet: &P,
+    segment: &Segment<A>,
+    direction: Direction,
+) -> ((u32, u64), u32) {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4()) else { return ((0, 0), 0) };
     let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
     let acknowledged = u32::from_be(tcp.u32::<8>());
     match direction {
         Direction::Forward => {
-            let timestamp = packet.timestamp(segment.l4 as u32, segment.tcp_header_len);
+            let timestamp = packet.timestamp(segment.l4() as u32, segment.tcp_header_len);
             ((next, timestamp), acknowledged)
         }
         // Only a client's FIN leaves a target in TIME-WAIT, so no timestamp is asked for.
@@ -102,8 +106,8 @@ fn last_sent<P: Host>(packet: &P, segment: &Segment, direction: Direction) -> ((
 
 /// Whether a plain ACK of the client covers all that the target has sent.
 #[inline(always)]
-fn acknowledges<P: Packet>(packet: &P, segment: &Segment, sent: u32) -> bool {
-    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4) else { return false };
+fn acknowledges<P: Packet, A: Tables>(packet: &P, segment: &Segment<A>, sent: u32) -> bool {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4()) else { return false };
     segment.flags & flag::ACK != 0 && !after(sent, u32::from_be(tcp.u32::<8>()))
 }
 
@@ -112,12 +116,16 @@ fn acknowledges<P: Packet>(packet: &P, segment: &Segment, sent: u32) -> bool {
 /// (RFC 6191 §2; Linux `tcp_timewait_state_process`). `syn` has the two in `packets` and `bytes`;
 /// `reverse` is the old flow's, `forward` the place for its other entry.
 #[inline(always)]
-pub(super) fn beyond_last(syn: &FlowEntry, reverse: &FlowEntry, forward: &mut FlowEntry) -> bool {
+pub(super) fn beyond_last<A: Tables>(
+    syn: &FlowEntry<A>,
+    reverse: &FlowEntry<A>,
+    forward: &mut FlowEntry<A>,
+) -> bool {
     if !reverse.flags.closed() || !reverse.flags.has(FlowFlags::TARGET_FIRST) {
         return false;
     }
     let key = reverse.peer_key();
-    let Some(entry) = maps::FLOWS.get_ptr_mut(&key) else { return false };
+    let Some(entry) = A::flow(&key) else { return false };
     if !established::copy_to(forward, entry, &key) {
         return false;
     }
@@ -134,40 +142,59 @@ fn after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b).cast_signed()) > 0
 }
 
-/// Removes a flow, given either of its entries: the forward one first, so that no packet finds
-/// a flow whose port is already free.
-#[inline(always)]
-pub(super) fn remove(key: &FlowKey, entry: *mut FlowEntry) {
-    let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
-    alb_remove(key.src.0, key.dst.0, ports, entry);
-}
-
-/// [`remove`], a global function. The key comes as numbers because before Linux 6.2 no memory but
-/// the stack's, a packet's and a map's may be one; 0 is what a global function returns at least.
+/// [`remove`] of IPv4, a global function. The key comes as numbers because before Linux 6.2 no
+/// memory but the stack's, a packet's and a map's may be one; 0 is what a global function returns at
+/// least.
 #[inline(never)]
 #[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
-extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut FlowEntry) -> u32 {
+pub(super) extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut FlowEntry) -> u32 {
     let key = &FlowKey {
         src: Be32(src),
         dst: Be32(dst),
         sport: Be16(ports as u16),
         dport: Be16((ports >> 16) as u16),
     };
-    let Some(Scratch { forward: own, reverse: other }) = maps::spare() else { return 0 };
     // The verifier wants to be sure of it.
-    if entry.is_null() || !established::copy_to(own, entry, key) {
-        return 0;
+    if !entry.is_null() {
+        remove(key, entry);
+    }
+    0
+}
+
+/// [`remove`] of IPv6, a global function. Its key is not to be one either: it is copied.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own, and a pointer from its callers")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_remove6(
+    key: *const FlowKey<Be128>,
+    entry: *mut FlowEntry<Be128>,
+) -> u32 {
+    if !key.is_null() && !entry.is_null() {
+        // SAFETY: not null, and made of a reference.
+        let key = unsafe { *key };
+        remove(&key, entry);
+    }
+    0
+}
+
+/// Removes a flow, given either of its entries: the forward one first, so that no packet finds
+/// a flow whose port is already free.
+#[inline(always)]
+fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
+    let Some(Scratch { forward: own, reverse: other }) = A::spare() else { return };
+    if !established::copy_to(own, entry, key) {
+        return;
     }
     let peer_key = own.peer_key();
-    let peer = maps::FLOWS.get_ptr_mut(&peer_key);
+    let peer = A::flow(&peer_key);
     let (forward_key, reverse_key) = match own.flags.direction() {
         Direction::Forward => (key, &peer_key),
         Direction::Reverse => (&peer_key, key),
     };
     // Whoever removes the forward entry counts: another CPU, or userspace, may be at it too.
     let closed = own.flags.closed();
-    let first = maps::FLOWS.remove(forward_key).is_ok();
+    let first = A::remove_flow(forward_key).is_ok();
     if first && !closed {
         count::active(own, -1);
         if let Some(peer) = peer
@@ -180,12 +207,11 @@ extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut FlowEntry) 
         }
     }
     // A failure means that it is gone already.
-    _ = maps::FLOWS.remove(reverse_key);
-    0
+    _ = A::remove_flow(reverse_key);
 }
 
 /// Whether a closed flow has had its time.
 #[inline(always)]
-pub(super) fn done(copy: &FlowEntry, now: u32) -> bool {
+pub(super) fn done<A>(copy: &FlowEntry<A>, now: u32) -> bool {
     copy.flags.closed() && expiry::older(now, copy.last, expiry::lifetime(copy.flags, 0))
 }

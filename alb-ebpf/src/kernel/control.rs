@@ -6,7 +6,6 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey, Scratch},
-    net::Be32,
     service::local,
     settings::budget,
     tcp::Direction,
@@ -16,30 +15,31 @@ use super::{
     balance::{self, Egress, Forward},
     budget as limit, established, filter,
     host::Host,
-    maps, neighbour,
+    neighbour,
+    tables::Tables,
 };
 use crate::{
-    icmp::{self, Message, Quote},
+    icmp::{Message, Quote},
     packet::Packet,
-    parse::{self, Segment},
+    parse::{self, Segment, TCP_LEN},
 };
 
 /// Takes an ICMP message to one of our addresses on its way. `egress` is set when it goes on. A
 /// ping is left to [`echo`].
 #[inline(never)]
-pub(super) fn message<P: Packet>(packet: &mut P, egress: &mut Egress) -> Reason {
-    match decide(packet, egress) {
+pub(super) fn message<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Reason {
+    match decide::<P, A>(packet, egress) {
         Ok(reason) | Err(reason) => reason,
     }
 }
 
 #[inline(always)]
-fn decide<P: Packet>(packet: &mut P, egress: &mut Egress) -> Result<Reason, Reason> {
-    let (l3, addr, kind) = address(packet)?;
+fn decide<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Result<Reason, Reason> {
+    let (l3, addr, kind) = address::<P, A>(packet)?;
     if arrival(packet).is_none() {
         return Err(Reason::OtherStation);
     }
-    match icmp::message(packet, l3) {
+    match A::icmp(packet, l3) {
         Ok(Message::Error(quote)) => {
             // An error goes to whoever sent the packet it is about.
             if quote.key.dst != addr {
@@ -50,7 +50,7 @@ fn decide<P: Packet>(packet: &mut P, egress: &mut Egress) -> Result<Reason, Reas
                     if quote.ip_len > forward.mtu as u32 {
                         return Err(Reason::MtuExceeded);
                     }
-                    icmp::translate(packet, &quote, &forward.rewrite)?;
+                    A::translate(packet, &quote, &forward.rewrite)?;
                     *egress = forward.egress;
                     Ok(reason)
                 }
@@ -69,8 +69,8 @@ fn decide<P: Packet>(packet: &mut P, egress: &mut Egress) -> Result<Reason, Reas
 
 /// Answers a ping. `egress` is set when the answer goes out.
 #[inline(never)]
-pub(super) fn echo<P: Packet>(packet: &mut P, egress: &mut Egress) -> Reason {
-    match answer(packet) {
+pub(super) fn echo<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Reason {
+    match answer::<P, A>(packet) {
         Ok(here) => {
             *egress = here;
             Reason::IcmpEcho
@@ -80,12 +80,11 @@ pub(super) fn echo<P: Packet>(packet: &mut P, egress: &mut Egress) -> Reason {
 }
 
 #[inline(always)]
-fn answer<P: Packet>(packet: &mut P) -> Result<Egress, Reason> {
-    let (l3, addr, kind) = address(packet)?;
+fn answer<P: Packet, A: Tables>(packet: &mut P) -> Result<Egress, Reason> {
+    let (l3, addr, kind) = address::<P, A>(packet)?;
     let here = arrival(packet).ok_or(Reason::Internal)?;
-    let ip = packet.window::<{ parse::IPV4_LEN }>(l3).ok_or(Reason::Internal)?;
-    let client = ip.be32::<12>();
-    if !parse::is_client(client) || client == addr && !here.is_loopback() {
+    let client = A::source(A::header(packet, l3).ok_or(Reason::Internal)?);
+    if !client.is_client() || client == addr && !here.is_loopback() {
         return Err(Reason::BadSource);
     }
     if filter::denies_ping(kind, client) {
@@ -94,21 +93,21 @@ fn answer<P: Packet>(packet: &mut P) -> Result<Egress, Reason> {
     if !limit::allows(budget::ICMP) {
         return Err(Reason::IcmpLimited);
     }
-    icmp::echo(packet, l3)?;
+    A::echo(packet, l3)?;
     Ok(here)
 }
 
-/// Where the IPv4 header is, the destination address, and what that is.
+/// Where the IP header is, the destination address, and what that is.
 #[inline(always)]
-fn address<P: Packet>(packet: &P) -> Result<(usize, Be32, u32), Reason> {
-    let l3 = parse::ipv4_offset(packet)?;
-    let addr = parse::destination(packet, l3)?;
-    Ok((l3, addr, balance::local_kind(addr).ok_or(Reason::NotOurs)?))
+fn address<P: Packet, A: Tables>(packet: &P) -> Result<(usize, A, u32), Reason> {
+    let l3 = parse::ip_offset::<P, A>(packet)?;
+    let addr: A = parse::destination(packet, l3)?;
+    Ok((l3, addr, addr.local_kind().ok_or(Reason::NotOurs)?))
 }
 
 /// The way of the packets that answer the one quoted.
 #[inline(always)]
-fn flow(quote: &Quote) -> Option<(Forward, Reason)> {
+fn flow<A: Tables>(quote: &Quote<A>) -> Option<(Forward<A>, Reason)> {
     let copy = entry(&quote.key)?;
     let reason = match copy.flags.direction() {
         Direction::Forward => Reason::IcmpForward,
@@ -119,19 +118,23 @@ fn flow(quote: &Quote) -> Option<(Forward, Reason)> {
 
 /// A copy of the entry of a flow, established or half-open.
 #[inline(always)]
-fn entry(key: &FlowKey) -> Option<&'static FlowEntry> {
-    let entry = match maps::FLOWS.get_ptr_mut(key) {
+fn entry<A: Tables>(key: &FlowKey<A>) -> Option<&'static FlowEntry<A>> {
+    let entry = match A::flow(key) {
         Some(entry) => entry,
-        None => maps::HALF_OPEN.get_ptr_mut(key)?,
+        None => A::half_open(key)?,
     };
-    let Scratch { forward: copy, .. } = maps::scratch()?;
+    let Scratch { forward: copy, .. } = A::scratch()?;
     established::copy_to(copy, entry, key).then_some(copy)
 }
 
 /// Answers a packet that does not fit through its way out. A packet without a flow gets no
 /// answer: only SYNs can be, and those are small.
 #[inline(never)]
-pub(super) fn too_big<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut Egress) -> Reason {
+pub(super) fn too_big<P: Packet, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    egress: &mut Egress,
+) -> Reason {
     let Some(here) = arrival(packet) else { return Reason::MtuExceeded };
     let Some(copy) = entry(&segment.key) else { return Reason::MtuExceeded };
     let Ok(forward) = established::way(copy, Reason::FragNeeded) else {
@@ -140,7 +143,7 @@ pub(super) fn too_big<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut
     if !limit::allows(budget::ICMP) {
         return Reason::IcmpLimited;
     }
-    if let Err(reason) = icmp::too_big(packet, segment, forward.mtu) {
+    if let Err(reason) = A::too_big(packet, segment, forward.mtu) {
         return reason;
     }
     *egress = here;
@@ -150,10 +153,11 @@ pub(super) fn too_big<P: Packet>(packet: &mut P, segment: &Segment, egress: &mut
 /// Lowers the segment size that a SYN or SYN-ACK announces to what both its way out and the way
 /// back, by which it came in, can carry.
 #[inline(never)]
-pub(super) fn clamp<P: Host>(packet: &mut P, segment: &Segment, egress: Egress) {
+pub(super) fn clamp<P: Host, A: Tables>(packet: &mut P, segment: &Segment<A>, egress: Egress) {
     let back = neighbour::slot_of(packet.ifindex()).and_then(balance::interface);
     let mtu = back.map_or(egress.mtu, |interface| interface.mtu.min(egress.mtu));
-    packet.clamp(segment.l4 as u32, segment.tcp_header_len, mtu as u32);
+    let most = mtu.saturating_sub((A::IP_LEN + TCP_LEN) as u16);
+    packet.clamp(segment.l4() as u32, segment.tcp_header_len, most as u32);
 }
 
 /// The way back over the interface a frame came in by; `None` if it is for another station.

@@ -33,8 +33,8 @@ fn bump(index: u32) {
 /// Adds to the active flows of a flow's target and listener.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn active(flow: &FlowEntry, add: i64) {
-    let FlowEntry { target, listener, .. } = *flow;
+pub(super) fn active<A>(flow: &FlowEntry<A>, add: i64) {
+    let (target, listener) = (flow.target, flow.listener);
     if let Some(active) = maps::LISTENER_ACTIVE.get_ptr_mut(listener as u32) {
         // SAFETY: as below.
         unsafe {
@@ -62,14 +62,14 @@ pub(super) fn open_flows(listener: u16) -> i64 {
 
 /// Counts a flow that begins.
 #[inline(always)]
-pub(super) fn new_flow(flow: &FlowEntry) {
+pub(super) fn new_flow<A>(flow: &FlowEntry<A>) {
     total(flow.target, flow.listener, |totals| totals.new_flows += 1);
     active(flow, 1);
 }
 
 /// Folds the counters of an ended flow's two entries into the totals.
 #[inline(always)]
-pub(super) fn fold(forward: &FlowEntry, reverse: &FlowEntry) {
+pub(super) fn fold<A>(forward: &FlowEntry<A>, reverse: &FlowEntry<A>) {
     total(forward.target, forward.listener, |totals| {
         totals.packets_in += forward.packets as u64;
         totals.bytes_in += forward.bytes;

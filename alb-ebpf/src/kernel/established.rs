@@ -6,41 +6,44 @@ use alb_common::{
     Reason,
     flow::{FlowEntry, FlowKey},
     interface::hop_flag,
-    net::Mac,
+    net::{Address, Mac},
+    reason::Event,
     settings::Settings,
     tcp::{Direction, FlowFlags, flag},
 };
 
 use super::{
     balance::{self, Egress, Forward},
-    close,
+    close, count,
     host::Host,
-    maps, neighbour,
+    maps, neighbour, ring,
+    tables::Tables,
 };
 use crate::{parse::Segment, rewrite::Rewrite};
 
 /// The way of a packet whose flow is established; `None` if it has none.
 #[inline(always)]
-pub(super) fn find<P: Host>(
+pub(super) fn find<P: Host, A: Tables>(
     packet: &P,
-    segment: &Segment,
+    segment: &Segment<A>,
     settings: &Settings,
     now: u32,
-) -> Result<Option<Forward>, Reason> {
-    let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) else {
+) -> Result<Option<Forward<A>>, Reason> {
+    let Some(entry) = A::flow(&segment.key) else {
         return Ok(None);
     };
     let Some(copy) = copy(entry, &segment.key) else {
         return Ok(None);
     };
+    let copy = &copy;
     // A RST of the client's own may be forged; the target answers this SYN as it must.
     if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
-        close::remove(&segment.key, entry);
+        A::remove(&segment.key, entry);
         return Ok(None);
     }
     if is_cut(settings, copy.target, now) {
         if segment.opens() {
-            close::remove(&segment.key, entry);
+            A::remove(&segment.key, entry);
             return Ok(None);
         }
         if segment.flags & flag::RST == 0 {
@@ -49,19 +52,19 @@ pub(super) fn find<P: Host>(
         // Who sends a RST knows; the other side may have it from him, or be told as well.
         mark_told(entry);
     } else {
-        touch(segment, entry, &copy, now);
+        touch(segment, entry, copy, now);
         if copy.flags.concerns(copy.flags.direction(), segment.flags) {
-            close::note(packet, segment, entry, now);
+            note(packet, segment, entry, now);
         }
     }
     match copy.flags.direction() {
         Direction::Forward => {
-            neighbour::follow_client(packet, entry, &copy);
-            way(&copy, Reason::FlowForward).map(Some)
+            neighbour::follow_client(packet, entry, copy);
+            way(copy, Reason::FlowForward).map(Some)
         }
         Direction::Reverse => {
-            let (interface, mac) = neighbour::client(packet, settings, entry, &copy);
-            by(&copy, interface as u32, mac, Reason::FlowReverse).map(Some)
+            let (interface, mac) = neighbour::client(packet, settings, entry, copy);
+            by(copy, interface as u32, mac, Reason::FlowReverse).map(Some)
         }
     }
 }
@@ -76,15 +79,15 @@ pub(super) fn is_cut(settings: &Settings, target: u32, now: u32) -> bool {
 
 /// Notes that the sender of a packet was told that its flow is over.
 #[inline(never)]
-pub(super) fn told(key: &FlowKey) {
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+pub(super) fn told<A: Tables>(key: &FlowKey<A>) {
+    if let Some(entry) = A::flow(key) {
         mark_told(entry);
     }
 }
 
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn mark_told(entry: *mut FlowEntry) {
+pub(super) fn mark_told<A>(entry: *mut FlowEntry<A>) {
     // SAFETY: a live element of the flow table; if it is another flow's by now, that one is told
     // later than it might be, when it is cut.
     unsafe { (*entry).flags.0 |= FlowFlags::CUT }
@@ -92,9 +95,17 @@ fn mark_told(entry: *mut FlowEntry) {
 
 /// Notes a FIN that came with the very ACK that established its flow.
 #[inline(always)]
-pub(super) fn close<P: Host>(packet: &P, segment: &Segment, now: u32) {
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(&segment.key) {
-        close::note(packet, segment, entry, now);
+pub(super) fn close<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, now: u32) {
+    if let Some(entry) = A::flow(&segment.key) {
+        note(packet, segment, entry, now);
+    }
+}
+
+/// Notes a FIN or RST, and queues a flow that it ends.
+#[inline(always)]
+fn note<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, entry: *mut FlowEntry<A>, now: u32) {
+    if close::note(packet, segment, entry) && ring::push_closed::<A>(now) {
+        count::event(Event::ClosedReclaimed);
     }
 }
 
@@ -102,7 +113,7 @@ pub(super) fn close<P: Host>(packet: &P, segment: &Segment, now: u32) {
 /// key while we read it, so the tag is read after the rest.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn copy(entry: *mut FlowEntry, key: &FlowKey) -> Option<FlowEntry> {
+pub(super) fn copy<A: Address>(entry: *mut FlowEntry<A>, key: &FlowKey<A>) -> Option<FlowEntry<A>> {
     // SAFETY: the lookup returned a value of the map's type; it stays mapped for the program's
     // run (RCU), and every bit pattern is a valid entry.
     let copy = unsafe { *entry };
@@ -118,7 +129,11 @@ pub(super) fn copy(entry: *mut FlowEntry, key: &FlowKey) -> Option<FlowEntry> {
 /// As [`copy`], to a place that is not the stack.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKey) -> bool {
+pub(super) fn copy_to<A: Address>(
+    place: &mut FlowEntry<A>,
+    entry: *mut FlowEntry<A>,
+    key: &FlowKey<A>,
+) -> bool {
     // An assignment would be a call of `memmove`.
     // SAFETY: as in `copy`; an element of one map does not overlap that of another.
     unsafe { core::ptr::copy_nonoverlapping(entry, place, 1) };
@@ -133,7 +148,12 @@ pub(super) fn copy_to(place: &mut FlowEntry, entry: *mut FlowEntry, key: &FlowKe
 /// Counts the packet in its entry. A closed flow's counters are folded already.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn touch(segment: &Segment, entry: *mut FlowEntry, copy: &FlowEntry, now: u32) {
+pub(super) fn touch<A>(
+    segment: &Segment<A>,
+    entry: *mut FlowEntry<A>,
+    copy: &FlowEntry<A>,
+    now: u32,
+) {
     // SYNs to a dead target do not keep its flow.
     if copy.last != now && !segment.opens() {
         // SAFETY: as in `copy`. A lost race with another CPU costs one tick.
@@ -150,7 +170,7 @@ fn touch(segment: &Segment, entry: *mut FlowEntry, copy: &FlowEntry, now: u32) {
 
 /// Where a packet of this entry goes and as what.
 #[inline(always)]
-pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
+pub(super) fn way<A: Copy>(copy: &FlowEntry<A>, reason: Reason) -> Result<Forward<A>, Reason> {
     let (slot, next_hop) = match copy.flags.direction() {
         Direction::Forward => {
             let hop = maps::HOPS.get(copy.target).ok_or(Reason::Internal)?;
@@ -166,7 +186,12 @@ pub(super) fn way(copy: &FlowEntry, reason: Reason) -> Result<Forward, Reason> {
 
 /// The rewrite of an entry, by this interface slot and next hop.
 #[inline(always)]
-fn by(copy: &FlowEntry, slot: u32, next_hop: Mac, reason: Reason) -> Result<Forward, Reason> {
+fn by<A: Copy>(
+    copy: &FlowEntry<A>,
+    slot: u32,
+    next_hop: Mac,
+    reason: Reason,
+) -> Result<Forward<A>, Reason> {
     let interface = balance::interface(slot).ok_or(Reason::NoNextHop)?;
     let rewrite = Rewrite {
         src: copy.src,

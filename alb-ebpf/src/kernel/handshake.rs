@@ -10,7 +10,8 @@ use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
     balance::{self, Forward},
-    count, established, maps, ring,
+    count, established, ring,
+    tables::Tables,
 };
 use crate::{
     packet::Packet,
@@ -26,16 +27,16 @@ const ACK_SLACK: u32 = 1_500;
 /// while the table of open flows is full is an error, [`Reason::FlowTableFull`], unless it is the
 /// last look for room.
 #[inline(always)]
-pub(super) fn find<P: Packet>(
+pub(super) fn find<P: Packet, A: Tables>(
     packet: &P,
-    segment: &Segment,
+    segment: &Segment<A>,
     now: u32,
     is_last: bool,
-) -> Result<Option<Forward>, Reason> {
-    let Some(entry) = maps::HALF_OPEN.get_ptr_mut(&segment.key) else {
+) -> Result<Option<Forward<A>>, Reason> {
+    let Some(entry) = A::half_open(&segment.key) else {
         return Ok(None);
     };
-    let Scratch { forward: copy, reverse } = maps::scratch().ok_or(Reason::Internal)?;
+    let Scratch { forward: copy, reverse } = A::scratch().ok_or(Reason::Internal)?;
     if !established::copy_to(copy, entry, &segment.key) {
         return Ok(None);
     }
@@ -46,7 +47,7 @@ pub(super) fn find<P: Packet>(
         ring::remove_half_open(&segment.key, copy);
         return Ok(None);
     }
-    let tcp = packet.window::<TCP_LEN>(segment.l4).ok_or(Reason::Internal)?;
+    let tcp = packet.window::<TCP_LEN>(segment.l4()).ok_or(Reason::Internal)?;
     let sequence = u32::from_be(tcp.u32::<4>());
     let acknowledgment = u32::from_be(tcp.u32::<8>());
     let is_reset = segment.flags & flag::RST != 0;
@@ -82,10 +83,10 @@ pub(super) fn find<P: Packet>(
 /// Writes what a packet of the handshake tells into its entry.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn note(
-    segment: &Segment,
-    entry: *mut FlowEntry,
-    copy: &FlowEntry,
+fn note<A>(
+    segment: &Segment<A>,
+    entry: *mut FlowEntry<A>,
+    copy: &FlowEntry<A>,
     sequence: u32,
     flags: FlowFlags,
     now: u32,
@@ -104,7 +105,7 @@ fn note(
 /// Keeps a half-open flow whose handshake is complete, while its packets pass.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn renew(entry: *mut FlowEntry, now: u32) {
+fn renew<A>(entry: *mut FlowEntry<A>, now: u32) {
     // SAFETY: as in `note`.
     unsafe { (*entry).flags.0 |= FlowFlags::DONE }
     // SAFETY: as in `note`.
@@ -117,16 +118,16 @@ fn renew(entry: *mut FlowEntry, now: u32) {
 ///
 /// Inserted before deleted, so that at every instant the flow and its port are in a table.
 #[inline(always)]
-fn promote(
-    segment: &Segment,
-    forward_entry: *mut FlowEntry,
-    forward: &mut FlowEntry,
-    reverse: &mut FlowEntry,
+fn promote<A: Tables>(
+    segment: &Segment<A>,
+    forward_entry: *mut FlowEntry<A>,
+    forward: &mut FlowEntry<A>,
+    reverse: &mut FlowEntry<A>,
     acknowledgment: u32,
     (now, is_last): (u32, bool),
 ) -> Result<Reason, Reason> {
     let reverse_key = forward.peer_key();
-    let reverse_entry = maps::HALF_OPEN.get_ptr_mut(&reverse_key).ok_or(Reason::UnknownFlow)?;
+    let reverse_entry = A::half_open(&reverse_key).ok_or(Reason::UnknownFlow)?;
     if !established::copy_to(reverse, reverse_entry, &reverse_key) {
         return Err(Reason::UnknownFlow);
     }
@@ -150,23 +151,23 @@ fn promote(
         renew(reverse_entry, now);
         return Ok(Reason::FlowTableFull);
     }
-    if maps::HALF_OPEN.remove(&segment.key).is_err() {
+    if A::remove_half_open(&segment.key).is_err() {
         // Whoever removed it counted a flow less; it lives on.
         count::active(forward, 1);
     }
-    _ = maps::HALF_OPEN.remove(&reverse_key);
+    _ = A::remove_half_open(&reverse_key);
     Ok(Reason::Promoted)
 }
 
 #[inline(always)]
-fn insert(segment: &Segment, forward: &FlowEntry, reverse: &FlowEntry) -> bool {
+fn insert<A: Tables>(segment: &Segment<A>, forward: &FlowEntry<A>, reverse: &FlowEntry<A>) -> bool {
     let reverse_key = forward.peer_key();
-    if maps::FLOWS.insert(&reverse_key, reverse, BPF_ANY as u64).is_err() {
+    if A::insert_flow(&reverse_key, reverse, BPF_ANY as u64).is_err() {
         return false;
     }
-    if maps::FLOWS.insert(&segment.key, forward, BPF_ANY as u64).is_err() {
+    if A::insert_flow(&segment.key, forward, BPF_ANY as u64).is_err() {
         // Back to where it was: only in the half-open table.
-        _ = maps::FLOWS.remove(&reverse_key);
+        _ = A::remove_flow(&reverse_key);
         return false;
     }
     true

@@ -15,7 +15,7 @@ pub trait Host: Packet {
     fn timestamp(&self, l4: u32, header_len: u32) -> u64;
 
     /// [`clamp`] in a global function of this host's.
-    fn clamp(&mut self, l4: u32, header_len: u32, mtu: u32);
+    fn clamp(&mut self, l4: u32, header_len: u32, most: u32);
 }
 
 /// Above a timestamp: there was one.
@@ -28,15 +28,15 @@ pub fn timestamp<H: Host>(packet: &H, l4: u32, header_len: u32) -> u64 {
     value.map_or(0, |value| value as u64 | HAD_TIMESTAMP)
 }
 
-/// Lowers the segment size that the TCP header of this length at `l4` announces. Returns 0, because
-/// a global function returns a number.
+/// Lowers the segment size that the TCP header of this length at `l4` announces to `most`. Returns
+/// 0, because a global function returns a number.
 #[inline(always)]
-pub fn clamp<H: Host>(packet: &mut H, l4: u32, header_len: u32, mtu: u32) -> u64 {
-    mss::clamp(packet, within(l4), header_len, mtu as u16);
+pub fn clamp<H: Host>(packet: &mut H, l4: u32, header_len: u32, most: u32) -> u64 {
+    mss::clamp(packet, within(l4), header_len, most as u16);
     0
 }
 
-/// An offset that the verifier finds bounds for: headers begin within the first 82 bytes.
+/// An offset that the verifier finds bounds for: headers begin within the first 190 bytes.
 #[inline(always)]
 fn within(l4: u32) -> usize {
     (l4 & 0xff) as usize

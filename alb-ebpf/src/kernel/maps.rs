@@ -1,16 +1,18 @@
 //! Every map of the packet path. Sizes of the flow tables and rings are defaults that the
-//! loader replaces from `node.flows`.
+//! loader replaces from `node.flows`. What holds addresses is there once for each family, so that
+//! neither pays for the other's; [`super::tables`] puts the two behind one face.
 
 use alb_common::{
     filter::FilterEntry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals, ring},
     interface::{HopEntry, InterfaceEntry},
     limits::{
-        DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS,
-        MAX_LOCALS, MAX_PREFIXES, MAX_SLOTS, MAX_TARGETS, half_open_entries,
+        DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, LEAST_CLOSED_RING, LEAST_FLOWS,
+        LEAST_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_SLOTS,
+        MAX_TARGETS, half_open_entries,
     },
     local,
-    net::Be32,
+    net::{Be32, Be128},
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::{RstBudget, Settings, budget},
@@ -18,9 +20,11 @@ use alb_common::{
 };
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
     macros::btf_map,
 };
+
+use crate::parse::Segment;
 
 /// Node-wide settings: one element.
 #[btf_map]
@@ -34,14 +38,19 @@ pub(super) static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT }> = PerCpuArray::n
 #[btf_map]
 pub(super) static RST_BUDGET: PerCpuArray<RstBudget, { budget::COUNT }> = PerCpuArray::new();
 
-/// Entries under construction, and entries under removal: see [`scratch`] and [`spare`].
+pub(super) type Scratches<A> = PerCpuArray<Scratch<A>, 2>;
+
+/// Entries under construction, and entries under removal: see [`super::tables::Tables::scratch`] and
+/// [`super::tables::Tables::spare`].
 #[btf_map]
-pub(super) static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+pub(super) static SCRATCH: Scratches<Be32> = Scratches::new();
 
 /// Our addresses: VIPs and SNAT sources. Small, so that a packet that is not ours costs the
 /// same however many flows there are.
 #[btf_map]
-pub(super) static LOCALS: HashMap<Be32, u32, { MAX_LOCALS }> = HashMap::new();
+pub(super) static LOCALS: Locals<Be32> = Locals::new();
+
+pub(super) type Locals<A> = HashMap<A, u32, { MAX_LOCALS }>;
 
 /// [`LOCALS`] by [`alb_common::local::place`]: words of [`alb_common::local::word`], 0 = empty.
 #[btf_map]
@@ -49,11 +58,9 @@ pub(super) static LOCAL_CACHE: Array<u64, { local::PLACES }> = Array::new();
 
 /// VIP and port → selection table.
 #[btf_map]
-pub(super) static LISTENERS: HashMap<ListenerKey, ListenerEntry, { MAX_LISTENERS }> =
-    HashMap::new();
+pub(super) static LISTENERS: Listeners<Be32> = Listeners::new();
 
-/// [`alb_common::filter::FilterKey`] as the trie takes it: what follows the length.
-pub(super) type TrieKey = Key<[u32; 2]>;
+pub(super) type Listeners<A> = HashMap<ListenerKey<A>, ListenerEntry, { MAX_LISTENERS }>;
 
 /// Security groups: id of the filter and client's address → open ports.
 #[btf_map]
@@ -74,7 +81,9 @@ pub(super) static SLOTS: Array<u32, { MAX_SLOTS }> = Array::new();
 
 /// Address of each target, by index.
 #[btf_map]
-pub(super) static TARGETS: Array<TargetEntry, { MAX_TARGETS }> = Array::new();
+pub(super) static TARGETS: Targets<Be32> = Targets::new();
+
+pub(super) type Targets<A> = Array<TargetEntry<A>, { MAX_TARGETS }>;
 
 /// Next hop of each target, by index.
 #[btf_map]
@@ -108,16 +117,14 @@ pub(super) static INTERFACE_SLOTS: HashMap<u32, u32, { MAX_INTERFACES }> = HashM
 
 /// Established flows: two entries each.
 #[btf_map]
-pub(super) static FLOWS: HashMap<FlowKey, FlowEntry, { DEFAULT_FLOWS as usize * 2 }> =
-    HashMap::new();
+pub(super) static FLOWS: Table<Be32, { DEFAULT_FLOWS as usize * 2 }> = Table::new();
+
+type Table<A, const ENTRIES: usize> = HashMap<FlowKey<A>, FlowEntry<A>, ENTRIES>;
 
 /// Half-open flows: two entries each. Apart from `FLOWS`, so that a SYN flood evicts none.
 #[btf_map]
-pub(super) static HALF_OPEN: HashMap<
-    FlowKey,
-    FlowEntry,
-    { half_open_entries(DEFAULT_HALF_OPEN) as usize },
-> = HashMap::new();
+pub(super) static HALF_OPEN: Table<Be32, { half_open_entries(DEFAULT_HALF_OPEN) as usize }> =
+    Table::new();
 
 /// Half-open flows by age: what a new one overwrites here is the oldest, and gives way.
 #[btf_map]
@@ -131,21 +138,60 @@ pub(super) static CLOSED_RING: Array<RingSlot, { DEFAULT_CLOSED_RING as usize }>
 #[btf_map]
 pub(super) static RING_HEADS: Array<u64, { ring::COUNT }> = Array::new();
 
-/// This CPU's working space.
-#[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
-pub(super) fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: this CPU's element. The program is not re-entered on one CPU, and each packet
-    // takes the reference once: `handshake`, `open` and `control` are asked one after the
-    // other, and none keeps it.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+/// The IPv6 program of this host, if there is one: its place is 0.
+#[btf_map]
+pub(super) static XDP_PARTS: ProgramArray<1> = ProgramArray::new();
+
+/// The same of TC.
+#[btf_map]
+pub(super) static TC_PARTS: ProgramArray<1> = ProgramArray::new();
+
+/// [`SCRATCH`] of IPv6.
+#[btf_map]
+pub(super) static SCRATCH6: Scratches<Be128> = Scratches::new();
+
+/// What the path of IPv4 has on its stack.
+pub(super) struct InHand {
+    pub(super) segment: Segment<Be128>,
+    pub(super) entry: FlowEntry<Be128>,
 }
 
-/// As [`scratch`], for copies of flows that are in the way of the one under construction.
-#[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
-pub(super) fn spare() -> Option<&'static mut Scratch> {
-    // SAFETY: this CPU's element, another one than that of `scratch`. `snat::state` and
-    // `close::remove` take the reference, neither calls the other nor keeps it.
-    SCRATCH.get_ptr_mut(1).map(|spare| unsafe { &mut *spare })
-}
+/// The packet that the IPv6 program is at, and its flow's entry.
+#[btf_map]
+pub(super) static PACKET6: PerCpuArray<InHand, 1> = PerCpuArray::new();
+
+/// [`LOCALS`] of IPv6.
+#[btf_map]
+pub(super) static LOCALS6: Locals<Be128> = Locals::new();
+
+/// [`LISTENERS`] of IPv6.
+#[btf_map]
+pub(super) static LISTENERS6: Listeners<Be128> = Listeners::new();
+
+/// [`FILTERS`] of IPv6.
+#[btf_map]
+pub(super) static FILTERS6: LpmTrie<[u32; 5], FilterEntry, { MAX_PREFIXES }> = LpmTrie::new();
+
+/// [`TARGETS`] of IPv6, by the same indices.
+#[btf_map]
+pub(super) static TARGETS6: Targets<Be128> = Targets::new();
+
+/// [`FLOWS`] of IPv6. Small until the loader enlarges it, as what follows: a node without an IPv6
+/// address to serve needs no memory for it.
+#[btf_map]
+pub(super) static FLOWS6: Table<Be128, { LEAST_FLOWS as usize * 2 }> = Table::new();
+
+/// [`HALF_OPEN`] of IPv6.
+#[btf_map]
+pub(super) static HALF_OPEN6: Table<Be128, { half_open_entries(LEAST_HALF_OPEN) as usize }> =
+    Table::new();
+
+/// [`HALF_OPEN_RING`] of IPv6.
+#[btf_map]
+pub(super) static HALF_OPEN_RING6: Array<RingSlot<Be128>, { LEAST_HALF_OPEN as usize }> =
+    Array::new();
+
+/// [`CLOSED_RING`] of IPv6.
+#[btf_map]
+pub(super) static CLOSED_RING6: Array<RingSlot<Be128>, { LEAST_CLOSED_RING as usize }> =
+    Array::new();

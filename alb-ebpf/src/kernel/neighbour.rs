@@ -1,18 +1,12 @@
 //! The client's side of the link layer: learnt from its frames, refreshed from the routing
 //! table when that changes.
 
-use alb_common::{
-    flow::FlowEntry,
-    net::{Be32, Mac},
-    reason::Event,
-    settings::Settings,
-};
+use alb_common::{flow::FlowEntry, net::Mac, reason::Event, settings::Settings};
 use aya_ebpf::{bindings::bpf_fib_lookup, helpers::generated::bpf_fib_lookup as fib_lookup};
 
-use super::{count, host::Host, maps};
+use super::{count, host::Host, maps, tables::Tables};
 use crate::packet::Packet;
 
-const AF_INET: u8 = 2;
 const IPPROTO_TCP: u8 = 6;
 /// No slot has this number.
 const NO_ROUTE: u32 = u32::MAX;
@@ -22,7 +16,11 @@ const FIB_SUCCESS: i64 = 0;
 /// follow it, as a switch would learn. Mends a failed-over gateway and a moved client.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: &FlowEntry) {
+pub(super) fn follow_client<P: Packet, A: Tables>(
+    packet: &P,
+    entry: *mut FlowEntry<A>,
+    copy: &FlowEntry<A>,
+) {
     let Some(eth) = packet.window::<14>(0) else { return };
     let source = eth.source();
     if source == copy.mac {
@@ -32,7 +30,7 @@ pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: 
     // SAFETY: `entry` is a live element of the flow table. Three 16-bit stores: a reader that
     // sees half of them sends one frame astray, and TCP repeats it.
     unsafe { (*entry).mac = source }
-    let Some(peer) = maps::FLOWS.get_ptr_mut(copy.peer_key()) else { return };
+    let Some(peer) = A::flow(&copy.peer_key()) else { return };
     // SAFETY: as above.
     unsafe { (*peer).mac = source }
     // SAFETY: as above.
@@ -44,11 +42,11 @@ pub(super) fn follow_client<P: Packet>(packet: &P, entry: *mut FlowEntry, copy: 
 /// routing table is asked; where that cannot tell, the learnt way stands.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn client<P: Host>(
+pub(super) fn client<P: Host, A: Tables>(
     packet: &P,
     settings: &Settings,
-    entry: *mut FlowEntry,
-    copy: &FlowEntry,
+    entry: *mut FlowEntry<A>,
+    copy: &FlowEntry<A>,
 ) -> (u8, Mac) {
     let learnt = (copy.interface, copy.mac);
     let generation = settings.route_generation;
@@ -58,7 +56,8 @@ pub(super) fn client<P: Host>(
     // SAFETY: `entry` is a live element of the flow table.
     unsafe { (*entry).route_generation = generation }
     let mut mac = Mac::default();
-    let slot = route(packet, copy.src, copy.dst, &mut mac);
+    let (vip, client) = (copy.src, copy.dst);
+    let slot = route(packet, &vip, &client, &mut mac);
     if slot == NO_ROUTE {
         return learnt;
     }
@@ -72,17 +71,16 @@ pub(super) fn client<P: Host>(
 
 /// Asks the kernel's routing and neighbour tables for the way to the client: the slot of the
 /// interface, or [`NO_ROUTE`], and the next hop's station. Needs forwarding to be on for the
-/// interface (`bpf_ipv4_fib_lookup` refuses otherwise).
+/// interface (`bpf_ipv4_fib_lookup` and its like refuse otherwise).
 #[inline(never)]
 #[expect(unsafe_code, reason = "a helper call")]
-fn route<P: Host>(packet: &P, vip: Be32, client: Be32, mac: &mut Mac) -> u32 {
+fn route<P: Host, A: Tables>(packet: &P, vip: &A, client: &A, mac: &mut Mac) -> u32 {
     // SAFETY: all zeroes is a valid value of this C struct of integers.
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    params.family = AF_INET;
+    params.family = A::AF;
     params.l4_protocol = IPPROTO_TCP;
     params.ifindex = packet.ifindex();
-    params.__bindgen_anon_3.ipv4_src = vip.0;
-    params.__bindgen_anon_4.ipv4_dst = client.0;
+    A::ask(&mut params, vip, client);
     // SAFETY: the context is the program's own and `params` is of the size given.
     let result = unsafe {
         fib_lookup(packet.context(), &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0)

@@ -16,10 +16,11 @@ use super::{
     balance::{self, Forward},
     count, established,
     host::Host,
-    maps, neighbour, ring, select,
+    maps, neighbour, select,
+    tables::Tables,
 };
 use crate::{
-    parse::{self, IPV4_LEN, Segment, TCP_LEN},
+    parse::{Segment, TCP_LEN},
     rewrite,
 };
 
@@ -28,26 +29,30 @@ use crate::{
 /// socket that the host has there for itself.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn is_proxied(segment: &Segment) -> bool {
+pub(super) fn is_proxied<A: Tables>(segment: &Segment<A>) -> bool {
     let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
-    // SAFETY: read at once; userspace replaces the element and never changes it.
-    match unsafe { maps::LISTENERS.get(&key) } {
-        Some(listener) => listener.algorithm == algorithm::PROXY,
+    match A::listener(&key) {
+        // SAFETY: read at once; userspace replaces the element and never changes it.
+        Some(listener) => (unsafe { (*listener).algorithm }) == algorithm::PROXY,
         None => !segment.opens(),
     }
 }
 
 /// Whether the port is one of ours.
 #[inline(always)]
-pub(super) fn is_listener(segment: &Segment) -> bool {
+pub(super) fn is_listener<A: Tables>(segment: &Segment<A>) -> bool {
     let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
-    maps::LISTENERS.get_ptr(&key).is_some()
+    A::listener(&key).is_some()
 }
 
 /// Chooses the target and begins the entries; or says why not.
 #[inline(never)]
 #[expect(unsafe_code, reason = "map value access")]
-pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Option<Reason> {
+pub(super) fn prepare<P: Host, A: Tables>(
+    packet: &P,
+    segment: &Segment<A>,
+    now: u32,
+) -> Option<Reason> {
     let (Some(eth), Some(slot)) = (packet.window::<14>(0), neighbour::slot_of(packet.ifindex()))
     else {
         return Some(Reason::Internal);
@@ -65,14 +70,15 @@ pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Optio
     // Who connects to an address of its own host has that address.
     let is_forged =
         segment.key.src == segment.key.dst && interface.flags & interface_flag::LOOPBACK == 0;
-    if !parse::is_client(segment.key.src) || is_forged {
+    if !segment.key.src.is_client() || is_forged {
         return Some(Reason::BadSource);
     }
     let key = ListenerKey { addr: segment.key.dst, port: segment.key.dport, reserved: 0 };
-    // SAFETY: read at once; userspace replaces the element and never changes it.
-    let Some(listener) = (unsafe { maps::LISTENERS.get(&key) }) else {
+    let Some(listener) = A::listener(&key) else {
         return Some(Reason::NoListener);
     };
+    // SAFETY: read at once; userspace replaces the element and never changes it.
+    let listener = unsafe { &*listener };
     if !segment.opens() {
         return Some(Reason::UnknownFlow);
     }
@@ -98,13 +104,13 @@ pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Optio
     let (Some(settings), Some(eth), Some(ip), Some(tcp), Some(scratch)) = (
         balance::settings(),
         packet.window::<14>(0),
-        packet.window::<IPV4_LEN>(segment.l3),
-        packet.window::<TCP_LEN>(segment.l4),
-        maps::scratch(),
+        A::header(packet, segment.l3()),
+        packet.window::<TCP_LEN>(segment.l4()),
+        A::scratch(),
     ) else {
         return Some(Reason::Internal);
     };
-    if rewrite::expires(ip) {
+    if A::expires(ip) {
         return Some(Reason::TtlExceeded);
     }
     scratch.reverse = FlowEntry {
@@ -125,7 +131,7 @@ pub(super) fn prepare<P: Host>(packet: &P, segment: &Segment, now: u32) -> Optio
         bytes: 0,
     };
     scratch.forward.packets = u32::from_be(tcp.u32::<4>());
-    scratch.forward.bytes = packet.timestamp(segment.l4 as u32, segment.tcp_header_len);
+    scratch.forward.bytes = packet.timestamp(segment.l4() as u32, segment.tcp_header_len);
     None
 }
 
@@ -139,10 +145,8 @@ fn is_full(listener: &ListenerEntry) -> bool {
 
 /// Files the flow under the client's key too, now that its port is claimed.
 #[inline(always)]
-pub(super) fn commit(segment: &Segment) -> Result<Forward, Reason> {
-    let settings = balance::settings().ok_or(Reason::Internal)?;
-    let Scratch { forward, reverse } = maps::scratch().ok_or(Reason::Internal)?;
-    let place = ring::next_half_open().ok_or(Reason::Internal)?;
+pub(super) fn commit<A: Tables>(segment: &Segment<A>, place: u32) -> Result<Forward<A>, Reason> {
+    let Scratch { forward, reverse } = A::scratch().ok_or(Reason::Internal)?;
     let after =
         FlowKey { src: forward.src, dst: forward.dst, sport: forward.sport, dport: forward.dport };
     *forward = FlowEntry {
@@ -159,13 +163,12 @@ pub(super) fn commit(segment: &Segment) -> Result<Forward, Reason> {
         bytes: segment.ip_len as u64,
         ..*reverse
     };
-    if maps::HALF_OPEN.insert(&segment.key, &*forward, BPF_NOEXIST as u64).is_err() {
+    if A::insert_half_open(&segment.key, forward, BPF_NOEXIST as u64).is_err() {
         // The same SYN on another CPU was faster, or the table is full; the client repeats it.
         let reverse_key = forward.peer_key();
-        _ = maps::HALF_OPEN.remove(&reverse_key);
+        _ = A::remove_half_open(&reverse_key);
         return Err(Reason::HalfOpenFull);
     }
     count::new_flow(forward);
-    ring::push_half_open(settings, &segment.key, place);
     established::way(forward, Reason::NewFlow)
 }

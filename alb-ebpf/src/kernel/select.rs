@@ -6,7 +6,7 @@ use alb_common::{
     hash,
     interface::hop_flag,
     limits::MAX_LEAST_CONN_TARGETS,
-    net::Be32,
+    net::{Address, Be32},
     selection::{weighted_target, weighted_weight},
     service::{ListenerEntry, algorithm},
 };
@@ -17,13 +17,13 @@ use super::{atomic, maps};
 /// Index of the target for a client, from the listener's extent of the slot array. `None` for
 /// an extent that is empty or cannot be read.
 #[inline(always)]
-pub(super) fn target(listener: &ListenerEntry, client: Be32, now: u32) -> Option<u32> {
+pub(super) fn target<A: Address>(listener: &ListenerEntry, client: A, now: u32) -> Option<u32> {
     let ListenerEntry { offset, len, index, algorithm, .. } = *listener;
     if len == 0 {
         return None;
     }
     if algorithm == algorithm::IP_HASH {
-        let lot = hash::client(client);
+        let lot = client.client_hash();
         let target = *maps::SLOTS.get(offset.wrapping_add(hash::slot(lot, len)))?;
         return Some(if starts(target) {
             alb_instead(offset, len, target, lot, now)

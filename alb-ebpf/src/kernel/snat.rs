@@ -5,14 +5,14 @@ use alb_common::{
     flow::{FlowEntry, FlowKey, Scratch},
     hash,
     limits::{MAX_SNAT_ADDRESSES, SNAT_PROBES},
-    net::{Be16, Be32},
+    net::{Be16, Be32, Be128},
     reason::Event,
     settings::Settings,
     target::TargetEntry,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 
-use super::{balance, close, count, established, maps};
+use super::{balance, close, count, established, maps, tables::Tables};
 use crate::parse::Segment;
 
 const E2BIG: i32 = -7;
@@ -26,9 +26,9 @@ const E2BIG: i32 = -7;
 /// the half-open table, and the insert fails, or is in the established one by then, and the
 /// look finds it: promotion inserts there before it deletes here.
 #[inline(always)]
-pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
-    let FlowKey { src, sport, .. } = segment.key;
-    match alb_claim_port(src.0, sport.host() as u32, now) {
+pub(super) fn claim<A: Tables>(segment: &Segment<A>, now: u32) -> Option<Reason> {
+    let port = segment.key.sport.host() as u32;
+    match A::claim_port(segment.key.src.spread(port), port, now) {
         claimed::YES => None,
         claimed::NONE_LEFT => Some(Reason::SnatExhausted),
         claimed::TABLE_FULL => Some(Reason::HalfOpenFull),
@@ -36,37 +36,49 @@ pub(super) fn claim(segment: &Segment, now: u32) -> Option<Reason> {
     }
 }
 
-/// What [`alb_claim_port`] returns, beside 0 for a defect.
+/// What [`claim_port`] returns, beside 0 for a defect.
 mod claimed {
     pub(super) const YES: u32 = 1;
     pub(super) const NONE_LEFT: u32 = 2;
     pub(super) const TABLE_FULL: u32 = 3;
 }
 
-/// [`claim`], a global function: see the module `kernel`.
+/// [`claim_port`] of IPv4, a global function: see the module `kernel`.
 #[inline(never)]
 #[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
-extern "C" fn alb_claim_port(client: u32, client_port: u32, now: u32) -> u32 {
+pub(super) extern "C" fn alb_claim_port(spread: u32, client_port: u32, now: u32) -> u32 {
+    claim_port::<Be32>(spread, client_port, now)
+}
+
+/// The same of IPv6.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_claim_port6(spread: u32, client_port: u32, now: u32) -> u32 {
+    claim_port::<Be128>(spread, client_port, now)
+}
+
+#[inline(always)]
+fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
     let Some(settings) = balance::settings() else { return 0 };
-    let Some(scratch) = maps::scratch() else { return 0 };
+    let Some(scratch) = A::scratch() else { return 0 };
     let reverse = &scratch.reverse;
-    let Some(target) = maps::TARGETS.get(reverse.target) else { return 0 };
+    let Some(target) = A::target(reverse.target) else { return 0 };
     let count = settings.port_count as u32;
     let addresses = target.snat_count as u32;
     if count == 0 || addresses == 0 {
         return claimed::NONE_LEFT;
     }
-    let spread = hash::client(Be32(client ^ client_port << 16));
     // The client's own port if it is in the range: then a capture on the target reads well.
     let own = (client_port as u16).wrapping_sub(settings.port_first) as u32;
     let start = if own < count { own } else { hash::slot(spread, count) };
     // The part of the answers' checksum delta that does not depend on the probe (RFC 1624).
-    let fixed = reverse.src.0 as u64
-        + reverse.dst.0 as u64
+    let fixed = reverse.src.sum()
+        + reverse.dst.sum()
         + reverse.sport.0 as u64
         + reverse.dport.0 as u64
-        + (!target.addr.0) as u64
+        + target.addr.taken()
         + (!target.port.0) as u64;
 
     // The first try is most flows' only one: apart from the others, it divides nothing.
@@ -104,11 +116,11 @@ enum Try {
 
 /// Tries one address, by its index, and port, counted from the first of the range.
 #[inline(always)]
-fn attempt(
+fn attempt<A: Tables>(
     settings: &Settings,
-    target: &TargetEntry,
+    target: &TargetEntry<A>,
     fixed: u64,
-    scratch: &mut Scratch,
+    scratch: &mut Scratch<A>,
     address: u32,
     port: u32,
     now: u32,
@@ -121,8 +133,8 @@ fn attempt(
         dport: Be16::new(settings.port_first + port as u16),
     };
     reverse.tag = key.tag();
-    reverse.check_delta = checksum::fold(fixed + (!key.dst.0) as u64 + (!key.dport.0) as u64);
-    match maps::HALF_OPEN.insert(&key, &*reverse, BPF_NOEXIST as u64) {
+    reverse.check_delta = checksum::fold(fixed + key.dst.taken() + (!key.dport.0) as u64);
+    match A::insert_half_open(&key, reverse, BPF_NOEXIST as u64) {
         Ok(()) => {}
         Err(E2BIG) => return Try::NoRoom,
         Err(_) => return Try::Taken,
@@ -130,13 +142,13 @@ fn attempt(
     let port = state(&key, forward, now);
     if port == Port::Live {
         // Gives back what was claimed just now; nothing can be done about a failure.
-        _ = maps::HALF_OPEN.remove(&key);
+        _ = A::remove_half_open(&key);
         return Try::Taken;
     }
     if port == Port::Done
-        && let Some(entry) = maps::FLOWS.get_ptr_mut(&key)
+        && let Some(entry) = A::flow(&key)
     {
-        close::remove(&key, entry);
+        A::remove(&key, entry);
         count::event(Event::PortReclaimed);
     }
     forward.src = key.dst;
@@ -161,9 +173,9 @@ enum Port {
 /// Asks the established table for a reverse key. `syn` holds the new flow's sequence number
 /// and timestamp.
 #[inline(never)]
-fn state(key: &FlowKey, syn: &FlowEntry, now: u32) -> Port {
-    let Some(entry) = maps::FLOWS.get_ptr_mut(key) else { return Port::Free };
-    let Some(Scratch { forward, reverse }) = maps::spare() else { return Port::Live };
+fn state<A: Tables>(key: &FlowKey<A>, syn: &FlowEntry<A>, now: u32) -> Port {
+    let Some(entry) = A::flow(key) else { return Port::Free };
+    let Some(Scratch { forward, reverse }) = A::spare() else { return Port::Live };
     if !established::copy_to(reverse, entry, key) {
         return Port::Free;
     }

@@ -4,6 +4,8 @@ extern crate std;
 
 use std::{vec, vec::Vec};
 
+use alb_common::net::Be32;
+
 use super::*;
 use crate::{builder::Tcp, packet::Frame, parse};
 
@@ -11,8 +13,8 @@ fn clamped(options: &[u8], mtu: u16) -> Vec<u8> {
     let tcp = Tcp { options: options.to_vec(), ..Tcp::default() };
     let mut bytes = tcp.frame();
     let mut frame = Frame::new(&mut bytes);
-    let segment = parse::segment(&frame, tcp.l3()).expect("a right segment");
-    clamp(&mut frame, segment.l4, segment.tcp_header_len, mtu);
+    let segment = parse::segment::<_, Be32>(&frame, tcp.l3()).expect("a right segment");
+    clamp(&mut frame, segment.l4, segment.tcp_header_len, mtu.saturating_sub(40));
     bytes
 }
 

@@ -18,8 +18,8 @@ use crate::{
 /// What the packet path does until it asks a table.
 fn parse(frame: &mut [u8]) -> Result<Segment, Reason> {
     let frame = Frame::new(frame);
-    let l3 = ipv4_offset(&frame)?;
-    destination(&frame, l3)?;
+    let l3 = ip_offset::<_, Be32>(&frame)?;
+    destination::<_, Be32>(&frame, l3)?;
     segment(&frame, l3)
 }
 
@@ -90,12 +90,12 @@ fn wrong_frames() {
     let to_zero = Tcp { dst: (Ipv4Addr::new(198, 18, 0, 10), 0), ..Tcp::default() };
 
     for (name, mut frame, reason) in [
-        ("ARP", ethertype(0, [0x08, 0x06]), NotIpv4),
-        ("IPv6", ethertype(0, [0x86, 0xdd]), NotIpv4),
-        ("a length, not a type", ethertype(0, [0x00, 0x26]), NotIpv4),
-        ("ARP behind a tag", ethertype(1, [0x08, 0x06]), NotIpv4),
-        ("ARP behind two tags", ethertype(2, [0x08, 0x06]), NotIpv4),
-        ("three tags", tag(3).frame(), NotIpv4),
+        ("ARP", ethertype(0, [0x08, 0x06]), NotIp),
+        ("IPv6", ethertype(0, [0x86, 0xdd]), NotIp),
+        ("a length, not a type", ethertype(0, [0x00, 0x26]), NotIp),
+        ("ARP behind a tag", ethertype(1, [0x08, 0x06]), NotIp),
+        ("ARP behind two tags", ethertype(2, [0x08, 0x06]), NotIp),
+        ("three tags", tag(3).frame(), NotIp),
         (
             "a service tag inside",
             {
@@ -103,7 +103,7 @@ fn wrong_frames() {
                 frame[16..18].copy_from_slice(&[0x88, 0xa8]);
                 frame
             },
-            NotIpv4,
+            NotIp,
         ),
         ("nothing", vec![], Truncated),
         ("13 bytes", cut(&tcp, 13), Truncated),
@@ -190,7 +190,7 @@ fn clients() {
         ([240, 0, 0, 1], false),
         ([255, 255, 255, 255], false),
     ] {
-        assert_eq!(is_client(Ipv4Addr::from(addr).into()), expected, "{addr:?}");
+        assert_eq!(Be32::from(Ipv4Addr::from(addr)).is_client(), expected, "{addr:?}");
     }
 }
 

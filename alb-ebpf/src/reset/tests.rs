@@ -4,6 +4,7 @@ extern crate std;
 
 use std::{vec, vec::Vec};
 
+use alb_common::net::Be32;
 use proptest::prelude::*;
 
 use super::*;
@@ -17,8 +18,8 @@ use crate::{
 fn answer(tcp: &Tcp) -> Vec<u8> {
     let mut bytes = tcp.frame();
     let mut frame = Frame::new(&mut bytes);
-    let l3 = parse::ipv4_offset(&frame).expect("IPv4");
-    let segment = parse::segment(&frame, l3).expect("a right segment");
+    let l3 = parse::ip_offset::<_, Be32>(&frame).expect("IPv4");
+    let segment = parse::segment::<_, Be32>(&frame, l3).expect("a right segment");
     write(&mut frame, &segment).expect("room for a RST");
     frame.bytes().to_vec()
 }
@@ -81,7 +82,7 @@ fn sequence_space() {
         l4: 34,
         ip_len: 20 + 24 + data as u32,
         tcp_header_len: 24,
-        key: alb_common::flow::FlowKey::default(),
+        key: alb_common::flow::FlowKey::<Be32>::default(),
         flags,
     };
     for (flags, data, expected) in [

@@ -25,7 +25,7 @@ fn key(tcp: &Tcp) -> FlowKey {
 
 /// Rewrites the frame of `before` with the addresses of `after`, the frame given.
 fn applied(before: &Tcp, after: &Tcp, mut frame: Vec<u8>) -> Result<Vec<u8>, Reason> {
-    let way = Rewrite {
+    let way: Rewrite = Rewrite {
         src: after.src.0.into(),
         dst: after.dst.0.into(),
         sport: Be16::new(after.src.1),

@@ -3,7 +3,7 @@
 mod names;
 mod print;
 
-use std::{net::SocketAddrV4, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{
     Args,
@@ -23,11 +23,11 @@ use crate::datapath::trace::{self, Question, SOME_PORT, TcpFlags};
 pub(super) struct TraceArgs {
     /// Who sends the packet: ADDRESS:PORT, or an address alone for some port of it.
     #[arg(value_name = "CLIENT", value_parser = |text: &str| trace::end(text, Some(SOME_PORT)))]
-    from: SocketAddrV4,
+    from: SocketAddr,
     /// Whom it is for: a VIP and port; or the balancer's own end towards a target, when the target
     /// is the sender.
     #[arg(value_name = "VIP:PORT", value_parser = |text: &str| trace::end(text, None))]
-    to: SocketAddrV4,
+    to: SocketAddr,
     /// What the packet is; else an ACK if there is such a flow, and a SYN if there is none.
     #[arg(long, value_name = "PACKET", value_parser = packets())]
     packet: Option<TcpFlags>,

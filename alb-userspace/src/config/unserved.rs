@@ -7,9 +7,7 @@ use super::{
     Diagnostic,
     backend::{CONNECT_TIMEOUT, PASSIVE_MAX, RETRIES},
 };
-use crate::model::{
-    Backend, DatapathMode, Engine, Listener, LoadBalancer, Model, RouteAction, TargetSource,
-};
+use crate::model::{Backend, DatapathMode, Engine, LoadBalancer, Model, RouteAction, TargetSource};
 
 /// Everything in use that is not served yet, in the order of the file. Line and column are 0:
 /// `Loaded::unserved` knows them.
@@ -46,14 +44,6 @@ impl Findings {
 
 fn node(model: &Model, found: &mut Findings) {
     let node = &model.node;
-    for (index, address) in node.snat.addresses.iter().enumerate() {
-        if address.is_ipv6() {
-            found.add(
-                format!("node.snat.addresses[{index}]"),
-                format!("the IPv6 address {address} is"),
-            );
-        }
-    }
     if node.access_log.as_ref().is_some_and(|log| log.tcp_flows) {
         let what = "the log of flows that the kernel forwards is";
         found.add("node.accessLog.tcpFlows".into(), what);
@@ -69,30 +59,12 @@ fn node(model: &Model, found: &mut Findings) {
 }
 
 fn load_balancer(model: &Model, balancer: &LoadBalancer, path: &str, found: &mut Findings) {
-    let LoadBalancer { name, elastic_ip, vips, listeners, backends, .. } = balancer;
-    let elastic = model.elastic_ips.iter().find(|known| Some(&known.id) == elastic_ip.as_ref());
-    // The proxy serves both families, the packet path IPv4.
-    let is_kernels =
-        |listener: &&Listener| balancer.engine(listener, model.node.datapath) == Engine::Kernel;
-    let kernels = listeners.iter().find(is_kernels);
-    for vip in vips.iter().filter(|vip| vip.is_ipv6() && kernels.is_some()) {
-        let given_by = if elastic.is_some_and(|elastic| elastic.address == *vip) {
-            "elasticIp"
-        } else {
-            "ipv6Address"
-        };
-        found.add(
-            format!("{path}.{given_by}"),
-            format!("the IPv6 VIP {vip} of load balancer {name} with a Tcp listener is"),
-        );
-    }
     let uses = uses(balancer, model.node.datapath);
-    for (index, backend) in backends.iter().enumerate() {
+    for (index, backend) in balancer.backends.iter().enumerate() {
         if let Some(engines) = uses.get(backend.id.as_str()) {
             used_backend(backend, engines, &format!("{path}.backends[{index}]"), found);
         }
     }
-    used_targets(balancer, &uses, path, found);
 }
 
 /// The backends that a listener leads to, by itself or by its url map, with the engines that
@@ -131,43 +103,6 @@ fn used_backend(backend: &Backend, engines: &[Engine], path: &str, found: &mut F
         }
         if backend.passive_max_percent != PASSIVE_MAX.default {
             add("passiveMaxPercent", "passiveMaxPercent");
-        }
-    }
-}
-
-/// IPv6 targets of groups that a listener of the packet path leads to, each group once.
-fn used_targets(
-    balancer: &LoadBalancer,
-    uses: &BTreeMap<&str, Vec<Engine>>,
-    path: &str,
-    found: &mut Findings,
-) {
-    let groups: Vec<&str> = balancer
-        .backends
-        .iter()
-        .filter(|backend| {
-            let engines = uses.get(backend.id.as_str());
-            engines.is_some_and(|engines| engines.contains(&Engine::Kernel))
-        })
-        .filter_map(|backend| match &backend.source {
-            TargetSource::Group(id) => Some(id.as_str()),
-            TargetSource::None | TargetSource::AvailabilityGroup { .. } => None,
-        })
-        .collect();
-    for (group_index, group) in balancer.target_groups.iter().enumerate() {
-        if !groups.contains(&group.id.as_str()) {
-            continue;
-        }
-        for (index, target) in group.targets.iter().enumerate() {
-            if target.address.is_ipv6() {
-                found.add(
-                    format!("{path}.targetGroups[{group_index}].targets[{index}]"),
-                    format!(
-                        "the IPv6 target {} of target group {} behind a Tcp listener is",
-                        target.address, group.name
-                    ),
-                );
-            }
         }
     }
 }

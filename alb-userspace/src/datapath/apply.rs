@@ -3,7 +3,7 @@
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
     service::ListenerState,
-    target::{TargetEntry, TargetTimes},
+    target::TargetTimes,
 };
 
 use super::{
@@ -31,7 +31,7 @@ fn one(maps: &Maps, op: &MapOp) -> Result<(), MapError> {
             maps.interface_slots.remove(ifindex)?;
             maps.interfaces.set(slot, &InterfaceEntry::default())
         }
-        MapOp::SetTarget { index, entry } => maps.targets.set(index, entry),
+        MapOp::SetTarget { index, entry } => maps.targets.set(*index, entry),
         MapOp::SetTimes { index, entry } => maps.target_times.set(index, entry),
         MapOp::SetHop { index, entry } => maps.hops.set(index, entry),
         MapOp::SetSlots { offset, targets } => slots(maps, *offset, targets),
@@ -51,7 +51,7 @@ fn one(maps: &Maps, op: &MapOp) -> Result<(), MapError> {
         MapOp::ClearTarget(index) => {
             maps.hops.set(index, &HopEntry::default())?;
             maps.target_times.set(index, &TargetTimes::default())?;
-            maps.targets.set(index, &TargetEntry::default())
+            maps.targets.clear(*index)
         }
     }
 }

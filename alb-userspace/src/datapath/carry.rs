@@ -6,18 +6,20 @@
 //! is lost: packet and byte counts of the moment.
 
 use alb_common::{
-    abi::Plain,
-    flow::{FlowEntry, FlowKey, RingSlot, ring, stamp},
+    flow::{ring, stamp},
+    limits,
     tcp::Direction,
 };
 
 use super::{
     collect::now,
     kernel::KernelError,
-    maps::{MapError, Maps, Table},
+    maps::{Arrays, Dual, Family, MapError, Maps},
+    shape::Room,
+    wide::{FlowEntry, FlowKey, RingSlot, Wide as _, tag},
 };
 
-type Flows = Table<FlowKey, FlowEntry>;
+type Flows = Dual<FlowKey, FlowEntry>;
 
 /// Places of the half-open ring that are looked at again: another CPU may have taken a place
 /// and not written it yet.
@@ -31,8 +33,8 @@ const LOOKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Carry {
     old: Maps,
-    /// Position in the old ring of half-open flows up to which flows are carried.
-    seen: u64,
+    /// Positions in the old rings of half-open flows up to which flows are carried.
+    seen: [u64; 2],
     /// Tick at which the last full copy began.
     copied: Option<u32>,
     /// Limits of RSTs while none are sent, of the old maps and the new ones.
@@ -42,57 +44,58 @@ pub(super) struct Carry {
 impl Carry {
     /// Begins; nothing is copied yet.
     pub(super) fn from(old: Maps) -> Self {
-        Self { old, seen: 0, copied: None, limits: [0; 2] }
+        Self { old, seen: [0; 2], copied: None, limits: [0; 2] }
     }
 
     /// Copies all but the flows, so that flows find what they name under the indices they name;
     /// the next change of the tables brings the rest up to date.
     pub(super) fn tables(&self, new: &Maps) -> Result<(), MapError> {
         let old = &self.old;
-        copy(&old.settings, &new.settings)?;
-        copy(&old.locals, &new.locals)?;
-        copy(&old.local_cache, &new.local_cache)?;
-        copy(&old.interfaces, &new.interfaces)?;
-        copy(&old.interface_slots, &new.interface_slots)?;
-        copy(&old.targets, &new.targets)?;
-        copy(&old.hops, &new.hops)?;
-        copy(&old.target_times, &new.target_times)?;
-        copy(&old.listener_states, &new.listener_states)?;
-        copy(&old.slots, &new.slots)?;
-        copy(&old.listeners, &new.listeners)?;
-        copy(&old.filters, &new.filters)
+        old.settings.copy_to(&new.settings)?;
+        old.locals.copy_to(&new.locals)?;
+        old.local_cache.copy_to(&new.local_cache)?;
+        old.interfaces.copy_to(&new.interfaces)?;
+        old.interface_slots.copy_to(&new.interface_slots)?;
+        old.targets.copy_to(&new.targets)?;
+        old.hops.copy_to(&new.hops)?;
+        old.target_times.copy_to(&new.target_times)?;
+        old.listener_states.copy_to(&new.listener_states)?;
+        old.slots.copy_to(&new.slots)?;
+        old.listeners.copy_to(&new.listeners)?;
+        old.filters.copy_to(&new.filters)
     }
 
     /// Makes the new flow tables equal to the old ones; nothing may run over the new ones yet.
-    /// `wanted` is the number of flows that they are made for, `half_open` and `closed` the
-    /// number of places in their rings.
-    pub(super) fn mirror(
-        &mut self,
-        new: &Maps,
-        wanted: u32,
-        (half_open, closed): (u32, u32),
-    ) -> Result<(), KernelError> {
+    /// `room` is what they are made for.
+    pub(super) fn mirror(&mut self, new: &Maps, room: Room) -> Result<(), KernelError> {
         self.copied = Some(now());
-        self.seen = self.head()?;
-        copy(&self.old.target_states, &new.target_states)?;
-        copy(&self.old.listener_active, &new.listener_active)?;
+        self.old.target_states.copy_to(&new.target_states)?;
+        self.old.listener_active.copy_to(&new.listener_active)?;
+        for family in Family::ALL {
+            self.mirror_of(new, family, room.of(family))?;
+        }
+        Ok(())
+    }
+
+    fn mirror_of(&mut self, new: &Maps, family: Family, wanted: u32) -> Result<(), KernelError> {
+        self.seen[family as usize] = self.head(family)?;
         // The half-open ones first: what is promoted meanwhile is read twice then, not never.
-        let opening = Read::of(&self.old.half_open)?;
-        let flows = Read::of(&self.old.flows)?;
+        let opening = Read::of(&self.old.half_open, family)?;
+        let flows = Read::of(&self.old.flows, family)?;
         let room = wanted as usize * 2;
         if flows.keys.len() > room {
             return Err(KernelError::TooSmall { wanted, open: flows.keys.len().div_ceil(2) });
         }
         let sorted = flows.sorted();
-        new.flows.set_all(&flows.keys, &flows.values)?;
-        keep(&new.flows, &sorted)?;
-        queue_closed(new, &flows, closed)?;
+        new.flows.set_all(family, &flows.keys, &flows.values)?;
+        keep(&new.flows, family, &sorted)?;
+        queue_closed(new, family, &flows, limits::closed_ring_for(wanted))?;
 
         let promoted = |key: &FlowKey| sorted.binary_search(key).is_ok();
-        let opening = opening.youngest(half_open, promoted);
-        new.half_open.set_all(&opening.keys, &opening.values)?;
-        keep(&new.half_open, &opening.sorted())?;
-        queue_half_open(new, &opening)?;
+        let opening = opening.youngest(limits::half_open_for(wanted), promoted);
+        new.half_open.set_all(family, &opening.keys, &opening.values)?;
+        keep(&new.half_open, family, &opening.sorted())?;
+        queue_half_open(new, family, &opening)?;
         Ok(())
     }
 
@@ -107,22 +110,35 @@ impl Carry {
         Ok(())
     }
 
-    /// Carries the flows that began since the last look, as the ring of half-open flows has
-    /// noted them; how many places it has advanced.
+    /// Carries the flows that began since the last look, as the rings of half-open flows have
+    /// noted them; how many places they have advanced.
     pub(super) fn latest(&mut self, new: &Maps) -> Result<u64, MapError> {
-        let head = self.head()?;
-        let mask = self.old.settings.get(&0)?.unwrap_or_default().half_open_mask;
-        let advanced = head - self.seen.min(head);
+        let mut advanced = 0;
+        for family in Family::ALL {
+            advanced += self.latest_of(new, family)?;
+        }
+        Ok(advanced)
+    }
+
+    fn latest_of(&mut self, new: &Maps, family: Family) -> Result<u64, MapError> {
+        let head = self.head(family)?;
+        let settings = self.old.settings.get(&0)?.unwrap_or_default();
+        let mask = match family {
+            Family::Four => settings.half_open_mask,
+            Family::Six => settings.half_open_mask6,
+        };
+        let seen = &mut self.seen[family as usize];
+        let advanced = head - (*seen).min(head);
+        *seen = head;
         // What the ring has lost by now waits for `merge`.
         let looked_at = (advanced + UNWRITTEN).min(u64::from(mask) + 1).min(head);
         for position in head - looked_at..head {
             let place = u32::try_from(position & u64::from(mask)).unwrap_or(mask);
-            let slot = self.old.half_open_ring.get(&place)?.unwrap_or_default();
-            if slot != RingSlot::default() {
+            let slot = self.old.half_open_ring.get(family, place)?.unwrap_or_default();
+            if slot.key != none(family) {
                 self.flow(new, &slot.key)?;
             }
         }
-        self.seen = head;
         Ok(advanced)
     }
 
@@ -146,10 +162,12 @@ impl Carry {
     /// new ones. To be done once no link runs over the old ones.
     pub(super) fn merge(&self, new: &Maps) -> Result<(), MapError> {
         let old = &self.old;
-        let opening = Read::of(&old.half_open)?;
-        let flows = Read::of(&old.flows)?;
-        for (read, into) in [(&opening, &new.half_open), (&flows, &new.flows)] {
-            for (key, entry) in read.keys.iter().zip(&read.values) {
+        let mut read = [Vec::new(), Vec::new()];
+        for (from, into) in [&old.half_open, &old.flows].into_iter().zip(&mut read) {
+            from.for_each(|key, entry| into.push((*key, *entry)))?;
+        }
+        for (read, into) in read.iter().zip([&new.half_open, &new.flows]) {
+            for (key, entry) in read {
                 match into.get(key)? {
                     Some(found) if same(&found, entry) && supersedes(entry, &found) => {
                         into.set(key, entry)?;
@@ -181,8 +199,9 @@ impl Carry {
         Ok(())
     }
 
-    fn head(&self) -> Result<u64, MapError> {
-        Ok(self.old.ring_heads.get(&ring::HALF_OPEN)?.unwrap_or_default())
+    fn head(&self, family: Family) -> Result<u64, MapError> {
+        let index = of(family, ring::HALF_OPEN);
+        Ok(self.old.ring_heads.get(&index)?.unwrap_or_default())
     }
 
     /// Carries one flow by its forward key, from whichever table it is in. Where the new maps
@@ -214,14 +233,30 @@ impl Carry {
     }
 }
 
+/// An index in `RING_HEADS`.
+fn of(family: Family, ring: u32) -> u32 {
+    match family {
+        Family::Four => ring,
+        Family::Six => ring::IPV6 + ring,
+    }
+}
+
+/// The key in a place of a ring that was never used.
+fn none(family: Family) -> FlowKey {
+    match family {
+        Family::Four => FlowKey::widen(&alb_common::flow::FlowKey::default()),
+        Family::Six => FlowKey::default(),
+    }
+}
+
 /// Both entries of a flow: forward and reverse.
 fn pair(table: &Flows, key: &FlowKey) -> Result<Option<(FlowEntry, FlowEntry)>, MapError> {
-    let Some(forward) = table.get(key)?.filter(|entry| entry.tag == key.tag()) else {
+    let Some(forward) = table.get(key)?.filter(|entry| entry.tag == tag(key)) else {
         return Ok(None);
     };
     let peer_key = forward.peer_key();
     let reverse = table.get(&peer_key)?;
-    let of_this = |entry: &FlowEntry| entry.tag == peer_key.tag() && entry.peer_key() == *key;
+    let of_this = |entry: &FlowEntry| entry.tag == tag(&peer_key) && entry.peer_key() == *key;
     Ok(reverse.filter(of_this).map(|reverse| (forward, reverse)))
 }
 
@@ -278,9 +313,9 @@ struct Read {
 }
 
 impl Read {
-    fn of(table: &Flows) -> Result<Self, MapError> {
+    fn of(table: &Flows, family: Family) -> Result<Self, MapError> {
         let mut read = Self::default();
-        table.for_each(|key, entry| {
+        table.for_each_of(family, |key, entry| {
             read.keys.push(*key);
             read.values.push(*entry);
         })?;
@@ -327,9 +362,9 @@ impl Read {
 }
 
 /// Removes what is not among these keys, which are sorted.
-fn keep(table: &Flows, keys: &[FlowKey]) -> Result<(), MapError> {
+fn keep(table: &Flows, family: Family, keys: &[FlowKey]) -> Result<(), MapError> {
     let mut gone = Vec::new();
-    table.for_each(|key, _| {
+    table.for_each_of(family, |key, _| {
         if keys.binary_search(key).is_err() {
             gone.push(*key);
         }
@@ -341,18 +376,18 @@ fn keep(table: &Flows, keys: &[FlowKey]) -> Result<(), MapError> {
 }
 
 /// Queues closed flows for the packet path to collect; what has no place is left to sweeps.
-fn queue_closed(new: &Maps, flows: &Read, places: u32) -> Result<(), MapError> {
+fn queue_closed(new: &Maps, family: Family, flows: &Read, places: u32) -> Result<(), MapError> {
     let closed =
         flows.keys.iter().zip(&flows.values).filter(|(_, entry)| {
             entry.flags.closed() && entry.flags.direction() == Direction::Forward
         });
     let slots = closed.map(|(key, entry)| RingSlot { key: *key, at: entry.last });
     let slots: Vec<_> = slots.take(places as usize).collect();
-    queue(&new.closed_ring, new, ring::CLOSED, &slots)
+    queue(&new.closed_ring, new, (family, ring::CLOSED), &slots)
 }
 
 /// Queues half-open flows in the order of [`Read::youngest`].
-fn queue_half_open(new: &Maps, opening: &Read) -> Result<(), MapError> {
+fn queue_half_open(new: &Maps, family: Family, opening: &Read) -> Result<(), MapError> {
     let forward = opening
         .keys
         .iter()
@@ -361,50 +396,39 @@ fn queue_half_open(new: &Maps, opening: &Read) -> Result<(), MapError> {
     let slots: Vec<_> = forward
         .map(|(key, entry)| RingSlot { key: *key, at: u32::from(entry.route_generation) })
         .collect();
-    queue(&new.half_open_ring, new, ring::HALF_OPEN, &slots)
+    queue(&new.half_open_ring, new, (family, ring::HALF_OPEN), &slots)
 }
 
 fn queue(
-    table: &Table<u32, RingSlot>,
+    table: &Arrays<RingSlot>,
     new: &Maps,
-    head: u32,
+    (family, head): (Family, u32),
     slots: &[RingSlot],
 ) -> Result<(), MapError> {
-    let places: Vec<u32> = (0..).take(slots.len()).collect();
-    table.set_all(&places, slots)?;
-    new.ring_heads.set(&head, &(slots.len() as u64))
-}
-
-/// Copies a map whole.
-pub(super) fn copy<K, V>(old: &Table<K, V>, new: &Table<K, V>) -> Result<(), MapError>
-where
-    K: Plain + Default,
-    V: Plain + Default,
-{
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    old.for_each(|key, value| {
-        keys.push(*key);
-        values.push(*value);
-    })?;
-    new.set_all(&keys, &values)
+    table.set_first(family, slots)?;
+    new.ring_heads.set(&of(family, head), &(slots.len() as u64))
 }
 
 #[cfg(test)]
 mod tests {
     use alb_common::{
-        net::{Be16, Be32},
+        net::{Be16, Be32, Be128},
         tcp::FlowFlags,
     };
 
     use super::*;
 
+    fn addr(n: u32) -> Be128 {
+        Be128::widen(&Be32(n))
+    }
+
     /// The two entries of the flow of client `n`, last heard of `age` ticks ago.
     fn flow(n: u32, age: u32) -> [(FlowKey, FlowEntry); 2] {
-        let key = FlowKey { src: Be32(n), dst: Be32(1), sport: Be16(2), dport: Be16(3) };
+        let key = FlowKey { src: addr(n), dst: addr(1), sport: Be16(2), dport: Be16(3) };
         let last = now().wrapping_sub(age);
         let forward = FlowEntry {
-            src: Be32(4),
-            dst: Be32(5),
+            src: addr(4),
+            dst: addr(5),
             sport: Be16::new(u16::try_from(n).unwrap()),
             dport: Be16(6),
             last,
@@ -429,14 +453,14 @@ mod tests {
         all.push(flow(7, 1)[0]); // its reverse entry is gone
         let (keys, values) = all.into_iter().unzip();
         let read = Read { keys, values };
-        let promoted = |key: &FlowKey| key.src == Be32(3);
+        let promoted = |key: &FlowKey| key.src == addr(3);
         let chosen = read.youngest(3, promoted);
         let queued: Vec<_> = chosen
             .keys
             .iter()
             .zip(&chosen.values)
             .filter(|(_, entry)| entry.flags.direction() == Direction::Forward)
-            .map(|(key, entry)| (key.src.0, entry.route_generation))
+            .map(|(key, entry)| (key.src.narrow().0, entry.route_generation))
             .collect();
         assert_eq!(queued, [(4, stamp(0)), (1, stamp(1))]);
         assert_eq!(chosen.keys.len(), 4);

@@ -8,18 +8,18 @@ use std::{
 
 use alb_common::{
     expiry::{self, TICK_SHIFT},
-    flow::{FlowEntry, FlowKey, Totals},
-    net::Be32,
+    flow::Totals,
     tcp::{Direction, FlowFlags},
 };
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
     active::Active,
-    maps::{MapError, Maps, Table},
+    maps::{Dual, MapError, Maps, Table},
     reconcile::Observation,
     replies::Replies,
     traffic::sum,
+    wide::{Addr, FlowEntry, FlowKey},
 };
 
 /// What one sweep found alive.
@@ -30,7 +30,7 @@ pub struct Sweep {
     /// By target index.
     pub targets: BTreeMap<u32, Live>,
     /// SNAT addresses that flows use.
-    pub snat: BTreeSet<Be32>,
+    pub snat: BTreeSet<Addr>,
     /// Source ports that flows use towards targets.
     pub ports: Replies,
     /// Established flows, closed ones that wait for collection included.
@@ -295,7 +295,7 @@ fn idle_timeouts(maps: &Maps) -> Result<BTreeMap<u16, u32>, MapError> {
 
 /// Visits every entry; returns the keys of those that have had their time.
 fn walk(
-    table: &Table<FlowKey, FlowEntry>,
+    table: &Dual<FlowKey, FlowEntry>,
     is_over: impl Fn(&FlowEntry) -> bool,
     mut visit: impl FnMut(&FlowKey, &FlowEntry),
 ) -> Result<Vec<FlowKey>, MapError> {
@@ -313,7 +313,7 @@ fn walk(
 /// a transfer in one direction keeps both. The forward entry goes first. Returns what was
 /// removed: the forward key, both entries.
 fn remove(
-    table: &Table<FlowKey, FlowEntry>,
+    table: &Dual<FlowKey, FlowEntry>,
     key: &FlowKey,
     is_over: impl Fn(&FlowEntry) -> bool,
 ) -> Result<Option<(FlowKey, FlowEntry, FlowEntry)>, MapError> {

@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alb_common::{
     interface::{HopEntry, InterfaceEntry},
-    net::Be32,
     selection::weighted_target,
-    service::{ListenerEntry, ListenerKey, algorithm},
+    service::{ListenerEntry, algorithm},
     settings::Settings,
-    target::{TargetEntry, TargetTimes},
+    target::TargetTimes,
 };
 
 use super::{
     by_index::ByIndex,
     filter::{self, Filter},
     maps::{MapError, Maps},
+    wide::{Addr, ListenerKey, TargetEntry},
 };
 
 /// A listener with its selection table in place of an extent.
@@ -60,7 +60,7 @@ pub struct Contents {
     /// Security groups, by id.
     pub filters: BTreeMap<u32, Arc<Filter>>,
     /// Our addresses.
-    pub locals: BTreeMap<Be32, u32>,
+    pub locals: BTreeMap<Addr, u32>,
 }
 
 /// Contents as they are installed: listeners with their extents.
@@ -96,9 +96,7 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
         }
     })?;
     maps.targets.for_each(|index, entry| {
-        if entry.addr != Be32(0) {
-            contents.targets.insert(*index, *entry);
-        }
+        contents.targets.insert(index, entry);
     })?;
     for index in contents.targets.keys() {
         let hop = maps.hops.get(&index)?.unwrap_or_default();

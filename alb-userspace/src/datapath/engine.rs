@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -34,6 +34,7 @@ use super::{
     served::served,
     tables::{Compiler, Network, TablesError},
     traffic::{Ended, Ledger, sum},
+    wide,
 };
 use crate::{
     model::{DatapathMode, Model, PortRange},
@@ -77,6 +78,8 @@ pub struct Engine {
     ledger: Ledger,
     flows: FlowsReport,
     attached: Vec<Attachment>,
+    /// That there is little room for IPv6.
+    told_of_room: bool,
     node: NodePart,
 }
 
@@ -87,7 +90,6 @@ struct NodePart {
     datapath: DatapathMode,
     bpffs: PathBuf,
     ports: PortRange,
-    flows: u32,
 }
 
 impl Engine {
@@ -102,7 +104,7 @@ impl Engine {
         let pins = Pins::at(&node.bpffs).map_err(KernelError::from)?;
         let claim = pins.claim().map_err(KernelError::from)?;
         kernel::refuse_foreign(&pins, &places(&node.interfaces, interfaces), node.datapath)?;
-        let kernel = Kernel::open(pins, node.flows, drop_flows)?;
+        let kernel = Kernel::open(pins, (node.flows, serves_ipv6(model)), drop_flows)?;
         let maps = Arc::new(kernel.maps()?);
         let active = Arc::new(maps.active()?);
         let open = Arc::new(maps.active_of_listeners()?);
@@ -118,8 +120,12 @@ impl Engine {
         let slots = u32::try_from(limits::MAX_SLOTS).unwrap_or(u32::MAX);
         let mut extents = Extents::new(slots);
         extents.keep(installed.extents(), Instant::now());
-        let half_open = u64::from(limits::half_open_for(node.flows));
-        let capacity = |capacity| TableReport { used: 0, capacity };
+        let room = kernel.room();
+        let capacity = |of: fn(u32) -> u32| {
+            // Those for a few IPv6 flows are not counted on.
+            let six = if room.six < room.four { 0 } else { of(room.six) };
+            TableReport { used: 0, capacity: u64::from(of(room.four)) + u64::from(six) }
+        };
         Ok(Self {
             kernel,
             _claim: claim,
@@ -131,16 +137,16 @@ impl Engine {
             extents,
             ledger: Ledger::default(),
             flows: FlowsReport {
-                established: capacity(u64::from(node.flows)),
-                half_open: capacity(half_open),
+                established: capacity(|flows| flows),
+                half_open: capacity(limits::half_open_for),
             },
             attached: Vec::new(),
+            told_of_room: false,
             node: NodePart {
                 interfaces: node.interfaces.clone(),
                 datapath: node.datapath,
                 bpffs: node.bpffs.clone(),
                 ports: node.snat.port_range,
-                flows: node.flows,
             },
         })
     }
@@ -197,6 +203,17 @@ impl Engine {
         let network = self.network(hops, interfaces);
         let refused = self.compiler.refused().clone();
         let contents = self.compiler.compile(snapshot, &network)?;
+        if network.room.six < network.room.four && serves_ipv6(&snapshot.model) {
+            let room = network.room.six;
+            if !self.told_of_room {
+                tracing::warn!(
+                    connections = room,
+                    "the first IPv6 VIP of the packet path: there is room for few connections to it \
+                     until the daemon is started again"
+                );
+            }
+            self.told_of_room = true;
+        }
         for target in self.compiler.refused().difference(&refused) {
             let TargetRef { backend, target } = target;
             tracing::warn!(%backend, %target, "gets no connections: {REFUSED}");
@@ -241,8 +258,7 @@ impl Engine {
         Network {
             interfaces: self.interface_entries(interfaces),
             hops,
-            half_open_ring: limits::half_open_for(self.node.flows),
-            closed_ring: limits::closed_ring_for(self.node.flows),
+            room: self.kernel.room(),
             now: collect::now(),
             time: SystemTime::now(),
         }
@@ -358,8 +374,7 @@ impl Engine {
         for balancer in &snapshot.model.load_balancers {
             for listener in served(balancer, snapshot.model.node.datapath) {
                 for vip in &balancer.vips {
-                    let IpAddr::V4(address) = vip else { continue };
-                    let index = self.compiler.listener(*address, listener.port.get());
+                    let index = self.compiler.listener(*vip, listener.port.get());
                     let Some(index) = index else { continue };
                     let mut traffic = self.ledger.listener(index);
                     traffic.new_flows = sum(&self.maps.listener_totals.per_cpu(&index)?).new_flows;
@@ -378,7 +393,7 @@ impl Engine {
         for (index, entry, target) in self.compiler.draining() {
             let traffic = self.target_traffic(index)?;
             if traffic.active_flows > 0 {
-                let at = SocketAddr::from((entry.addr.addr(), entry.port.host()));
+                let at = wide::end(entry.addr, entry.port);
                 counters.draining.push(Draining { target: target.clone(), at, traffic });
             }
         }
@@ -413,7 +428,7 @@ impl Engine {
             bpffs: self.node.bpffs.clone(),
             flows: self.flows.clone(),
             snat: SnatReport {
-                addresses: addresses.map(|(addr, _)| addr.addr().into()).collect(),
+                addresses: addresses.map(|(addr, _)| wide::ip(*addr)).collect(),
                 first_port: self.node.ports.first,
                 last_port: self.node.ports.last,
             },
@@ -441,6 +456,14 @@ fn places(names: &[String], interfaces: &Interfaces) -> Vec<Place> {
             programs: interface.xdp.clone(),
         })
         .collect()
+}
+
+/// Whether the packet path has a listener on an IPv6 address.
+fn serves_ipv6(model: &Model) -> bool {
+    model.load_balancers.iter().any(|balancer| {
+        balancer.vips.iter().any(IpAddr::is_ipv6)
+            && served(balancer, model.node.datapath).next().is_some()
+    })
 }
 
 /// Listener indices that flows name, those of listeners long gone included.

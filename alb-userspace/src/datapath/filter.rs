@@ -5,31 +5,29 @@
 //! prefix and of the prefixes around that one. These are put together ahead, so that a packet costs
 //! one lookup by its address and one search by its port, however many rules there are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv6Addr, sync::Arc};
 
-use alb_common::{
-    filter::{FilterEntry, FilterKey, ICMP},
-    net::Be32,
-};
+use alb_common::filter::{FilterEntry, ICMP, ID_BITS};
 use ipnet::IpNet;
 
 use super::{
     extents::{Extents, NoRoom},
     plan::MapOp,
+    wide::{FilterKey, MAPPED_BITS},
 };
 use crate::{
     model::{Direction, RuleAction, RuleProtocol, SecurityRule},
     security::Rules,
 };
 
-/// An IPv4 prefix: length in bits, then the address, host order.
-pub type Prefix = (u32, u32);
+/// A prefix, of IPv4 a mapped one: length in bits, then the address.
+pub type Prefix = (u32, u128);
 
 /// The open ports of one prefix: at each of these the verdict changes, beginning with deny below
 /// the first. Ascending, 0–65535, then [`ICMP`] for pings.
 pub type Ports = Arc<[u32]>;
 
-/// The verdicts on IPv4 clients' TCP and pings, by the longest prefix; what has none is denied.
+/// The verdicts on clients' TCP and pings, by the longest prefix; what has none is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter(pub BTreeMap<Prefix, Ports>);
 
@@ -43,51 +41,91 @@ impl Filter {
     /// Of the inbound rules about TCP and ICMP.
     pub fn of(rules: &Rules) -> Self {
         let otherwise = rules.otherwise() == RuleAction::Allow;
-        let mut by_prefix: BTreeMap<(u32, u32), Vec<Ranked>> = BTreeMap::new();
-        for (rank, rule) in rules.ordered().iter().enumerate() {
-            let IpNet::V4(prefix) = rule.prefix else { continue };
-            if rule.direction != Direction::In {
-                continue;
-            }
-            for ports in places(rule).into_iter().flatten() {
-                // By address first, then by length: what holds a prefix comes before it.
-                let at = (u32::from(prefix.network()), u32::from(prefix.prefix_len()));
-                let rule = (rank, ports, rule.action == RuleAction::Allow);
-                by_prefix.entry(at).or_default().push(rule);
-            }
-        }
-        by_prefix.entry((0, 0)).or_default();
+        // Apart: a rule about all of IPv6 is not about IPv4, though its addresses, mapped, are there.
         let mut filter = BTreeMap::new();
-        // The prefixes around the one at hand, each with its rules and the verdicts in effect.
-        let mut around: Vec<(Prefix, &[_], Ports)> = Vec::new();
-        for ((address, length), own) in &by_prefix {
-            let holds = |(of, network): &Prefix| *of < *length && first(*address, *of) == *network;
-            while around.last().is_some_and(|(prefix, ..)| !holds(prefix)) {
-                around.pop();
+        for all in ALL {
+            let mut by_prefix: BTreeMap<(u128, u32), Vec<Ranked>> = BTreeMap::new();
+            for (rank, rule) in rules.ordered().iter().enumerate() {
+                if rule.direction != Direction::In || family(rule.prefix) != Some(all) {
+                    continue;
+                }
+                let (length, address) = wide(rule.prefix);
+                for ports in places(rule).into_iter().flatten() {
+                    // By address first, then by length: what holds a prefix comes before it.
+                    let rule = (rank, ports, rule.action == RuleAction::Allow);
+                    by_prefix.entry((address, length)).or_default().push(rule);
+                }
             }
-            let mut about: Vec<_> =
-                around.iter().flat_map(|(_, rules, _)| *rules).chain(own).copied().collect();
-            about.sort_unstable();
-            let ports = open_ports(&about, otherwise);
-            let prefix = (*length, *address);
-            // Nothing to say beyond what the next prefix around says.
-            if around.last().is_none_or(|(.., outer)| *outer != ports) {
-                filter.insert(prefix, ports.clone());
-            }
-            around.push((prefix, own.as_slice(), ports));
+            by_prefix.entry((all.1, all.0)).or_default();
+            verdicts(&by_prefix, otherwise, &mut filter);
         }
         Self(filter)
     }
 
     /// Everything is allowed: there is nothing to look up.
     pub fn is_open(&self) -> bool {
-        self.0.len() == 1 && self.0.get(&(0, 0)).is_some_and(|ports| **ports == [0])
+        self.0.len() == ALL.len() && self.0.values().all(|ports| **ports == [0])
+    }
+}
+
+/// The first bits of mapped addresses.
+const MAPPED: u128 = 0xffff;
+/// All of IPv4, and all of IPv6.
+const ALL: [Prefix; 2] = [(MAPPED_BITS, MAPPED << 32), (0, 0)];
+
+/// Which of [`ALL`] a rule's prefix is of. No client has a mapped address, and no IPv6 rule is to be
+/// taken for one of IPv4.
+fn family(prefix: IpNet) -> Option<Prefix> {
+    match prefix {
+        IpNet::V4(_) => Some(ALL[0]),
+        IpNet::V6(_) => {
+            let (length, address) = wide(prefix);
+            let is_mapped = length >= MAPPED_BITS && address >> 32 == MAPPED;
+            (!is_mapped).then_some(ALL[1])
+        }
+    }
+}
+
+/// A prefix of a rule.
+fn wide(prefix: IpNet) -> Prefix {
+    match prefix {
+        IpNet::V4(prefix) => {
+            let address = u128::from(u32::from(prefix.network()));
+            (MAPPED_BITS + u32::from(prefix.prefix_len()), ALL[0].1 | address)
+        }
+        IpNet::V6(prefix) => (prefix.prefix_len().into(), prefix.network().into()),
+    }
+}
+
+/// Adds the verdicts that follow from the rules about nested prefixes.
+fn verdicts(
+    by_prefix: &BTreeMap<(u128, u32), Vec<Ranked>>,
+    otherwise: bool,
+    filter: &mut BTreeMap<Prefix, Ports>,
+) {
+    // The prefixes around the one at hand, each with its rules and the verdicts in effect.
+    let mut around: Vec<(Prefix, &[_], Ports)> = Vec::new();
+    for ((address, length), own) in by_prefix {
+        let holds = |(of, network): &Prefix| *of < *length && first(*address, *of) == *network;
+        while around.last().is_some_and(|(prefix, ..)| !holds(prefix)) {
+            around.pop();
+        }
+        let mut about: Vec<_> =
+            around.iter().flat_map(|(_, rules, _)| *rules).chain(own).copied().collect();
+        about.sort_unstable();
+        let ports = open_ports(&about, otherwise);
+        let prefix = (*length, *address);
+        // Nothing to say beyond what the next prefix around says.
+        if around.last().is_none_or(|(.., outer)| *outer != ports) {
+            filter.insert(prefix, ports.clone());
+        }
+        around.push((prefix, own.as_slice(), ports));
     }
 }
 
 /// The first `length` bits of an address.
-fn first(address: u32, length: u32) -> u32 {
-    address & u32::MAX.checked_shl(32 - length).unwrap_or_default()
+fn first(address: u128, length: u32) -> u128 {
+    address & u128::MAX.checked_shl(u128::BITS - length).unwrap_or_default()
 }
 
 /// The ports that a rule is about, and the place of pings if it is about them.
@@ -121,12 +159,12 @@ fn open_ports(rules: &[Ranked], otherwise: bool) -> Ports {
 
 /// How the packet path sees a prefix of a filter.
 pub fn key(id: u32, (length, address): Prefix) -> FilterKey {
-    FilterKey { bits: FilterKey::ID_BITS + length, id, addr: Be32(address.to_be()) }
+    FilterKey { bits: ID_BITS + length, id, addr: Ipv6Addr::from(address).into() }
 }
 
 /// A prefix and the filter that it is of.
 pub fn prefix(key: &FilterKey) -> (u32, Prefix) {
-    (key.id, (key.bits - FilterKey::ID_BITS, u32::from_be(key.addr.0)))
+    (key.id, (key.bits - ID_BITS, key.addr.addr().into()))
 }
 
 /// What changes filters: first and last part of a plan.

@@ -14,7 +14,6 @@ use std::{
 
 use alb_common::{
     abi::{ABI_VERSION, map},
-    flow::{FlowEntry, FlowKey},
     tcp::Direction,
 };
 
@@ -27,10 +26,11 @@ use self::{changes::Tracker, flow::Stage};
 use super::{
     collect::now,
     kernel::KernelError,
-    maps::{MapError, Table},
+    maps::{Dual, MapError},
     pins::{MapSet, Pins, PinsError},
     shape,
     sys::link,
+    wide::{FlowEntry, FlowKey, Wide, tag},
 };
 
 /// The flow tables cannot be read.
@@ -104,8 +104,8 @@ pub struct Listing {
 /// The two flow tables.
 #[derive(Debug)]
 pub(super) struct FlowTables {
-    flows: Table<FlowKey, FlowEntry>,
-    half_open: Table<FlowKey, FlowEntry>,
+    flows: Dual<FlowKey, FlowEntry>,
+    half_open: Dual<FlowKey, FlowEntry>,
 }
 
 /// A flow as it was found by one of its keys.
@@ -221,7 +221,7 @@ impl FlowTables {
             Err(source) => return Err(FlowsError::Open { path: bpffs.to_owned(), source }),
         }
         let pins = Pins::existing(bpffs).ok_or_else(absent)?;
-        let table = |name| {
+        let mut open = |name| {
             let path = pins.map(MapSet::Current, name);
             if !path.exists() {
                 let other = pins.links()?.into_iter().map(|link| link.version);
@@ -233,16 +233,19 @@ impl FlowTables {
             }
             let fd = link::open_to_read(&path)
                 .map_err(|source| FlowsError::Open { path: path.clone(), source })?;
-            let (found, wanted) = (shape::element(&path, name)?, entry_sizes());
+            let (found, wanted) = (shape::element(&path, name)?, entry_sizes(name));
             if found != wanted {
                 return Err(FlowsError::Layout { name, found, wanted });
             }
-            Ok(Table::new(name, fd))
+            Ok(fd)
         };
-        Ok(Self { flows: table(map::FLOWS)?, half_open: table(map::HALF_OPEN)? })
+        Ok(Self {
+            flows: Dual::open(map::FLOWS, map::FLOWS6, &mut open)?,
+            half_open: Dual::open(map::HALF_OPEN, map::HALF_OPEN6, &mut open)?,
+        })
     }
 
-    fn of(&self, stage: Stage) -> &Table<FlowKey, FlowEntry> {
+    fn of(&self, stage: Stage) -> &Dual<FlowKey, FlowEntry> {
         match stage {
             Stage::Opening => &self.half_open,
             Stage::Open => &self.flows,
@@ -252,7 +255,7 @@ impl FlowTables {
     /// The flow that a packet with this key is of, whichever way it goes.
     pub(super) fn find(&self, key: &FlowKey) -> Result<Option<InTable>, FlowsError> {
         for stage in [Stage::Open, Stage::Opening] {
-            let entry = self.of(stage).get(key)?.filter(|entry| entry.tag == key.tag());
+            let entry = self.of(stage).get(key)?.filter(|entry| entry.tag == tag(key));
             let Some(entry) = entry else { continue };
             let peer = self.reverse(stage, key, &entry)?;
             let at = now();
@@ -278,12 +281,17 @@ impl FlowTables {
     ) -> Result<Option<FlowEntry>, FlowsError> {
         let peer_key = forward.peer_key();
         let found = self.of(stage).get(&peer_key)?;
-        Ok(found.filter(|entry| entry.tag == peer_key.tag() && entry.peer_key() == *key))
+        Ok(found.filter(|entry| entry.tag == tag(&peer_key) && entry.peer_key() == *key))
     }
 }
 
-/// Bytes of a key and of a value.
-fn entry_sizes() -> (u32, u32) {
+/// Bytes of a key and of a value of one of these maps.
+fn entry_sizes(name: &str) -> (u32, u32) {
     let of = |size| u32::try_from(size).unwrap_or(u32::MAX);
-    (of(size_of::<FlowKey>()), of(size_of::<FlowEntry>()))
+    if [map::FLOWS, map::HALF_OPEN].contains(&name) {
+        type Narrow<T> = <T as Wide>::Narrow;
+        (of(size_of::<Narrow<FlowKey>>()), of(size_of::<Narrow<FlowEntry>>()))
+    } else {
+        (of(size_of::<FlowKey>()), of(size_of::<FlowEntry>()))
+    }
 }

@@ -25,7 +25,7 @@ use super::{
     carry::Carry,
     maps::Maps,
     pins::{LinkPin, MapSet, Pins},
-    shape::{Shape, pinned_shape, sizes},
+    shape::{Room, Shape, has_room_for_ipv6, pinned_shape, sizes},
 };
 use crate::report::AttachMode;
 
@@ -74,8 +74,8 @@ pub struct Attachment {
 pub struct Kernel {
     ebpf: Ebpf,
     pins: Pins,
-    /// `node.flows`.
-    flows: u32,
+    /// What the flow tables are made for.
+    room: Room,
     found: Found,
     /// Flows to take over from maps of other sizes.
     carry: Option<Carry>,
@@ -88,16 +88,21 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the program over the pinned maps, or over new ones. Nothing is attached yet, so
     /// that new maps can be filled first. A replacement that was interrupted is finished.
-    pub fn open(pins: Pins, flows: u32, drop_flows: bool) -> Result<Self, KernelError> {
+    pub fn open(
+        pins: Pins,
+        (flows, has_ipv6): (u32, bool),
+        drop_flows: bool,
+    ) -> Result<Self, KernelError> {
         recover::recover(&pins, flows)?;
+        let room = Room::new(flows, has_ipv6 || has_room_for_ipv6(&pins));
         let links = pins.links()?;
-        let pinned = match pinned_shape(&pins, MapSet::Current, flows)? {
+        let pinned = match pinned_shape(&pins, MapSet::Current, room)? {
             // Nothing runs over them: a start that did not get far has left them.
             Shape::Other(_) if links.is_empty() => Shape::None,
             shape @ (Shape::None | Shape::Same | Shape::Resized | Shape::Other(_)) => shape,
         };
         let mut loader = EbpfLoader::new();
-        for (name, entries) in sizes(flows) {
+        for (name, entries) in sizes(room) {
             loader.map_max_entries(name, entries);
         }
         if pinned == Shape::Same {
@@ -128,7 +133,7 @@ impl Kernel {
             Shape::Other(why) => return Err(KernelError::Unadoptable { why }),
         };
         let (pinned, attached) = (found == Found::Adopted, false);
-        let mut kernel = Self { ebpf, pins, flows, found, carry, pinned, attached };
+        let mut kernel = Self { ebpf, pins, room, found, carry, pinned, attached };
         if let Some(carry) = &kernel.carry {
             let new = kernel.maps()?;
             carry.tables(&new)?;
@@ -143,6 +148,11 @@ impl Kernel {
         self.found
     }
 
+    /// How many flows the tables are made for.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
     /// The maps, for reading and writing.
     pub fn maps(&self) -> Result<Maps, KernelError> {
         Maps::open(|name| duplicate(map_data(&self.ebpf, name)?, name))
@@ -154,7 +164,11 @@ pub(super) fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map
     use aya::maps::Map;
     match ebpf.map(name) {
         Some(
-            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::LpmTrie(data)
+            | Map::ProgramArray(data),
         ) => Ok(data),
         _ => Err(KernelError::Open {
             name,

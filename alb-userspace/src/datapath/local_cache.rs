@@ -1,16 +1,17 @@
-//! What `LOCAL_CACHE` shall hold while addresses come, change and go.
+//! What `LOCAL_CACHE` shall hold while addresses come, change and go: those of IPv4, for IPv6 has no
+//! such cache.
 //!
 //! At every step a place says of an address what `LOCALS` says, or nothing; never that it is not
 //! ours while it is to stay so.
 
 use std::collections::BTreeMap;
 
-use alb_common::{
-    local::{Said, place, says, word},
-    net::Be32,
-};
+use alb_common::local::{Said, place, says, word};
 
-use super::plan::MapOp;
+use super::{
+    plan::MapOp,
+    wide::{Addr, Key as _, Wide as _},
+};
 
 /// The cache in the course of a plan: words by place, empty ones left out.
 #[derive(Debug)]
@@ -24,8 +25,12 @@ impl LocalCache {
 
     /// Says what an address of ours is, in `LOCALS` first: what the cache does not know is asked
     /// there.
-    pub(super) fn set(&mut self, addr: Be32, flags: u32, ops: &mut Vec<MapOp>) {
+    pub(super) fn set(&mut self, addr: Addr, flags: u32, ops: &mut Vec<MapOp>) {
         ops.push(MapOp::SetLocal { addr, flags });
+        if !addr.is_ipv4() {
+            return;
+        }
+        let addr = addr.narrow();
         let place = place(addr);
         let held = self.0.get(&place).copied().unwrap_or_default();
         if says(held, addr) != Said::Nothing {
@@ -37,12 +42,13 @@ impl LocalCache {
     /// it loses the others; what is installed then. A crash may have left anything.
     pub(super) fn settle(
         mut self,
-        locals: &BTreeMap<Be32, u32>,
+        locals: &BTreeMap<Addr, u32>,
         ops: &mut Vec<MapOp>,
     ) -> BTreeMap<u32, u64> {
         let mut wanted = BTreeMap::new();
-        for (addr, flags) in locals {
-            wanted.entry(place(*addr)).or_insert_with(|| word(*addr, *flags));
+        for (addr, flags) in locals.iter().filter(|(addr, _)| addr.is_ipv4()) {
+            let addr = addr.narrow();
+            wanted.entry(place(addr)).or_insert_with(|| word(addr, *flags));
         }
         let gone: Vec<u32> =
             self.0.keys().filter(|place| !wanted.contains_key(place)).copied().collect();

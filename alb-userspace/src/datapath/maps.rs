@@ -1,4 +1,7 @@
-//! The pinned maps by name, with the types of their keys and values.
+//! The pinned maps by name, with the types of their keys and values. What holds addresses is there
+//! for each family, and one table here.
+
+mod dual;
 
 use std::{
     io,
@@ -8,17 +11,21 @@ use std::{
 
 use alb_common::{
     abi::{Plain, map},
-    filter::{FilterEntry, FilterKey},
-    flow::{FlowEntry, FlowKey, RingSlot, Totals},
+    filter::FilterEntry,
+    flow::Totals,
     interface::{HopEntry, InterfaceEntry},
     limits::{MAX_LISTENERS, MAX_TARGETS},
-    net::Be32,
-    service::{ListenerEntry, ListenerKey, ListenerState},
+    service::{ListenerEntry, ListenerState},
     settings::Settings,
-    target::{TargetEntry, TargetState, TargetTimes},
+    target::{TargetState, TargetTimes},
 };
 
-use super::{active::Active, sys};
+pub use self::dual::{Arrays, Dual, Family};
+use super::{
+    active::Active,
+    sys,
+    wide::{Addr, FilterKey, FlowEntry, FlowKey, ListenerKey, RingSlot, TargetEntry},
+};
 
 /// A map of `K` to `V`.
 #[derive(Debug)]
@@ -85,6 +92,16 @@ impl<K: Plain + Default, V: Plain + Default> Table<K, V> {
         sys::for_each(self.fd.as_fd(), visit).map_err(self.failed("read"))
     }
 
+    /// Copies all elements to another map.
+    pub fn copy_to(&self, other: &Self) -> Result<(), MapError> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        self.for_each(|key, value| {
+            keys.push(*key);
+            values.push(*value);
+        })?;
+        other.set_all(&keys, &values)
+    }
+
     /// The values of a per-CPU element, one a CPU.
     pub fn per_cpu(&self, key: &K) -> Result<Vec<V>, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error);
@@ -103,11 +120,13 @@ impl<K: Plain, V: Plain + Default> Table<K, V> {
 }
 
 macro_rules! maps {
-    ($($(#[$doc:meta])* $field:ident: $key:ty => $value:ty = $name:ident;)+) => {
+    ({ $($(#[$doc:meta])* $field:ident: $key:ty => $value:ty = $name:ident;)+ }
+     { $($(#[$both_doc:meta])* $both:ident: $type:ty = $four:ident, $six:ident;)+ }) => {
         /// Every map of the packet path that userspace reads or writes.
         #[derive(Debug)]
         pub struct Maps {
             $($(#[$doc])* pub $field: Table<$key, $value>,)+
+            $($(#[$both_doc])* pub $both: $type,)+
         }
 
         impl Maps {
@@ -115,6 +134,7 @@ macro_rules! maps {
             pub fn open<E>(mut open: impl FnMut(&'static str) -> Result<OwnedFd, E>) -> Result<Self, E> {
                 Ok(Self {
                     $($field: Table::new(map::$name, open(map::$name)?),)+
+                    $($both: <$type>::open(map::$four, map::$six, &mut open)?,)+
                 })
             }
         }
@@ -136,26 +156,19 @@ impl Maps {
 }
 
 maps! {
+    {
     /// One element.
     settings: u32 => Settings = SETTINGS;
     /// Per CPU.
     counters: u32 => u64 = COUNTERS;
-    /// VIPs and SNAT addresses.
-    locals: Be32 => u32 = LOCALS;
-    /// The same by `alb_common::local::place`.
+    /// IPv4 addresses of ours by `alb_common::local::place`.
     local_cache: u32 => u64 = LOCAL_CACHE;
-    /// Selection by VIP and port.
-    listeners: ListenerKey => ListenerEntry = LISTENERS;
-    /// Security groups.
-    filters: FilterKey => FilterEntry = FILTERS;
     /// By listener index.
     listener_states: u32 => ListenerState = LISTENER_STATES;
     /// By listener index.
     listener_active: u32 => u64 = LISTENER_ACTIVE;
     /// Selection tables.
     slots: u32 => u32 = SLOTS;
-    /// By target index.
-    targets: u32 => TargetEntry = TARGETS;
     /// By target index.
     hops: u32 => HopEntry = HOPS;
     /// By target index.
@@ -170,14 +183,25 @@ maps! {
     interfaces: u32 => InterfaceEntry = INTERFACES;
     /// Slot by interface index.
     interface_slots: u32 => u32 = INTERFACE_SLOTS;
-    /// Established flows.
-    flows: FlowKey => FlowEntry = FLOWS;
-    /// Half-open flows.
-    half_open: FlowKey => FlowEntry = HALF_OPEN;
-    /// Half-open flows by age.
-    half_open_ring: u32 => RingSlot = HALF_OPEN_RING;
-    /// Closed flows by age.
-    closed_ring: u32 => RingSlot = CLOSED_RING;
     /// By `alb_common::flow::ring`.
     ring_heads: u32 => u64 = RING_HEADS;
+    }
+    {
+    /// VIPs and SNAT addresses.
+    locals: Dual<Addr, u32> = LOCALS, LOCALS6;
+    /// Selection by VIP and port.
+    listeners: Dual<ListenerKey, ListenerEntry> = LISTENERS, LISTENERS6;
+    /// Security groups.
+    filters: Dual<FilterKey, FilterEntry> = FILTERS, FILTERS6;
+    /// By target index.
+    targets: Arrays<TargetEntry> = TARGETS, TARGETS6;
+    /// Established flows.
+    flows: Dual<FlowKey, FlowEntry> = FLOWS, FLOWS6;
+    /// Half-open flows.
+    half_open: Dual<FlowKey, FlowEntry> = HALF_OPEN, HALF_OPEN6;
+    /// Half-open flows by age.
+    half_open_ring: Arrays<RingSlot> = HALF_OPEN_RING, HALF_OPEN_RING6;
+    /// Closed flows by age.
+    closed_ring: Arrays<RingSlot> = CLOSED_RING, CLOSED_RING6;
+    }
 }

@@ -8,12 +8,11 @@ use std::{
 };
 
 use alb_common::{
-    filter::{FilterEntry, FilterKey},
+    filter::FilterEntry,
     interface::{HopEntry, InterfaceEntry},
-    net::Be32,
-    service::{ListenerEntry, ListenerKey, local},
+    service::{ListenerEntry, local},
     settings::Settings,
-    target::{TargetEntry, TargetTimes},
+    target::TargetTimes,
 };
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
     extents::{Extents, NoRoom},
     filter,
     local_cache::LocalCache,
+    wide::{Addr, FilterKey, ListenerKey, TargetEntry},
 };
 
 /// One change of a map.
@@ -98,7 +98,7 @@ pub enum MapOp {
     /// Says what an address of ours is.
     SetLocal {
         /// The address.
-        addr: Be32,
+        addr: Addr,
         /// `alb_common::service::local` bits.
         flags: u32,
     },
@@ -110,7 +110,7 @@ pub enum MapOp {
         word: u64,
     },
     /// An address is not ours any more.
-    RemoveLocal(Be32),
+    RemoveLocal(Addr),
     /// Clears a target, its hop and its moments; no flow names it.
     ClearTarget(u32),
 }

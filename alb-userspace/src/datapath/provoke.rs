@@ -8,19 +8,15 @@
 //! path would have sent it on. It goes through the host's own stack and its routes: the packet
 //! path does not see what the host sends.
 
-use std::{
-    net::SocketAddrV4,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use alb_common::{
-    flow::FlowKey,
-    net::{Be16, Be32},
-    tcp::flag,
-};
+use alb_common::tcp::flag;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::segment::Segment;
+use super::{
+    segment::Segment,
+    wide::{self, FlowKey, Key as _},
+};
 
 /// Peers spoken to after one sweep: no more RSTs are asked for at once than a CPU may send.
 const MOST: usize = 500;
@@ -38,8 +34,17 @@ pub(super) fn provoke(packets: &[FlowKey]) {
     let random = time.subsec_nanos();
     let first = random as usize % packets.len();
     let chosen = packets[first..].iter().chain(&packets[..first]).take(MOST);
-    let sent = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
-        .map(|socket| send(&socket, chosen, random));
+    let (four, six): (Vec<_>, Vec<_>) = chosen.partition(|key| key.is_ipv4());
+    for (domain, packets) in [(Domain::IPV4, four), (Domain::IPV6, six)] {
+        if !packets.is_empty() {
+            speak(domain, &packets, random);
+        }
+    }
+}
+
+fn speak(domain: Domain, packets: &[&FlowKey], random: u32) {
+    let sent = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
+        .map(|socket| send(&socket, packets, random));
     match sent {
         Ok(0) => tracing::debug!(peers = packets.len(), "peers of ended flows asked to speak"),
         Ok(failed) => {
@@ -52,13 +57,18 @@ pub(super) fn provoke(packets: &[FlowKey]) {
 }
 
 /// How many could not be sent.
-fn send<'a>(socket: &Socket, packets: impl Iterator<Item = &'a FlowKey>, random: u32) -> usize {
+fn send(socket: &Socket, packets: &[&FlowKey], random: u32) -> usize {
     let mut failed = 0;
     for key in packets {
         for sequence in [random, random.wrapping_add(APART)] {
             let segment = segment(key, sequence);
             // A peer that cannot be reached is no reason to leave out the others.
-            failed += usize::from(socket.send_to(&segment.bytes(), &segment.to.into()).is_err());
+            // Of a raw IPv6 socket the port is the protocol.
+            let mut to = segment.to;
+            if to.is_ipv6() {
+                to.set_port(0);
+            }
+            failed += usize::from(socket.send_to(&segment.bytes(), &to.into()).is_err());
         }
     }
     failed
@@ -66,10 +76,9 @@ fn send<'a>(socket: &Socket, packets: impl Iterator<Item = &'a FlowKey>, random:
 
 /// An ACK without data to the sender of `key`'s packets, from whom they are for.
 fn segment(key: &FlowKey, sequence: u32) -> Segment {
-    let end = |addr: Be32, port: Be16| SocketAddrV4::new(addr.addr(), port.host());
     Segment {
-        from: end(key.dst, key.dport),
-        to: end(key.src, key.sport),
+        from: wide::end(key.dst, key.dport),
+        to: wide::end(key.src, key.sport),
         sequence,
         acknowledgment: sequence,
         flags: flag::ACK,
@@ -79,18 +88,12 @@ fn segment(key: &FlowKey, sequence: u32) -> Segment {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
     fn a_segment_goes_to_the_sender() {
-        let key = FlowKey {
-            src: Ipv4Addr::new(198, 18, 0, 100).into(),
-            dst: Ipv4Addr::new(198, 18, 0, 10).into(),
-            sport: Be16::new(40_000),
-            dport: Be16::new(80),
-        };
+        let end = |text: &str| text.parse().unwrap();
+        let key = wide::between(end("198.18.0.100:40000"), end("198.18.0.10:80"));
         let Segment { from, to, sequence, acknowledgment, flags, .. } = segment(&key, 7);
         let (from, to) = (from.to_string(), to.to_string());
         assert_eq!((&*from, &*to), ("198.18.0.10:80", "198.18.0.100:40000"));

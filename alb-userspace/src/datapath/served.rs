@@ -1,9 +1,10 @@
 //! Which listeners are the kernel's and which the proxy's, on this node.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use alb_common::{net::Be16, service::ListenerKey};
+use alb_common::net::Be16;
 
+use super::wide::{self, ListenerKey};
 use crate::model::{DatapathMode, Engine, Listener, LoadBalancer};
 
 /// The listeners that the kernel serves.
@@ -34,6 +35,6 @@ fn on(
 }
 
 /// A listener on one address.
-pub(super) fn key(vip: Ipv4Addr, listener: &Listener) -> ListenerKey {
-    ListenerKey { addr: vip.into(), port: Be16::new(listener.port.get()), reserved: 0 }
+pub(super) fn key(vip: IpAddr, listener: &Listener) -> ListenerKey {
+    ListenerKey { addr: wide::addr(vip), port: Be16::new(listener.port.get()), reserved: 0 }
 }

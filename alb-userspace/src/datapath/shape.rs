@@ -8,17 +8,58 @@ use aya::maps::MapInfo;
 
 use super::{
     kernel::{KernelError, OBJECT},
+    maps::Family,
     pins::{MapSet, Pins},
 };
 
-/// Sizes that follow from `node.flows`: map name and entries.
-pub(super) fn sizes(flows: u32) -> [(&'static str, u32); 4] {
-    let half_open = limits::half_open_for(flows);
+/// How many flows tables are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// `node.flows`.
+    pub four: u32,
+    /// The same, or few: a node without IPv6 VIPs needs no memory for their flows.
+    pub six: u32,
+}
+
+impl Room {
+    /// For this `node.flows`, with IPv6 or without.
+    pub(super) const fn new(flows: u32, has_ipv6: bool) -> Self {
+        Self { four: flows, six: if has_ipv6 { flows } else { limits::LEAST_FLOWS } }
+    }
+
+    /// That of one family.
+    pub(super) const fn of(self, family: Family) -> u32 {
+        match family {
+            Family::Four => self.four,
+            Family::Six => self.six,
+        }
+    }
+}
+
+/// Whether tables for more than a few IPv6 flows are pinned: they stay, flows may be in them.
+pub(super) fn has_room_for_ipv6(pins: &Pins) -> bool {
+    let info = MapInfo::from_pin(pins.map(MapSet::Current, map::FLOWS6));
+    info.is_ok_and(|info| info.max_entries() > limits::LEAST_FLOWS * 2)
+}
+
+/// Sizes that follow: map name and entries.
+pub(super) fn sizes(room: Room) -> [(&'static str, u32); 8] {
+    let of = |flows: u32| {
+        let half_open = limits::half_open_for(flows);
+        let entries = limits::half_open_entries(half_open);
+        (flows.saturating_mul(2), entries, half_open, limits::closed_ring_for(flows))
+    };
+    let ((flows, half_open, ring, closed), (flows6, half_open6, ring6, closed6)) =
+        (of(room.four), of(room.six));
     [
-        (map::FLOWS, flows.saturating_mul(2)),
-        (map::HALF_OPEN, limits::half_open_entries(half_open)),
-        (map::HALF_OPEN_RING, half_open),
-        (map::CLOSED_RING, limits::closed_ring_for(flows)),
+        (map::FLOWS, flows),
+        (map::HALF_OPEN, half_open),
+        (map::HALF_OPEN_RING, ring),
+        (map::CLOSED_RING, closed),
+        (map::FLOWS6, flows6),
+        (map::HALF_OPEN6, half_open6),
+        (map::HALF_OPEN_RING6, ring6),
+        (map::CLOSED_RING6, closed6),
     ]
 }
 
@@ -36,7 +77,7 @@ pub(super) enum Shape {
 }
 
 /// Compares every map's type and sizes: aya takes a pin without looking.
-pub(super) fn pinned_shape(pins: &Pins, set: MapSet, flows: u32) -> Result<Shape, KernelError> {
+pub(super) fn pinned_shape(pins: &Pins, set: MapSet, room: Room) -> Result<Shape, KernelError> {
     let mut there = 0;
     let mut resized = false;
     let object = aya_obj_maps();
@@ -58,7 +99,7 @@ pub(super) fn pinned_shape(pins: &Pins, set: MapSet, flows: u32) -> Result<Shape
                 "map {name} has type, key size, value size and flags {found:?} where {wanted:?} is needed"
             )));
         }
-        let entries = sizes(flows)
+        let entries = sizes(room)
             .into_iter()
             .find_map(|(sized, entries)| (sized == name).then_some(entries))
             .unwrap_or(expected.entries);
@@ -128,7 +169,7 @@ mod tests {
         for map in &maps {
             let flags = match map.name.as_str() {
                 map::TARGET_STATES | map::LISTENER_ACTIVE => 1 << 10, // `BPF_F_MMAPABLE` of linux/bpf.h
-                map::FILTERS => 1,                                    // `BPF_F_NO_PREALLOC`
+                map::FILTERS | map::FILTERS6 => 1,                    // `BPF_F_NO_PREALLOC`
                 _ => 0,
             };
             assert_eq!(map.flags, flags, "{}", map.name);

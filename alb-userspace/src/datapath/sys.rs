@@ -191,8 +191,8 @@ pub(super) fn for_each<K: Plain + Default, V: Plain + Default>(
     let mut keys = vec![K::default(); BATCH as usize];
     let mut values = vec![V::default(); BATCH as usize];
     // The kernel's cursor: a bucket number for hash maps, the last key for the others.
-    const { assert!(size_of::<K>() <= size_of::<[u64; 4]>()) };
-    let (mut from, mut to) = ([0u64; 4], [0u64; 4]);
+    const { assert!(size_of::<K>() <= size_of::<[u64; 5]>()) };
+    let (mut from, mut to) = ([0u64; 5], [0u64; 5]);
     let mut first = true;
     loop {
         let mut attr = BatchAttr {

@@ -11,7 +11,7 @@ mod starts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::SystemTime,
 };
@@ -19,9 +19,9 @@ use std::{
 use alb_common::{
     interface::{HopEntry, InterfaceEntry, hop_flag},
     limits::{MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_TARGETS},
-    net::{Be16, Be32},
-    service::{ListenerKey, local},
-    target::{TargetEntry, TargetTimes},
+    net::Be16,
+    service::local,
+    target::TargetTimes,
 };
 
 pub use self::error::{TablesError, TooMuch};
@@ -29,7 +29,7 @@ use self::{
     choice::identity,
     drains::Drains,
     groups::Groups,
-    host::{hop, settings, sources, v4},
+    host::{hop, settings, sources},
     part::{Basis, Host, Part, rerouted},
     starts::Starts,
 };
@@ -41,6 +41,8 @@ use super::{
     indices::Indices,
     replies::Replies,
     served::served,
+    shape::Room,
+    wide::{self, Addr, ListenerKey, TargetEntry},
 };
 use crate::{
     model::{Backend, Model, PortRange, Target},
@@ -55,10 +57,8 @@ pub struct Network {
     pub interfaces: BTreeMap<u32, InterfaceEntry>,
     /// Ways to the targets.
     pub hops: Arc<NextHopTable>,
-    /// Places in the ring of half-open flows, a power of two.
-    pub half_open_ring: u32,
-    /// Places in the ring of closed flows, a power of two.
-    pub closed_ring: u32,
+    /// How many flows the tables are made for.
+    pub room: Room,
     /// Tick of the packet path's clock.
     pub now: u32,
     /// The same moment by the clock of target states.
@@ -107,9 +107,9 @@ pub struct Compiler {
     /// Targets that outbound rules do not allow.
     refused: BTreeSet<TargetRef>,
     /// SNAT addresses that flows may use, with the last epoch in which a target did.
-    snat: BTreeMap<Be32, u64>,
+    snat: BTreeMap<Addr, u64>,
     /// VIPs that the host's stack has connections on, or once had.
-    proxied: BTreeSet<Be32>,
+    proxied: BTreeSet<Addr>,
     /// Ports that answers may come to beside those of the file.
     replies: Replies,
     /// Added to the host's route generation, so that it goes on where an earlier run was.
@@ -123,7 +123,7 @@ impl Compiler {
     pub fn adopt(installed: &Installed) -> Self {
         let mut targets = Indices::new(u32::try_from(MAX_TARGETS).unwrap_or(u32::MAX));
         for (index, entry) in installed.contents.targets.iter() {
-            targets.adopt(index, entry.id);
+            targets.adopt(index, entry.id.into());
         }
         let mut listeners = Indices::new(u32::try_from(MAX_LISTENERS).unwrap_or(u32::MAX));
         for (key, entry) in &installed.entries {
@@ -235,8 +235,7 @@ impl Compiler {
                     part
                 }
             };
-            for vip in v4(&balancer.vips) {
-                let vip = Be32::from(vip);
+            for vip in balancer.vips.iter().map(|vip| wide::addr(*vip)) {
                 if part.is_proxied {
                     self.proxied.insert(vip);
                 }
@@ -303,7 +302,7 @@ impl Compiler {
             let (start, ramp) = self.starts.of(index);
             let times = TargetTimes { start, ramp, ..self.drains.times(index) };
             let known = || self.hops.get(index).copied().unwrap_or_default();
-            let mut hop = hop(network, entry.addr.addr()).unwrap_or_else(known);
+            let mut hop = hop(network, wide::ip(entry.addr)).unwrap_or_else(known);
             let flag = |is_set, flag| if is_set { flag } else { 0 };
             hop.flags &= !(hop_flag::DRAINS | hop_flag::STARTS);
             hop.flags |=
@@ -378,8 +377,8 @@ impl Compiler {
     }
 
     /// Index of a listener on an address.
-    pub fn listener(&self, vip: Ipv4Addr, port: u16) -> Option<u32> {
-        let key = ListenerKey { addr: vip.into(), port: Be16::new(port), reserved: 0 };
+    pub fn listener(&self, vip: IpAddr, port: u16) -> Option<u32> {
+        let key = ListenerKey { addr: wide::addr(vip), port: Be16::new(port), reserved: 0 };
         self.listeners.get(&key)
     }
 
@@ -427,7 +426,7 @@ impl Compiler {
         // And those of the tables as they are.
         addresses.extend(self.parts.values().flat_map(|part| &part.addresses));
         let retired = self.targets.retired().filter_map(|(index, _)| self.known.get(index));
-        addresses.extend(retired.map(|entry| IpAddr::V4(entry.addr.addr())));
+        addresses.extend(retired.map(|entry| wide::ip(entry.addr)));
         addresses
     }
 }

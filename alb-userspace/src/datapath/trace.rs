@@ -11,17 +11,16 @@ mod trial;
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use alb_common::{
     Reason,
-    flow::FlowKey,
     limits::SNAT_PROBES,
     net::{Be16, Mac},
     reason::Event,
-    service::{ListenerKey, algorithm},
+    service::algorithm,
     tcp::Direction,
 };
 use aya::programs::ProgramError;
@@ -35,6 +34,7 @@ use super::{
     flows::{Flow, FlowTables, FlowsError},
     kernel::KernelError,
     maps::MapError,
+    wide::{self, FlowKey, ListenerKey, between},
 };
 
 /// A packet cannot be traced.
@@ -95,9 +95,9 @@ pub enum TraceError {
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Who sends it.
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
     /// Whom it is for.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// What it says; `None` = what fits: an ACK of a flow that there is, else a SYN.
     pub flags: Option<TcpFlags>,
     /// By which interface it comes; `None` = the first one.
@@ -144,7 +144,7 @@ pub struct Door {
 #[derive(Clone, Copy, Debug)]
 pub struct TargetSeen {
     /// Where it is.
-    pub at: SocketAddrV4,
+    pub at: SocketAddr,
     /// Connections that are open.
     pub open: i64,
 }
@@ -153,9 +153,9 @@ pub struct TargetSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// From whom.
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
     /// To whom.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// Link-layer address of the next hop.
     pub station: [u8; 6],
     /// Index of the interface, if the tables say it.
@@ -167,7 +167,7 @@ pub fn trace(bpffs: &Path, question: &Question) -> Result<Answer, TraceError> {
     let flows = FlowTables::open(bpffs)?;
     let trial = Trial::over(bpffs)?;
     let (ifindex, station) = trial.interface(question.interface.as_deref())?;
-    let key = key(question);
+    let key: FlowKey = between(question.from, question.to);
     let before = flows.find(&key)?.map(|found| found.flow);
     let flags = question.flags.unwrap_or(match before {
         Some(_) => TcpFlags::ACK,
@@ -225,18 +225,8 @@ fn leaves(reason: Reason) -> bool {
     }
 }
 
-fn key(question: &Question) -> FlowKey {
-    let Question { from, to, .. } = question;
-    FlowKey {
-        src: (*from.ip()).into(),
-        dst: (*to.ip()).into(),
-        sport: Be16::new(from.port()),
-        dport: Be16::new(to.port()),
-    }
-}
-
-fn door(trial: &Trial, to: SocketAddrV4) -> Result<Option<Door>, MapError> {
-    let key = ListenerKey { addr: (*to.ip()).into(), port: Be16::new(to.port()), reserved: 0 };
+fn door(trial: &Trial, to: SocketAddr) -> Result<Option<Door>, MapError> {
+    let key = ListenerKey { addr: wide::addr(to.ip()), port: Be16::new(to.port()), reserved: 0 };
     let Some(entry) = trial.live.listeners.get(&key)? else { return Ok(None) };
     let mut targets = Vec::new();
     for slot in entry.offset..entry.offset.saturating_add(entry.len) {
@@ -265,12 +255,9 @@ fn door(trial: &Trial, to: SocketAddrV4) -> Result<Option<Door>, MapError> {
 }
 
 fn target(trial: &Trial, index: u32) -> Result<Option<TargetSeen>, MapError> {
-    let Some(entry) = trial.live.targets.get(&index)? else { return Ok(None) };
+    let Some(entry) = trial.live.targets.target(index)? else { return Ok(None) };
     let state = trial.live.target_states.get(&index)?.unwrap_or_default();
-    Ok(Some(TargetSeen {
-        at: SocketAddrV4::new(entry.addr.addr(), entry.port.host()),
-        open: state.active.cast_signed(),
-    }))
+    Ok(Some(TargetSeen { at: wide::end(entry.addr, entry.port), open: state.active.cast_signed() }))
 }
 
 fn sent(trial: &Trial, seen: Seen, stored: Option<&Stored>) -> Result<Sent, MapError> {
@@ -297,17 +284,17 @@ const NOBODY: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
 pub const SOME_PORT: u16 = 50_000;
 
 /// `ADDRESS:PORT`, or an address alone: a connection of it from some port.
-pub fn end(text: &str, port: Option<u16>) -> Result<SocketAddrV4, String> {
-    if let Ok(end) = text.parse::<SocketAddrV4>() {
+pub fn end(text: &str, port: Option<u16>) -> Result<SocketAddr, String> {
+    if let Ok(end) = text.parse::<SocketAddr>() {
         return Ok(end);
     }
-    match (text.parse::<Ipv4Addr>(), port) {
-        (Ok(address), Some(port)) => Ok(SocketAddrV4::new(address, port)),
-        (Ok(_), None) => Err(format!("{text}: a port is needed, {text}:PORT")),
-        (Err(_), _) if text.matches(':').count() > 1 => {
-            Err(format!("{text}: the packet path serves IPv4; IPv6 is the proxy's"))
+    match (text.parse::<IpAddr>(), port) {
+        (Ok(address), Some(port)) => Ok(SocketAddr::new(address, port)),
+        (Ok(IpAddr::V4(_)), None) => Err(format!("{text}: a port is needed, {text}:PORT")),
+        (Ok(IpAddr::V6(_)), None) => Err(format!("{text}: a port is needed, [{text}]:PORT")),
+        (Err(_), _) => {
+            Err(format!("{text}: must be an address with a port, 192.0.2.1:80 or [2001:db8::1]:80"))
         }
-        (Err(_), _) => Err(format!("{text}: must be an IPv4 address with a port, 192.0.2.1:80")),
     }
 }
 
@@ -320,10 +307,11 @@ mod tests {
         let shown = |text, port| end(text, port).map(|end| end.to_string());
         assert_eq!(shown("198.18.0.1:80", None), Ok("198.18.0.1:80".to_owned()));
         assert_eq!(shown("198.18.0.1", Some(SOME_PORT)), Ok("198.18.0.1:50000".to_owned()));
+        assert_eq!(shown("[2001:db8::1]:80", None), Ok("[2001:db8::1]:80".to_owned()));
+        assert_eq!(shown("2001:db8::1", Some(SOME_PORT)), Ok("[2001:db8::1]:50000".to_owned()));
         for (text, word) in [
             ("198.18.0.1", "port is needed"),
-            ("[2001:db8::1]:80", "IPv6"),
-            ("2001:db8::1", "IPv6"),
+            ("2001:db8::1", "port is needed, [2001:db8::1]:PORT"),
             ("198.18.0.1:99999", "must be"),
             ("shop", "must be"),
         ] {

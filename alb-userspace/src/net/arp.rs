@@ -1,6 +1,7 @@
-//! Speaking ARP on an interface: announcing an address, and asking whether it is in use.
-//! (RFC 826, RFC 5227.)
+//! Speaking ARP on an interface, and of neighbour discovery one word: announcing an address, and
+//! asking whether it is in use. (RFC 826, RFC 5227, RFC 4861 §7.2.6.)
 
+mod advertisement;
 mod frame;
 mod socket;
 
@@ -26,17 +27,23 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const PROBES: u32 = 3;
 
 /// Tells everyone on the link that `addresses` are at this interface now. Takes two seconds
-/// in all; the first round is sent before anything is awaited. IPv6 addresses are passed over.
+/// in all; the first round is sent before anything is awaited.
 pub async fn announce(interface: &Interface, addresses: &[IpAddr]) -> Result<(), Error> {
     let socket = ArpSocket::open(interface)?;
     let mut rounds = interval(ANNOUNCE_EVERY);
     for _ in 0..ANNOUNCEMENTS {
         rounds.tick().await;
         for address in addresses {
-            let IpAddr::V4(address) = address else { continue };
-            // Both forms: some hosts update their cache from one only, some from the other.
-            for operation in [Operation::Request, Operation::Reply] {
-                socket.send(&Arp::announcement(operation, interface.mac, *address)).await?;
+            match address {
+                // Both forms: some hosts update their cache from one only, some from the other.
+                IpAddr::V4(address) => {
+                    for operation in [Operation::Request, Operation::Reply] {
+                        socket.send(&Arp::announcement(operation, interface.mac, *address)).await?;
+                    }
+                }
+                IpAddr::V6(address) => {
+                    socket.send_frame(&advertisement::frame(interface.mac, *address)).await?;
+                }
             }
         }
     }

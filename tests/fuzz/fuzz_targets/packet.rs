@@ -22,13 +22,13 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
     let frame = Frame::new(&mut bytes);
-    let Ok(l3) = parse::ipv4_offset(&frame) else { return };
+    let Ok(l3) = parse::ip_offset::<_, Be32>(&frame) else { return };
     assert!(matches!(l3, 14 | 18 | 22) && l3 <= data.len());
-    let Ok(destination) = parse::destination(&frame, l3) else { return };
+    let Ok(destination) = parse::destination::<_, Be32>(&frame, l3) else { return };
     assert_eq!(destination.0.to_ne_bytes(), data[l3 + 16..l3 + 20]);
 
     let message = icmp::message(&frame, l3);
-    let parsed = parse::segment(&frame, l3);
+    let parsed = parse::segment::<_, Be32>(&frame, l3);
     assert_eq!(bytes, data, "parsing changes nothing");
     if let (Err(Reason::Icmp), Ok(message)) = (parsed, message) {
         check_icmp(data, l3, message);
@@ -117,7 +117,7 @@ fn check_rewrite(data: &[u8], segment: &Segment) {
         }
     }
     assert_eq!(sums(&bytes, segment), sums(data, segment), "sums are kept");
-    let after = parse::segment(&Frame::new(&mut bytes), l3);
+    let after = parse::segment::<_, Be32>(&Frame::new(&mut bytes), l3);
     if let Ok(after) = after {
         assert_eq!(after, Segment { key: new, ..*segment });
     } else {
@@ -140,7 +140,7 @@ fn check_reset(data: &[u8], segment: &Segment) {
     let mut bytes = data.to_vec();
     let mut frame = Frame::new(&mut bytes);
     reset::write(&mut frame, segment).expect("the segment was parsed");
-    let answer = parse::segment(&frame, segment.l3).expect("the answer is well-formed");
+    let answer = parse::segment::<_, Be32>(&frame, segment.l3).expect("the answer is well-formed");
     let FlowKey { src, dst, sport, dport } = segment.key;
     assert_eq!(answer.key, FlowKey { src: dst, dst: src, sport: dport, dport: sport });
     assert_eq!((answer.ip_len, answer.tcp_header_len), (40, 20));

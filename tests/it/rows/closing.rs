@@ -11,7 +11,7 @@ use alb_tests::packet_path::{Sizes, now};
 
 use super::{
     flow::{CLIENT_ISN, Flow, TARGET_ISN},
-    world::{World, sent},
+    world::{HEADERS, World, sent},
 };
 
 const FIN: u8 = flag::FIN | flag::ACK;
@@ -43,8 +43,8 @@ fn the_client_closes_first() {
         new_flows: 1,
         packets_in: 4,
         packets_out: 3,
-        bytes_in: 4 * 52,
-        bytes_out: 3 * 52 + 500,
+        bytes_in: 4 * (HEADERS as u64 + 12),
+        bytes_out: 3 * (HEADERS as u64 + 12) + 500,
     };
     assert_eq!(world.totals(0, 0), totals);
 
@@ -113,7 +113,7 @@ fn a_forged_rst_is_withdrawn_by_its_alleged_sender() {
     assert_eq!((state(&world, &flow), world.prog.active(0)), (0, 1));
     world.pass_on("data", flow.later(flag::ACK, &[1; 100]), Reason::FlowForward);
     let forward = world.flows()[&flow.key()];
-    assert_eq!((forward.packets, forward.bytes), (1, 140));
+    assert_eq!((forward.packets, forward.bytes), (1, HEADERS as u64 + 100));
 
     world.pass_on("RST", flow.later(flag::RST, &[]), Reason::FlowForward);
     world.pass_on("a SYN is the target's to judge", flow.syn(), Reason::FlowForward);

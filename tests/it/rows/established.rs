@@ -5,9 +5,11 @@ use alb_ebpf::builder::{Tcp, timestamp};
 use alb_tests::packet_path::Sizes;
 
 use super::{
+    FAMILY,
     flow::Flow,
-    world::{SNAT, VIP, World, dropped, reset, sent},
+    world::{HEADERS, SNAT, VIP, World, dropped, reset, sent},
 };
+use crate::family::Family;
 
 const PSH: u8 = flag::ACK | flag::PSH;
 
@@ -39,7 +41,8 @@ fn data_both_ways() {
         }
         let flows = world.flows();
         let (forward, reverse) = (flows[&flow.key()], flows[&flow.reverse_key()]);
-        let header = 40 + flow.ip_options.len() + flow.options.len();
+        let of_ip = if FAMILY == Family::Ipv4 { flow.ip_options.len() } else { 0 };
+        let header = HEADERS + of_ip + flow.options.len();
         assert_eq!((forward.packets, reverse.packets), (2 + 4, 1 + 4), "{name}");
         assert_eq!(forward.bytes, 6 * header as u64 + 1_102, "{name}");
         assert_eq!(reverse.bytes, 5 * header as u64 + 1_102, "{name}");
@@ -88,7 +91,7 @@ fn ends_of_the_way() {
         }
     }
 
-    let fits = vec![1; 1_500 - 40];
+    let fits = vec![1; 1_500 - HEADERS];
     world.pass_on("as large as the MTU", flow.later(PSH, &fits), Reason::FlowForward);
 
     let hop = alb_common::interface::HopEntry::default();
@@ -111,14 +114,18 @@ fn multi_buffer_frames() {
         flags: 0,
     };
     world.prog.set(alb_common::abi::map::INTERFACES, 0, interface);
-    for len in [3_000, 5_000, 8_960] {
+    for len in [3_000, 5_000, 9_000 - HEADERS] {
         let data: Vec<u8> = (0..251).cycle().take(len).collect();
         world.pass_on("jumbo forward", flow.later(PSH, &data), Reason::FlowForward);
         world.pass_on("jumbo reverse", flow.answer(PSH, &data), Reason::FlowReverse);
     }
     let unknown = Flow::from(12_001).later(PSH, &[3; 8_000]).0;
     world.check("answered", &unknown, &reset(Reason::UnknownFlow, &unknown));
-    let mut cut = flow.later(PSH, &[3; 8_000]).0.frame();
+    let whole = flow.later(PSH, &[3; 8_000]).0;
+    let mut cut = match FAMILY {
+        Family::Ipv4 => whole.frame(),
+        Family::Ipv6 => whole.frame6(&[]),
+    };
     cut.pop();
     world.step("longer than its buffers", &cut, &dropped(Reason::BadIpHeader, &cut));
 }

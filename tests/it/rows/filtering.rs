@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use alb_common::{
     Reason,
     abi::map,
-    filter::{FilterEntry, FilterKey, ICMP},
+    filter::{FilterEntry, FilterKey, ICMP, ID_BITS},
     service::{ListenerEntry, algorithm, local},
     tcp::flag,
 };
@@ -26,7 +26,7 @@ fn allow(world: &mut World, prefix: (Ipv4Addr, u32), changes: &[u32], place: u32
     for (slot, port) in (place..).zip(changes) {
         world.prog.set(map::SLOTS, slot, *port);
     }
-    let key = FilterKey { bits: FilterKey::ID_BITS + prefix.1, id: FILTER, addr: prefix.0.into() };
+    let key = FilterKey { bits: ID_BITS + prefix.1, id: FILTER, addr: prefix.0.into() };
     let len = u32::try_from(changes.len()).expect("few");
     world.prog.allow(key, FilterEntry { offset: place, len });
 }

@@ -75,7 +75,7 @@ fn stacks_of_vlan_tags() {
         &[0x88a8, 0x8100, 0x8100, 0x8100, 0x8100],
     ] {
         let frame = tagged(kinds).syn().0.frame();
-        world.step(&format!("{kinds:x?}"), &frame, &passed(Reason::NotIpv4, &frame));
+        world.step(&format!("{kinds:x?}"), &frame, &passed(Reason::NotIp, &frame));
         for cut in 14..14 + 4 * kinds.len() {
             let (action, out) = world.prog.run(&frame[..cut]);
             assert_eq!(

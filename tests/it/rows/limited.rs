@@ -89,7 +89,7 @@ fn a_starting_target_takes_a_growing_part_of_its_turns() {
         // Half of the turns are target 0's.
         for n in 0..200 {
             let flow = Flow { vip: (VIP, WEB), ..Flow::from(12_000 + n) };
-            world.prog.run(&flow.syn().0.frame());
+            world.run(&flow.syn().0.frame());
         }
         let [first, second, third] = [0, 1, 2].map(|target| world.prog.active(target));
         assert_eq!(first + second + third, 200);

@@ -12,9 +12,11 @@ use alb_ebpf::builder::Tcp;
 use alb_tests::{netns::Namespace, packet_path::Action, wire};
 
 use super::{
+    FAMILY,
     flow::Flow,
-    world::{BALANCER_MAC, CLIENT, Expect, World, dropped, reset, sent, target_mac},
+    world::{BALANCER_MAC, CLIENT, Expect, HEADERS, World, dropped, reset, sent, target_mac},
 };
+use crate::family::{Family, addr6};
 
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 /// Interface index of slot 1 where no such device is needed.
@@ -41,9 +43,14 @@ fn another_interface_is_redirected_to() {
     world.pass_on("SYN-ACK", flow.syn_ack(), Reason::HandshakeReverse);
     let (packet, expected) = by_other(flow.ack(), Reason::Promoted);
     world.check("ACK", &packet, &expected);
-    let (packet, expected) = by_other(flow.later(flag::ACK, &[1; 960]), Reason::FlowForward);
+    let (packet, expected) =
+        by_other(flow.later(flag::ACK, &[1; 1_000 - HEADERS]), Reason::FlowForward);
     world.check("its MTU", &packet, &expected);
-    world.pass_on("back by its own MTU", flow.answer(flag::ACK, &[1; 961]), Reason::FlowReverse);
+    world.pass_on(
+        "back by its own MTU",
+        flow.answer(flag::ACK, &[1; 1_001 - HEADERS]),
+        Reason::FlowReverse,
+    );
 
     world.prog.set(map::INTERFACES, 1, InterfaceEntry::default());
     let packet = flow.later(flag::ACK, &[]).0;
@@ -123,10 +130,23 @@ fn a_changed_route_is_looked_up_once() {
     namespace.ip("link add up0 type veth peer name down0");
     namespace.ip("link set down0 up");
     namespace.ip("link set up0 up");
-    namespace.ip("addr add 198.18.2.1/24 dev up0");
-    namespace.ip("neigh add 198.18.2.2 lladdr 02:00:00:00:07:07 dev up0 nud permanent");
-    namespace.ip(&format!("route add {}/32 via 198.18.2.2", CLIENT.0));
-    namespace.sysctl("ipv4/ip_forward", "1");
+    match FAMILY {
+        Family::Ipv4 => {
+            namespace.ip("addr add 198.18.2.1/24 dev up0");
+            namespace.ip("neigh add 198.18.2.2 lladdr 02:00:00:00:07:07 dev up0 nud permanent");
+            namespace.ip(&format!("route add {}/32 via 198.18.2.2", CLIENT.0));
+            namespace.sysctl("ipv4/ip_forward", "1");
+        }
+        Family::Ipv6 => {
+            let router = "2001:db8:2::2";
+            namespace.ip("addr add 2001:db8:2::1/64 dev up0 nodad");
+            namespace
+                .ip(&format!("neigh add {router} lladdr 02:00:00:00:07:07 dev up0 nud permanent"));
+            let client = addr6(CLIENT.0.into()).addr();
+            namespace.ip(&format!("-6 route add {client}/128 via {router}"));
+            namespace.sysctl("ipv6/conf/all/forwarding", "1");
+        }
+    }
     let station = wire::mac(&namespace, "up0");
     let index = namespace.ip("-o link show up0");
     let index = index.split(':').next().and_then(|index| index.parse().ok()).expect("an index");

@@ -13,7 +13,7 @@ use alb_ebpf::builder::Tcp;
 
 use super::{
     flow::{CLIENT_ISN, Flow, TARGET_ISN},
-    world::{CLIENT_MAC, World, dropped, reset},
+    world::{CLIENT_MAC, HEADERS, World, dropped, reset},
 };
 
 #[test]
@@ -44,8 +44,8 @@ fn a_handshake() {
         dport: flow.reverse_key().sport,
         mac: Mac::new(CLIENT_MAC),
         packets: 2,
-        // Two SYNs and the ACK, 40 bytes each.
-        bytes: 120,
+        // Two SYNs and the ACK.
+        bytes: 3 * HEADERS as u64,
         check_delta: forward.check_delta,
         last: forward.last,
         ..FlowEntry::default()
@@ -60,7 +60,7 @@ fn a_handshake() {
         dport: flow.key().sport,
         flags: FlowFlags(FlowFlags::REVERSE),
         packets: 1,
-        bytes: 80,
+        bytes: 2 * HEADERS as u64,
         check_delta: reverse.check_delta,
         last: reverse.last,
         ..expected

@@ -14,7 +14,7 @@ use alb_tests::packet_path::Sizes;
 
 use super::{
     flow::Flow,
-    world::{HASHED, SNAT, TARGETS, TURNS, VIP, WEB, World, reset},
+    world::{HASHED, SNAT, TARGETS, TURNS, VIP, WEB, World, client_hash, reset},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn ip_hash_sticks_to_the_client_s_address() {
     let mut hits = [0; TARGETS as usize];
     for host in 0..10u8 {
         let client = Ipv4Addr::new(198, 18, 3, host);
-        let target = hash::slot(hash::client(client.into()), TARGETS);
+        let target = hash::slot(client_hash(client), TARGETS);
         hits[target as usize] += 1;
         for port in [12_000, 12_001] {
             let port = port + 10 * u16::from(host);

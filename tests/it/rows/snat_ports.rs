@@ -6,7 +6,7 @@ use alb_common::{
     Reason,
     abi::map,
     expiry, hash,
-    net::Be32,
+    net::{Be32, Be128},
     reason::Event,
     target::TargetEntry,
     tcp::{FlowFlags, flag},
@@ -15,9 +15,11 @@ use alb_ebpf::builder::{Tcp, timestamp};
 use alb_tests::packet_path::now;
 
 use super::{
+    FAMILY,
     flow::{CLIENT_ISN, Flow},
     world::{CLIENT, IDLE, PORT_COUNT, PORT_FIRST, SNAT, SNAT_TOO, World, reset, sent},
 };
+use crate::family::{Family, addr6};
 
 const STRIDE: u16 = 7;
 
@@ -26,7 +28,11 @@ fn client(host: u8) -> Ipv4Addr {
 }
 
 fn spread((addr, port): (Ipv4Addr, u16)) -> u32 {
-    hash::client(Be32(Be32::from(addr).0 ^ u32::from(port) << 16))
+    let client = match FAMILY {
+        Family::Ipv4 => Be32::from(addr).0,
+        Family::Ipv6 => hash::client6(addr6(addr.into())),
+    };
+    hash::client(Be32(client ^ u32::from(port) << 16))
 }
 
 #[test]
@@ -71,9 +77,18 @@ fn taken_ports_are_passed_over() {
 #[test]
 fn addresses_are_used_in_turn() {
     let mut world = World::new();
-    let mut target: TargetEntry = world.prog.get(map::TARGETS, 0);
-    target.snat_count = 2;
-    world.prog.set(map::TARGETS, 0, target);
+    match FAMILY {
+        Family::Ipv4 => {
+            let mut target: TargetEntry = world.prog.get(map::TARGETS, 0);
+            target.snat_count = 2;
+            world.prog.set(map::TARGETS, 0, target);
+        }
+        Family::Ipv6 => {
+            let mut target: TargetEntry<Be128> = world.prog.get(map::TARGETS6, 0);
+            target.snat_count = 2;
+            world.prog.set(map::TARGETS6, 0, target);
+        }
+    }
     let addresses = [SNAT, SNAT_TOO];
     let [first, second] = [1, 2].map(|host| (client(host), 12_000));
     let start = |client| hash::slot(spread(client).rotate_left(16), 2) as usize;

@@ -38,8 +38,8 @@ fn left_as_they_are() {
         frame
     };
     for (name, frame, reason) in [
-        ("ARP", spoiled(12, &[0x08, 0x06]), Reason::NotIpv4),
-        ("IPv6", spoiled(12, &[0x86, 0xdd]), Reason::NotIpv4),
+        ("ARP", spoiled(12, &[0x08, 0x06]), Reason::NotIp),
+        ("IPv6", spoiled(12, &[0x86, 0xdd]), Reason::NotOurs),
         ("to another", to((Ipv4Addr::new(198, 18, 0, 11), WEB)).frame(), Reason::NotOurs),
         ("below the SNAT range", snat(PORT_FIRST - 1), Reason::HostTraffic),
         ("above the SNAT range", snat(30_000), Reason::HostTraffic),

@@ -6,8 +6,9 @@ use alb_common::{
     Reason,
     abi::{ABI_VERSION, map},
     flow::{FlowEntry, FlowKey, Totals},
+    hash,
     interface::{HopEntry, InterfaceEntry},
-    net::{Be16, Be32, Mac},
+    net::{Be16, Be32, Be128, Mac},
     reason::Event,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
@@ -15,6 +16,9 @@ use alb_common::{
 };
 use alb_ebpf::builder::Tcp;
 use alb_tests::packet_path::{Action, Prog, Sizes};
+
+use super::FAMILY;
+use crate::family::{Family, addr6, entry6, flow4, frame6, key6, target6};
 
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 pub(super) const SNAT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 20);
@@ -35,6 +39,11 @@ pub(super) const ONE: u16 = 83;
 /// The slots of [`WEB`]: weights 2, 1, 1.
 pub(super) const TURNS: [u32; 4] = [0, 1, 0, 2];
 pub(super) const TARGETS: u32 = 3;
+/// Length of IP and TCP headers without options, bytes.
+pub(super) const HEADERS: usize = match FAMILY {
+    Family::Ipv4 => 40,
+    Family::Ipv6 => 60,
+};
 pub(super) const PORT_FIRST: u16 = 10_000;
 pub(super) const PORT_COUNT: u16 = 20_000;
 /// Idle timeout, ticks.
@@ -141,11 +150,16 @@ impl World {
             rst_per_window: 1_000,
             half_open_mask: sizes.ring - 1,
             closed_mask: sizes.ring - 1,
+            half_open_mask6: sizes.ring - 1,
+            closed_mask6: sizes.ring - 1,
             draining: 0,
         };
         prog.set(map::SETTINGS, 0, settings);
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
-            prog.local(addr, kind);
+            match FAMILY {
+                Family::Ipv4 => prog.local(addr, kind),
+                Family::Ipv6 => prog.insert(map::LOCALS6, addr6(addr.into()), kind),
+            }
         }
         prog.insert(map::INTERFACE_SLOTS, 1u32, 0u32);
         let loopback =
@@ -157,13 +171,16 @@ impl World {
             snat[0] = SNAT.into();
             snat[1] = SNAT_TOO.into();
             let entry = TargetEntry {
-                id: u64::from(index) + 1,
+                id: (u64::from(index) + 1).into(),
                 addr: addr.into(),
                 port: Be16::new(port),
                 snat_count: 1,
                 snat,
             };
-            prog.set(map::TARGETS, index, entry);
+            match FAMILY {
+                Family::Ipv4 => prog.set(map::TARGETS, index, entry),
+                Family::Ipv6 => prog.set(map::TARGETS6, index, target6(&entry)),
+            }
             let hop = HopEntry { mac: Mac::new(target_mac(index)), interface: 0, flags: 0 };
             prog.set(map::HOPS, index, hop);
         }
@@ -189,14 +206,28 @@ impl World {
     }
 
     pub(super) fn listen(&mut self, port: u16, entry: ListenerEntry) {
-        let key = ListenerKey { addr: VIP.into(), port: Be16::new(port), reserved: 0 };
-        self.prog.insert(map::LISTENERS, key, entry);
+        let (addr, port) = (VIP.into(), Be16::new(port));
+        match FAMILY {
+            Family::Ipv4 => {
+                let key = ListenerKey { addr, port, reserved: 0 };
+                self.prog.insert(map::LISTENERS, key, entry);
+            }
+            Family::Ipv6 => {
+                let key = ListenerKey { addr: addr6(addr), port, reserved: 0 };
+                self.prog.insert(map::LISTENERS6, key, entry);
+            }
+        }
     }
 
     /// Changes the settings.
     pub(super) fn set(&mut self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings);
         self.prog.set(map::SETTINGS, 0, self.settings);
+    }
+
+    /// Runs a frame, whatever becomes of it.
+    pub(super) fn run(&self, frame: &[u8]) {
+        self.prog.run(&of_family(frame));
     }
 
     /// Runs a frame and compares everything that can be seen of it from outside.
@@ -213,6 +244,8 @@ impl World {
         ifindex: Option<u32>,
         expected: &Expect,
     ) {
+        let frame = &of_family(frame);
+        let expected = &Expect { frame: of_family(&expected.frame), ..expected.clone() };
         let mut counters = self.prog.counters();
         let (action, out) = self.prog.run_on(frame, ifindex);
         let labels = expected.events.iter().map(|event| event.label());
@@ -248,11 +281,17 @@ impl World {
     }
 
     pub(super) fn flows(&self) -> BTreeMap<FlowKey, FlowEntry> {
-        self.table(map::FLOWS)
+        match FAMILY {
+            Family::Ipv4 => self.table(map::FLOWS),
+            Family::Ipv6 => self.table6(map::FLOWS6),
+        }
     }
 
     pub(super) fn half_open(&self) -> BTreeMap<FlowKey, FlowEntry> {
-        self.table(map::HALF_OPEN)
+        match FAMILY {
+            Family::Ipv4 => self.table(map::HALF_OPEN),
+            Family::Ipv6 => self.table6(map::HALF_OPEN6),
+        }
     }
 
     /// A flow table, which the TC program must have filled alike.
@@ -264,6 +303,17 @@ impl World {
         let table = self.prog.flows(name);
         assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
         table
+    }
+
+    /// The same of IPv6, as the table of IPv4 that it stands for.
+    fn table6(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
+        let timeless = |table: BTreeMap<FlowKey<Be128>, FlowEntry<Be128>>| {
+            let entry = |(key, entry)| (key, FlowEntry { last: 0, ..entry });
+            table.into_iter().map(entry).collect::<BTreeMap<_, _>>()
+        };
+        let table = self.prog.flows(name);
+        assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
+        table.iter().map(|(key, entry)| flow4(*key, entry)).collect()
     }
 
     /// Totals of a target and of a listener, which must agree where one has only the other.
@@ -278,7 +328,25 @@ impl World {
     pub(super) fn edit(&mut self, key: FlowKey, change: impl FnOnce(&mut FlowEntry)) {
         let mut entry = self.flows()[&key];
         change(&mut entry);
-        self.prog.insert(map::FLOWS, key, entry);
+        match FAMILY {
+            Family::Ipv4 => self.prog.insert(map::FLOWS, key, entry),
+            Family::Ipv6 => self.prog.insert(map::FLOWS6, key6(key), entry6(key, &entry)),
+        }
+    }
+}
+
+/// The hash by which a client is sent to a target.
+pub(super) fn client_hash(client: Ipv4Addr) -> u32 {
+    match FAMILY {
+        Family::Ipv4 => hash::client(client.into()),
+        Family::Ipv6 => hash::client6(addr6(client.into())),
+    }
+}
+
+fn of_family(frame: &[u8]) -> Vec<u8> {
+    match FAMILY {
+        Family::Ipv4 => frame.to_vec(),
+        Family::Ipv6 => frame6(frame),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -69,7 +69,7 @@ pub(super) fn doors(
     names: &[String],
     socket: &Path,
     file: Option<&Path>,
-) -> Result<Option<BTreeSet<SocketAddrV4>>, NamesError> {
+) -> Result<Option<BTreeSet<SocketAddr>>, NamesError> {
     if names.is_empty() {
         return Ok(None);
     }
@@ -110,7 +110,7 @@ fn of_model(model: &Model) -> Vec<Door> {
     doors
 }
 
-fn named(doors: &[Door], names: &[String]) -> Result<BTreeSet<SocketAddrV4>, NamesError> {
+fn named(doors: &[Door], names: &[String]) -> Result<BTreeSet<SocketAddr>, NamesError> {
     let mut found = BTreeSet::new();
     for name in names {
         let is_meant = |door: &&Door| {
@@ -123,11 +123,7 @@ fn named(doors: &[Door], names: &[String]) -> Result<BTreeSet<SocketAddrV4>, Nam
             let known = doors.iter().map(path).collect();
             return Err(NamesError::Unknown { name: name.clone(), known });
         }
-        found.extend(meant.filter_map(|door| match door.at {
-            (IpAddr::V4(vip), port) => Some(SocketAddrV4::new(vip, port)),
-            // The packet path serves IPv4.
-            (IpAddr::V6(_), _) => None,
-        }));
+        found.extend(meant.map(|door| SocketAddr::from(door.at)));
     }
     Ok(found)
 }
@@ -158,9 +154,10 @@ mod tests {
             door("blog", "web", "listener-3", "198.18.0.11", 80),
         ];
         let (one, db, blog) = ("198.18.0.10:80", "198.18.0.10:5432", "198.18.0.11:80");
+        let six = "[2001:db8::10]:80";
         for (names, expected) in [
-            (&["web"][..], &[one, blog][..]),
-            (&["shop/web"], &[one]),
+            (&["web"][..], &[one, blog, six][..]),
+            (&["shop/web"], &[one, six]),
             (&["listener-2"], &[db]),
             (&["db", "blog/web"], &[db, blog]),
         ] {

@@ -171,13 +171,13 @@ fn line(change: Change, flow: &Flow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, net::SocketAddrV4, time::Duration};
+    use std::{net::SocketAddr, time::Duration};
 
     use super::*;
     use crate::datapath::flows::FlowState;
 
     fn flow(client: u16, state: FlowState, sizes: Option<(u64, u64)>) -> Flow {
-        let at = |host, port| SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, host), port);
+        let at = |host: u8, port| SocketAddr::from(([198, 18, 0, host], port));
         let count = |bytes| Count { packets: 3, bytes };
         Flow {
             ends: Ends {

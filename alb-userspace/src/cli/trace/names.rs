@@ -1,7 +1,7 @@
 //! What a listener is called: the daemon knows; while there is none, the file says.
 
 use std::{
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Names {
 }
 
 /// Those of the listener that is there; `None` if nobody can be asked, or there is none.
-pub(super) fn of(vip: SocketAddrV4, socket: &Path, file: Option<&Path>) -> Option<Names> {
+pub(super) fn of(vip: SocketAddr, socket: &Path, file: Option<&Path>) -> Option<Names> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let report = runtime.block_on(Client::new(socket).status());
     match (report, file) {
@@ -30,9 +30,9 @@ pub(super) fn of(vip: SocketAddrV4, socket: &Path, file: Option<&Path>) -> Optio
     }
 }
 
-fn of_report(report: &StatusReport, vip: SocketAddrV4) -> Option<Names> {
+fn of_report(report: &StatusReport, vip: SocketAddr) -> Option<Names> {
     let is_it = |listener: &&crate::report::ListenerReport| {
-        listener.vip == IpAddr::V4(*vip.ip()) && listener.port == vip.port()
+        listener.vip == vip.ip() && listener.port == vip.port()
     };
     let found = report.listeners.iter().find(is_it)?;
     Some(Names {
@@ -43,8 +43,8 @@ fn of_report(report: &StatusReport, vip: SocketAddrV4) -> Option<Names> {
     })
 }
 
-fn of_model(model: &Model, vip: SocketAddrV4) -> Option<Names> {
-    let is_on = |vips: &[IpAddr]| vips.contains(&IpAddr::V4(*vip.ip()));
+fn of_model(model: &Model, vip: SocketAddr) -> Option<Names> {
+    let is_on = |vips: &[IpAddr]| vips.contains(&vip.ip());
     let mut balancers = model.load_balancers.iter().filter(|balancer| is_on(&balancer.vips));
     balancers.find_map(|balancer| {
         let mut listeners = balancer.listeners.iter();
@@ -67,10 +67,10 @@ mod tests {
     #[test]
     fn a_listener_is_found_by_its_address_and_port() {
         let report = fixture::report();
-        let listener = report.listeners.iter().find(|listener| listener.vip.is_ipv4()).unwrap();
-        let IpAddr::V4(vip) = listener.vip else { unreachable!() };
-        let found = of_report(&report, SocketAddrV4::new(vip, listener.port)).unwrap();
-        assert_eq!((&found.listener, &found.backend), (&listener.name, &listener.backend));
-        assert_eq!(of_report(&report, SocketAddrV4::new(vip, 9)), None);
+        for listener in &report.listeners {
+            let found = of_report(&report, SocketAddr::new(listener.vip, listener.port)).unwrap();
+            assert_eq!((&found.listener, &found.backend), (&listener.name, &listener.backend));
+            assert_eq!(of_report(&report, SocketAddr::new(listener.vip, 9)), None);
+        }
     }
 }

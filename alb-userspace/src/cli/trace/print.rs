@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddrV4,
+    net::SocketAddr,
 };
 
 use alb_common::{Reason, Verdict, reason::Event, service::algorithm};
@@ -22,8 +22,8 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
     packet: &'static str,
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: SocketAddr,
+    to: SocketAddr,
     interface: String,
     verdict: &'static str,
     reason: &'static str,
@@ -36,7 +36,7 @@ struct Document<'a> {
     selectable_targets: Option<usize>,
     active_flows: Option<i64>,
     active_connections_limit: Option<u32>,
-    target: Option<SocketAddrV4>,
+    target: Option<SocketAddr>,
     target_active_flows: Option<i64>,
     snat_ports_taken: usize,
     sent: Option<Leaves>,
@@ -44,8 +44,8 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct Leaves {
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: SocketAddr,
+    to: SocketAddr,
     interface: Option<String>,
     station: String,
 }

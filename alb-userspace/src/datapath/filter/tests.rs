@@ -1,6 +1,6 @@
 //! Filters against the rules that they are made of, and changes of them step by step.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
@@ -29,7 +29,7 @@ fn rule() -> impl Strategy<Value = SecurityRule> {
         1 => Just(RuleProtocol::Icmp)
     ];
     let action = prop_oneof![Just(RuleAction::Allow), Just(RuleAction::Deny)];
-    let length = prop_oneof![Just(0u8), Just(1), 8u8..12, 30u8..=32];
+    let length = prop_oneof![Just(0u8), Just(1), 8u8..12, 30u8..=32, 120u8..=128];
     (direction, protocol, action, 1u16..6, (0u16..7, 0u16..7), (address(), length)).prop_map(
         |(direction, protocol, action, priority, ports, (address, length))| SecurityRule {
             direction,
@@ -40,18 +40,26 @@ fn rule() -> impl Strategy<Value = SecurityRule> {
                 PORTS[usize::from(ports.0.min(ports.1))],
                 PORTS[usize::from(ports.0.max(ports.1))],
             ),
-            prefix: IpNet::new_assert(address.into(), length).trunc(),
+            prefix: IpNet::new_assert(address, length.min(most(address))).trunc(),
         },
     )
 }
 
 const PORTS: [u16; 7] = [0, 1, 80, 443, 444, 65_534, 65_535];
 
-fn address() -> impl Strategy<Value = Ipv4Addr> {
+/// Bits of an address.
+fn most(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    const SIX: u128 = 0x2001_0db8 << 96;
     prop_oneof![
-        (0u32..4).prop_map(|low| Ipv4Addr::from(0xc612_0000 + low)),
-        (0u32..4).prop_map(|low| Ipv4Addr::from(0xc612_0000 + (low << 20))),
-        any::<u32>().prop_map(Ipv4Addr::from),
+        (0u32..4).prop_map(|low| Ipv4Addr::from(0xc612_0000 + low).into()),
+        (0u32..4).prop_map(|low| Ipv4Addr::from(0xc612_0000 + (low << 20)).into()),
+        any::<u32>().prop_map(|bits| Ipv4Addr::from(bits).into()),
+        (0u128..4).prop_map(|low| Ipv6Addr::from(SIX + low).into()),
+        (0u128..4).prop_map(|low| Ipv6Addr::from(SIX + (low << 98)).into()),
     ]
 }
 
@@ -59,12 +67,14 @@ fn address() -> impl Strategy<Value = Ipv4Addr> {
 fn looked_up(
     prefixes: &BTreeMap<Prefix, FilterEntry>,
     slots: &[u32],
-    client: Ipv4Addr,
+    client: IpAddr,
     port: u32,
 ) -> bool {
-    let client = u32::from(client);
+    let (most, client) = wide(client.into());
+    // Each family has a trie of its own.
+    let least = if most == 128 && client >> 32 == MAPPED { MAPPED_BITS } else { 0 };
     let Some(entry) =
-        (0..=32).rev().find_map(|length| prefixes.get(&(length, first(client, length))))
+        (least..=most).rev().find_map(|length| prefixes.get(&(length, first(client, length))))
     else {
         return false;
     };
@@ -99,17 +109,17 @@ impl Maps {
         }
     }
 
-    fn admits(&self, client: Ipv4Addr, port: u32) -> bool {
+    fn admits(&self, client: IpAddr, port: u32) -> bool {
         looked_up(&self.prefixes, &self.slots, client, port)
     }
 }
 
-fn allowed(rules: &Rules, client: Ipv4Addr, port: u32) -> bool {
+fn allowed(rules: &Rules, client: IpAddr, port: u32) -> bool {
     let (protocol, port) = match u16::try_from(port) {
         Ok(port) => (RuleProtocol::Tcp, port),
         Err(_) => (RuleProtocol::Icmp, 0),
     };
-    let verdict = rules.decide(Direction::In, protocol, IpAddr::V4(client), port);
+    let verdict = rules.decide(Direction::In, protocol, client, port);
     verdict == RuleAction::Allow
 }
 
@@ -125,7 +135,7 @@ proptest! {
         let (before, after) = (rules(before, open), rules(after, open));
         let places: Vec<u32> =
             PORTS.iter().chain(&more).map(|port| (*port).into()).chain([ICMP]).collect();
-        let asked: Vec<(Ipv4Addr, u32)> = clients
+        let asked: Vec<(IpAddr, u32)> = clients
             .iter()
             .flat_map(|client| places.iter().map(|port| (*client, *port)))
             .collect();
@@ -181,7 +191,7 @@ fn ten_thousand_prefixes_are_as_many_entries_and_one_list_of_ports() {
     let mut extents = Extents::new(16);
     let plan = changes(&BTreeMap::new(), &BTreeMap::new(), &new, &mut extents).unwrap();
     let lists = plan.before.iter().filter(|op| matches!(op, MapOp::SetSlots { .. })).count();
-    assert_eq!((plan.before.len(), lists), (10_002, 1));
+    assert_eq!((plan.before.len(), lists), (10_003, 1));
 
     // One more is one more entry.
     let more = Filter::of(&rules((0..10_001).map(rule).collect(), false));

@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 
-use alb_common::{
-    flow::{FlowEntry, FlowKey},
-    tcp::Direction,
-};
+use alb_common::tcp::Direction;
 
 use super::{
     filter::FlowFilter,
     flow::{Count, Ends, Flow, FlowState, Stage, later, since},
 };
+use crate::datapath::wide::{FlowEntry, FlowKey};
 
 /// What happened to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,14 +155,14 @@ impl Tracker {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::SocketAddr;
 
     use alb_common::tcp::FlowFlags;
 
     use super::{super::flow::tests::entries, *};
 
     fn ends(client: u16) -> Ends {
-        let at = |host, port| SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, host), port);
+        let at = |host: u8, port| SocketAddr::from(([198, 18, 0, host], port));
         Ends { client: at(100, client), vip: at(10, 80), snat: at(2, client), target: at(21, 8080) }
     }
 

@@ -2,25 +2,27 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::flow::{Ends, FlowState};
 
 /// What an end may be: any address of a prefix, any port or one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndFilter {
-    prefix: Ipv4Net,
+    /// `None` = any address.
+    prefix: Option<IpNet>,
     port: Option<NonZeroU16>,
 }
 
 impl EndFilter {
-    fn takes(self, end: SocketAddrV4) -> bool {
-        self.prefix.contains(end.ip()) && self.port.is_none_or(|port| port.get() == end.port())
+    fn takes(self, end: SocketAddr) -> bool {
+        self.prefix.is_none_or(|prefix| prefix.contains(&end.ip()))
+            && self.port.is_none_or(|port| port.get() == end.port())
     }
 }
 
@@ -29,10 +31,11 @@ impl EndFilter {
 pub enum NotAnEnd {
     /// The part before the port.
     #[error(
-        "{0:?} is no IPv4 address or prefix: write 198.18.0.10, 198.18.0.0/24, 198.18.0.10:80 or :80"
+        "{0:?} is no address or prefix: write 198.18.0.10, 198.18.0.0/24, 198.18.0.10:80, \
+         2001:db8::10, 2001:db8::/64, [2001:db8::10]:80 or :80"
     )]
     Prefix(String),
-    /// The part after the colon.
+    /// The part after the last colon.
     #[error("{0:?} is no port: write 1 to 65535")]
     Port(String),
 }
@@ -41,19 +44,31 @@ impl FromStr for EndFilter {
     type Err = NotAnEnd;
 
     fn from_str(text: &str) -> Result<Self, NotAnEnd> {
-        let (prefix, port) = match text.split_once(':') {
-            Some((prefix, port)) => (prefix, Some(port)),
-            None => (text, None),
+        // An IPv6 address has colons of its own: in brackets if a port is to follow.
+        let (prefix, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(Some((prefix, rest))) => {
+                let port = rest.strip_prefix(':');
+                if port.is_none() && !rest.is_empty() {
+                    return Err(NotAnEnd::Prefix(text.to_owned()));
+                }
+                (prefix, port)
+            }
+            Some(None) => return Err(NotAnEnd::Prefix(text.to_owned())),
+            None if text.matches(':').count() > 1 => (text, None),
+            None => match text.split_once(':') {
+                Some((prefix, port)) => (prefix, Some(port)),
+                None => (text, None),
+            },
         };
         let port = port
             .map(|port| port.parse().ok().ok_or_else(|| NotAnEnd::Port(port.to_owned())))
             .transpose()?;
         let prefix = if prefix.is_empty() && port.is_some() {
-            Ipv4Net::default()
+            None
         } else {
-            let address = || prefix.parse::<Ipv4Addr>().ok().map(Ipv4Net::from);
+            let address = || prefix.parse::<IpAddr>().ok().map(IpNet::from);
             let found = prefix.parse().ok().or_else(address);
-            found.ok_or_else(|| NotAnEnd::Prefix(text.to_owned()))?
+            Some(found.ok_or_else(|| NotAnEnd::Prefix(text.to_owned()))?)
         };
         Ok(Self { prefix, port })
     }
@@ -76,7 +91,7 @@ pub struct FlowFilter {
     pub state: Vec<FlowState>,
     /// VIPs with ports of listeners; `None` = of any. An empty set is that of listeners that the
     /// packet path does not serve.
-    pub listener: Option<BTreeSet<SocketAddrV4>>,
+    pub listener: Option<BTreeSet<SocketAddr>>,
 }
 
 impl FlowFilter {
@@ -138,6 +153,26 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_ends_too() {
+        let end = "[2001:db8::10]:80".parse().unwrap();
+        for (text, taken) in [
+            ("2001:db8::10", true),
+            ("[2001:db8::10]:80", true),
+            ("[2001:db8::]/64", false),
+            ("2001:db8::/64", true),
+            ("[2001:db8::/64]:80", true),
+            ("[2001:db8::/64]:81", false),
+            (":80", true),
+            ("::/0", true),
+            ("0.0.0.0/0", false),
+            ("2001:db8::11", false),
+        ] {
+            let filter = text.parse::<EndFilter>();
+            assert_eq!(filter.is_ok_and(|filter| filter.takes(end)), taken, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_end_is_said() {
         let prefix = |text: &str| NotAnEnd::Prefix(text.to_owned());
         let port = |text: &str| NotAnEnd::Port(text.to_owned());
@@ -149,7 +184,10 @@ mod tests {
             (":", port("")),
             (":0", port("0")),
             ("198.18.0.1:65536", port("65536")),
-            ("2001:db8::1", port("db8::1")),
+            ("2001:db8::10000", prefix("2001:db8::10000")),
+            ("[2001:db8::1", prefix("[2001:db8::1")),
+            ("[2001:db8::1]80", prefix("[2001:db8::1]80")),
+            ("[2001:db8::1]:x", port("x")),
         ] {
             assert_eq!(text.parse::<EndFilter>(), Err(error), "{text}");
         }

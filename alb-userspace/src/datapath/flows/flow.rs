@@ -1,27 +1,27 @@
 //! One flow as it is told: who speaks to whom, how far it is, how much went through. Pure: from
 //! the entries of the flow tables.
 
-use std::{fmt, net::SocketAddrV4, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use alb_common::{
     expiry::TICK_SHIFT,
-    flow::{FlowEntry, FlowKey},
-    net::{Be16, Be32},
     tcp::{Direction, FlowFlags},
 };
 use serde::{Serialize, Serializer};
+
+use crate::datapath::wide::{FlowEntry, FlowKey, end as at};
 
 /// The four ends of a flow: the client's connection to the VIP, and the balancer's to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
     /// Where the client's packets come from.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Where they go to.
-    pub vip: SocketAddrV4,
+    pub vip: SocketAddr,
     /// Where the target sees them come from.
-    pub snat: SocketAddrV4,
+    pub snat: SocketAddr,
     /// Who gets them.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
 }
 
 impl Ends {
@@ -36,10 +36,6 @@ impl Ends {
             }
         }
     }
-}
-
-fn at(addr: Be32, port: Be16) -> SocketAddrV4 {
-    SocketAddrV4::new(addr.addr(), port.host())
 }
 
 /// How far a flow is.
@@ -200,10 +196,10 @@ impl Serialize for Flow {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Plain {
-            client: SocketAddrV4,
-            vip: SocketAddrV4,
-            snat: SocketAddrV4,
-            target: SocketAddrV4,
+            client: SocketAddr,
+            vip: SocketAddr,
+            snat: SocketAddr,
+            target: SocketAddr,
             state: &'static str,
             idle_seconds: f64,
             packets_in: Option<u32>,
@@ -232,22 +228,12 @@ impl Serialize for Flow {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
+    use crate::datapath::wide::between;
 
     fn ends() -> Ends {
-        let at = |host, port| SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, host), port);
+        let at = |host: u8, port| SocketAddr::from(([198, 18, 0, host], port));
         Ends { client: at(100, 40_000), vip: at(10, 80), snat: at(2, 12_345), target: at(21, 8080) }
-    }
-
-    fn key(from: SocketAddrV4, to: SocketAddrV4) -> FlowKey {
-        FlowKey {
-            src: (*from.ip()).into(),
-            dst: (*to.ip()).into(),
-            sport: Be16::new(from.port()),
-            dport: Be16::new(to.port()),
-        }
     }
 
     /// Keys and entries of a flow with these ends, in these states: forward, then reverse.
@@ -269,15 +255,24 @@ pub(super) mod tests {
             ..FlowEntry::default()
         };
         [
-            (key(client, vip), entry(key(snat, target), flags, 7)),
-            (key(target, snat), entry(key(vip, client), flags | FlowFlags::REVERSE, 5)),
+            (between(client, vip), entry(between(snat, target), flags, 7)),
+            (between(target, snat), entry(between(vip, client), flags | FlowFlags::REVERSE, 5)),
         ]
     }
 
     #[test]
     fn both_directions_tell_the_same_ends() {
-        for (key, entry) in entries(&ends(), 0, 0) {
-            assert_eq!(Ends::of(&key, &entry), ends());
+        let at = |text: &str| text.parse().unwrap();
+        let ipv6 = Ends {
+            client: at("[2001:db8::64]:40000"),
+            vip: at("[2001:db8::a]:80"),
+            snat: at("[2001:db8:1::2]:12345"),
+            target: at("[2001:db8:1::15]:8080"),
+        };
+        for ends in [ends(), ipv6] {
+            for (key, entry) in entries(&ends, 0, 0) {
+                assert_eq!(Ends::of(&key, &entry), ends);
+            }
         }
     }
 

@@ -2,10 +2,7 @@
 
 use std::{fs, io, os::fd::AsFd as _};
 
-use alb_common::{
-    abi::{ABI_VERSION, map},
-    limits,
-};
+use alb_common::abi::{ABI_VERSION, map};
 use aya::{
     maps::MapError as AyaMapError,
     programs::{
@@ -211,10 +208,8 @@ impl Kernel {
 
     /// Makes the flow tables equal to those that are carried over.
     pub(super) fn mirror(&mut self, new: &super::Maps) -> Result<(), KernelError> {
-        let flows = self.flows;
-        let rings = (limits::half_open_for(flows), limits::closed_ring_for(flows));
         let Some(carry) = &mut self.carry else { return Ok(()) };
-        carry.mirror(new, flows, rings)
+        carry.mirror(new, self.room)
     }
 
     fn switch_links(&mut self) -> Result<Vec<LinkPin>, KernelError> {

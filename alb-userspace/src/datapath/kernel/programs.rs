@@ -1,14 +1,15 @@
-//! The programs of the object: one for the XDP hooks, one for TC. Each is given to the verifier
-//! when it is first asked for.
+//! The programs of the object: one for the XDP hooks, one for TC, each with its IPv6 part, which it
+//! leaves packets to. Each is given to the verifier when it is first asked for.
 
 use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use alb_common::abi::{TC_PROGRAM, XDP_PROGRAM};
+use alb_common::abi::{TC_PROGRAM, TC6_PROGRAM, XDP_PROGRAM, XDP6_PROGRAM, map};
 use aya::{
     Ebpf,
+    maps::{MapError as AyaMapError, ProgramArray},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 
@@ -55,22 +56,54 @@ pub(in crate::datapath) fn program(ebpf: &Ebpf) -> Result<&Xdp, ProgramError> {
 
 /// The XDP program, loaded.
 pub(in crate::datapath) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    if load_xdp(ebpf, XDP6_PROGRAM)? | load_xdp(ebpf, XDP_PROGRAM)? {
+        join(ebpf, map::XDP_PARTS, XDP6_PROGRAM)?;
+    }
     let program = ebpf.program_mut(XDP_PROGRAM).ok_or(ProgramError::NotLoaded);
+    program.and_then(TryInto::try_into).map_err(refused)
+}
+
+/// Loads a program unless it is; whether it was not.
+fn load_xdp(ebpf: &mut Ebpf, name: &str) -> Result<bool, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
     let program: &mut Xdp = program.and_then(TryInto::try_into).map_err(refused)?;
-    if program.fd().is_err() {
+    let is_new = program.fd().is_err();
+    if is_new {
         retry(|| program.load())?;
     }
-    Ok(program)
+    Ok(is_new)
 }
 
 /// The TC program, loaded.
 pub(super) fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    if load_tc(ebpf, TC6_PROGRAM)? | load_tc(ebpf, TC_PROGRAM)? {
+        join(ebpf, map::TC_PARTS, TC6_PROGRAM)?;
+    }
     let program = ebpf.program_mut(TC_PROGRAM).ok_or(ProgramError::NotLoaded);
+    program.and_then(TryInto::try_into).map_err(refused)
+}
+
+fn load_tc(ebpf: &mut Ebpf, name: &str) -> Result<bool, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
     let program: &mut SchedClassifier = program.and_then(TryInto::try_into).map_err(refused)?;
-    if program.fd().is_err() {
+    let is_new = program.fd().is_err();
+    if is_new {
         retry(|| program.load())?;
     }
-    Ok(program)
+    Ok(is_new)
+}
+
+/// Puts an IPv6 program where its hook's program leaves packets to it. What is there already is of
+/// the same ABI version, so it matters to none of them when it is replaced.
+fn join(ebpf: &mut Ebpf, parts: &'static str, program: &str) -> Result<(), KernelError> {
+    let program = ebpf.program(program).ok_or(ProgramError::NotLoaded);
+    let program = program.and_then(aya::programs::Program::fd).map_err(refused)?;
+    let program = program.try_clone().map_err(|error| refused(ProgramError::IOError(error)))?;
+    let failed = |source| KernelError::Open { name: parts, source };
+    let absent = || AyaMapError::InvalidName { name: parts.to_owned() };
+    let map = ebpf.map_mut(parts).ok_or_else(absent).map_err(failed)?;
+    let mut array = ProgramArray::try_from(map).map_err(failed)?;
+    array.set(0, &program, 0).map_err(failed)
 }
 
 /// The program for a hook, loaded.

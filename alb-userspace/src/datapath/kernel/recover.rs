@@ -21,7 +21,7 @@ use super::{
 use crate::datapath::{
     carry::Carry,
     pins::{MapSet, Pins},
-    shape::{self, Shape},
+    shape::{self, Room, Shape},
 };
 
 /// Leaves the pinned state whole. `flows` is `node.flows`.
@@ -63,7 +63,7 @@ pub(super) fn recover(pins: &Pins, flows: u32) -> Result<(), KernelError> {
 /// Whether flows were to be carried over: both sets have the layout of this version.
 fn carries(pins: &Pins, flows: u32) -> Result<bool, KernelError> {
     let of_ours = |set| {
-        shape::pinned_shape(pins, set, flows)
+        shape::pinned_shape(pins, set, Room::new(flows, true))
             .map(|shape| matches!(shape, Shape::Same | Shape::Resized))
     };
     Ok(of_ours(MapSet::Current)? && of_ours(MapSet::Next)?)

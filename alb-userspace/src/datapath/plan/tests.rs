@@ -5,11 +5,17 @@ use std::time::{Duration, Instant};
 use alb_common::{
     interface::hop_flag,
     local::{self as cache, Said},
-    net::Be16,
+    net::{Be16, Be32, Be128},
 };
 use proptest::prelude::*;
 
-use super::{super::filter::Filter, *};
+use super::{
+    super::{
+        filter::Filter,
+        wide::{Key as _, Wide as _},
+    },
+    *,
+};
 
 const SLOTS: u32 = 256;
 
@@ -24,7 +30,7 @@ struct Maps {
     slots: BTreeMap<u32, u32>,
     idle: BTreeMap<u16, u32>,
     listeners: BTreeMap<ListenerKey, ListenerEntry>,
-    locals: BTreeMap<Be32, u32>,
+    locals: BTreeMap<Addr, u32>,
     local_cache: BTreeMap<u32, u64>,
     filters: BTreeMap<u32, BTreeMap<filter::Prefix, FilterEntry>>,
 }
@@ -124,9 +130,13 @@ impl Maps {
     }
 
     /// What a packet to this address finds it to be.
-    fn local_kind(&self, addr: Be32) -> Option<u32> {
-        let word = self.local_cache.get(&cache::place(addr)).copied().unwrap_or_default();
-        match cache::says(word, addr) {
+    fn local_kind(&self, addr: Addr) -> Option<u32> {
+        if !addr.is_ipv4() {
+            return self.locals.get(&addr).copied();
+        }
+        let narrow = addr.narrow();
+        let word = self.local_cache.get(&cache::place(narrow)).copied().unwrap_or_default();
+        match cache::says(word, narrow) {
             Said::Ours(flags) => Some(flags),
             Said::NotOurs => None,
             Said::Nothing => self.locals.get(&addr).copied(),
@@ -177,20 +187,24 @@ impl Maps {
 }
 
 fn key(port: u16) -> ListenerKey {
-    ListenerKey { addr: Be32(10), port: Be16::new(port), reserved: 0 }
+    ListenerKey { addr: Addr::widen(&Be32(10)), port: Be16::new(port), reserved: 0 }
 }
 
-/// Addresses that share two places of the cache.
-fn crowded(number: u16) -> Be32 {
+/// Addresses that share two places of the cache, and some that have none.
+fn crowded(number: u16) -> Addr {
+    if number % 5 == 4 {
+        return Be128([1, 2, 3, number.into()]);
+    }
     let wanted = u32::from(number % 2);
     let mut sharing = (0..).map(Be32).filter(|addr| cache::place(*addr) == wanted);
-    sharing.nth(usize::from(number)).unwrap()
+    Addr::widen(&sharing.nth(usize::from(number)).unwrap())
 }
 
 /// Contents with these listeners, each a list of targets, and whatever they need.
 fn contents(listeners: &BTreeMap<u16, Vec<u32>>, mtu: u16) -> Contents {
     let used = listeners.values().flatten().copied();
-    let entry = |index: u32| TargetEntry { addr: Be32(index + 1), ..TargetEntry::default() };
+    let entry =
+        |index: u32| TargetEntry { addr: Addr::widen(&Be32(index + 1)), ..TargetEntry::default() };
     // All of them drain, now until one moment and now until another.
     let slot = mtu.to_le_bytes()[0];
     let hop = HopEntry { interface: slot, flags: hop_flag::DRAINS, ..HopEntry::default() };
@@ -249,7 +263,7 @@ proptest! {
                 let before = maps.locals.clone();
                 maps.apply(op);
                 maps.check();
-                let staying = |addr: &Be32| desired.locals.contains_key(addr);
+                let staying = |addr: &Addr| desired.locals.contains_key(addr);
                 for (addr, flags) in maps.locals.iter().filter(|(addr, _)| staying(addr)) {
                     let found = maps.local_kind(*addr);
                     // What was just written is not in the cache yet.

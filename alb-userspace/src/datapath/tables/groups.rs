@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -106,9 +106,9 @@ impl Outbound {
     }
 
     /// Whether a target may be connected to.
-    pub(super) fn admits(&mut self, target: Ipv4Addr, port: u16) -> bool {
+    pub(super) fn admits(&mut self, target: IpAddr, port: u16) -> bool {
         let Some(rules) = &self.rules else { return true };
         let gate = self.gates.entry(port).or_insert_with(|| rules.gate(Direction::Out, port));
-        gate.admits(IpAddr::V4(target))
+        gate.admits(target)
     }
 }

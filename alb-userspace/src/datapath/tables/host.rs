@@ -1,50 +1,56 @@
 //! What the node and its network add to the tables: settings, ways to targets, source addresses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use alb_common::{
     abi::ABI_VERSION,
     expiry::ticks,
     interface::{HopEntry, hop_flag},
-    limits::{MAX_SNAT_ADDRESSES, RST_PER_SECOND},
-    net::{Be32, Mac},
+    limits::{MAX_SNAT_ADDRESSES, RST_PER_SECOND, closed_ring_for, half_open_for},
+    net::Mac,
     selection::gcd,
     settings::{RST_WINDOW_SHIFT, Settings},
-    target::TargetEntry,
 };
 
 use super::{Network, Replies};
 use crate::{
+    datapath::wide::{self, Addr, TargetEntry},
     model::Node,
     net::{MacAddr, NextHop},
 };
 
-/// Source addresses towards a target: those of the file, else the node's own on the way.
-pub(super) fn snat(node: &Node, network: &Network, target: Ipv4Addr) -> Vec<Be32> {
-    let configured: Vec<Be32> = v4(&node.snat.addresses).map(Be32::from).collect();
+/// Source addresses towards a target: those of its family in the file, else the node's own on the
+/// way.
+pub(super) fn snat(node: &Node, network: &Network, target: IpAddr) -> Vec<Addr> {
+    let is_its = |address: &IpAddr| address.is_ipv4() == target.is_ipv4();
+    let configured = node.snat.addresses.iter().copied().filter(is_its);
+    let configured: Vec<Addr> = configured.map(wide::addr).take(MAX_SNAT_ADDRESSES).collect();
     if !configured.is_empty() {
-        return configured.into_iter().take(MAX_SNAT_ADDRESSES).collect();
+        return configured;
     }
-    let way = network.hops.hops.get(&IpAddr::V4(target));
+    let way = network.hops.hops.get(&target);
     // Over loopback only if we serve that; else an address of the host is no target.
     let is_ours = |hop: &&NextHop| {
         hop.mac.is_none_or(|mac| mac != MacAddr::default())
             || slot(network, hop.interface).is_some()
     };
-    match way.filter(is_ours).map(|hop| hop.source) {
-        Some(IpAddr::V4(source)) => vec![source.into()],
-        Some(IpAddr::V6(_)) | None => Vec::new(),
-    }
+    let source = way.filter(is_ours).map(|hop| hop.source);
+    // What is link-local is not the balancer's to send from: the target may be behind a router.
+    let source = source.filter(|source| match source {
+        IpAddr::V4(_) => is_its(source),
+        IpAddr::V6(source) => target.is_ipv6() && !source.is_unicast_link_local(),
+    });
+    source.map(wide::addr).into_iter().collect()
 }
 
 /// Source addresses towards a target, as its entry has them.
-pub(super) fn sources(entry: &TargetEntry) -> impl Iterator<Item = Be32> {
+pub(super) fn sources(entry: &TargetEntry) -> impl Iterator<Item = Addr> {
     entry.snat.iter().take(usize::from(entry.snat_count)).copied()
 }
 
 /// The way to a target, if it is known and leaves by an interface of ours.
-pub(super) fn hop(network: &Network, target: Ipv4Addr) -> Option<HopEntry> {
-    let hop = network.hops.hops.get(&IpAddr::V4(target))?;
+pub(super) fn hop(network: &Network, target: IpAddr) -> Option<HopEntry> {
+    let hop = network.hops.hops.get(&target)?;
     let mac = Mac::new(hop.mac?);
     let slot = slot(network, hop.interface)?;
     let flags = if mac.is_unset() { hop_flag::HERE } else { 0 };
@@ -79,8 +85,10 @@ pub(super) fn settings(
         reply_count: (replies.last - replies.first).saturating_add(1),
         port_stride: stride(port_count),
         rst_per_window: RST_PER_SECOND / windows_per_second,
-        half_open_mask: network.half_open_ring - 1,
-        closed_mask: network.closed_ring - 1,
+        half_open_mask: half_open_for(network.room.four) - 1,
+        closed_mask: closed_ring_for(network.room.four) - 1,
+        half_open_mask6: half_open_for(network.room.six) - 1,
+        closed_mask6: closed_ring_for(network.room.six) - 1,
         draining: u32::try_from(draining).unwrap_or(u32::MAX),
     }
 }
@@ -90,11 +98,4 @@ pub(super) fn stride(count: u16) -> u16 {
     let golden = (u32::from(count) * 618 / 1_000).max(1);
     let coprime = (golden..=u32::from(count)).find(|step| gcd(*step, u32::from(count)) == 1);
     coprime.and_then(|step| u16::try_from(step).ok()).unwrap_or(1)
-}
-
-pub(super) fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {
-    addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    })
 }

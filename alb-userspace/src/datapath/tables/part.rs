@@ -7,26 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use alb_common::{
-    expiry::ticks,
-    interface::InterfaceEntry,
-    net::{Be16, Be32},
-    service::{ListenerKey, algorithm},
-    target::TargetEntry,
-};
+use alb_common::{expiry::ticks, interface::InterfaceEntry, net::Be16, service::algorithm};
 
 use super::{
     Choice, Compiler, Network, TablesError,
     choice::{Candidate, code, identity, select},
     drains::{allowed, seconds},
     groups::Outbound,
-    host::{hop, snat, sources, v4},
+    host::{hop, snat, sources},
 };
 use crate::{
     balance,
     datapath::{
         contents::Selection,
         served::{key, proxied, served},
+        wide::{self, Addr, ListenerKey, TargetEntry},
     },
     model::{Backend, DatapathMode, Listener, LoadBalancer, Node, Shared},
     net::NextHop,
@@ -77,7 +72,7 @@ pub(super) struct Part {
     /// Addresses of its targets.
     pub(super) addresses: BTreeSet<IpAddr>,
     /// Source addresses of flows to them.
-    pub(super) snat: BTreeSet<Be32>,
+    pub(super) snat: BTreeSet<Addr>,
     /// Targets that outbound rules do not allow.
     pub(super) refused: Vec<TargetRef>,
 }
@@ -169,8 +164,8 @@ impl Compiler {
         listener: &Listener,
     ) -> Result<Vec<(ListenerKey, u32, u32)>, TablesError> {
         let mut places = Vec::new();
-        for vip in v4(&balancer.vips) {
-            let key = key(vip, listener);
+        for vip in &balancer.vips {
+            let key = key(*vip, listener);
             let index = self.listeners.take(&key).map_err(TablesError::Listeners)?;
             places.push((key, index));
         }
@@ -195,15 +190,15 @@ impl Compiler {
         let mut candidates = Vec::new();
         for target in balancer.targets_of(backend) {
             of.addresses.insert(target.address);
-            let IpAddr::V4(address) = target.address else { continue };
+            let address = target.address;
             let id = identity(backend, target);
             let index = self.targets.take(&id).map_err(TablesError::Targets)?;
             of.targets.insert(index);
             let snat = snat(&snapshot.model.node, network, address);
             let port = target.port_for(backend).get();
             let entry = TargetEntry {
-                id,
-                addr: address.into(),
+                id: id.into(),
+                addr: wide::addr(address),
                 port: Be16::new(port),
                 snat_count: u16::try_from(snat.len()).unwrap_or_default(),
                 snat: std::array::from_fn(|slot| snat.get(slot).copied().unwrap_or_default()),

@@ -2,7 +2,9 @@
 
 use std::{path::Path, time::SystemTime};
 
-use alb_common::{expiry::ticks, net::Mac, selection::weighted_weight, service::algorithm};
+use alb_common::{
+    expiry::ticks, net::Mac, selection::weighted_weight, service::algorithm, settings::Settings,
+};
 
 use super::{host::stride, *};
 use crate::{
@@ -16,12 +18,16 @@ const NOW: u32 = 1_000;
 
 /// A load balancer with one backend of this algorithm and these targets (last byte, weight).
 fn model(algorithm: &str, targets: &[(u8, u8)]) -> Model {
+    config::parse(&text(algorithm, targets), Path::new("/")).unwrap().model
+}
+
+fn text(algorithm: &str, targets: &[(u8, u8)]) -> String {
     let targets: Vec<String> = targets
         .iter()
         .map(|(host, weight)| format!("{{ ipAddress: 198.18.1.{host}, weight: {weight} }}"))
         .collect();
     let targets = targets.join(", ");
-    let text = format!(
+    format!(
         "node: {{ interfaces: [eth0, eth1] }}\n\
          subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
          loadBalancers:\n\
@@ -34,8 +40,7 @@ fn model(algorithm: &str, targets: &[(u8, u8)]) -> Model {
          \x20 listeners:\n\
          \x20 - {{ name: on, protocol: Tcp, port: 80, backend: b }}\n\
          \x20 - {{ name: off, protocol: Tcp, port: 81, backend: b, status: Off }}\n"
-    );
-    config::parse(&text, Path::new("/")).unwrap().model
+    )
 }
 
 /// A snapshot in which these hosts are healthy and the others are not.
@@ -43,8 +48,8 @@ fn snapshot(model: Model, healthy: &[u8]) -> Arc<Snapshot> {
     let mut states = TargetStates::default();
     let balancer = &model.load_balancers[0];
     for target in balancer.targets_of(&balancer.backends[0]) {
-        let IpAddr::V4(address) = target.address else { unreachable!() };
-        let is_healthy = healthy.contains(&address.octets()[3]);
+        let last = wide::addr(target.address).addr().octets()[15];
+        let is_healthy = healthy.contains(&last);
         let health = if is_healthy { Health::Healthy } else { Health::Unhealthy };
         let state = TargetState { health, reason: None, since: SystemTime::now(), revision: 0 };
         states.insert(TargetRef::new(&balancer.backends[0].id, &target.id), state);
@@ -70,8 +75,7 @@ fn network() -> Network {
     Network {
         interfaces: [(0, entry(4)), (1, entry(5))].into(),
         hops: Arc::new(NextHopTable { hops, route_generation: 0x1_0007 }),
-        half_open_ring: 1_024,
-        closed_ring: 4_096,
+        room: Room::new(1_024, false),
         now: NOW,
         time: SystemTime::now(),
     }
@@ -81,18 +85,19 @@ fn compiler() -> Compiler {
     Compiler::adopt(&Installed::default())
 }
 
+/// An IPv4 address as tables have it.
+fn four(octets: [u8; 4]) -> Addr {
+    wide::addr(octets.into())
+}
+
 fn listener(contents: &Contents) -> &Selection {
-    let key = ListenerKey {
-        addr: Ipv4Addr::new(198, 18, 0, 10).into(),
-        port: Be16::new(80),
-        reserved: 0,
-    };
+    let key = ListenerKey { addr: four([198, 18, 0, 10]), port: Be16::new(80), reserved: 0 };
     &contents.listeners[&key]
 }
 
 /// The last byte of each slot's target.
 fn hosts(contents: &Contents) -> Vec<u16> {
-    let host = |index: &u32| u16::from(contents.targets[*index].addr.addr().octets()[3]);
+    let host = |index: &u32| u16::from(contents.targets[*index].addr.addr().octets()[15]);
     listener(contents).slots.iter().map(host).collect()
 }
 
@@ -105,13 +110,12 @@ fn a_file_becomes_tables() {
     assert_eq!(listener(&contents).idle, ticks(1_800));
     let target = contents.targets.values().next().unwrap();
     assert_eq!((target.port.host(), target.snat_count), (8080, 1));
-    assert_eq!(target.snat[0].addr(), Ipv4Addr::new(198, 18, 1, 1));
+    assert_eq!(target.snat[0], four([198, 18, 1, 1]));
     let hop = contents.hops.values().next().unwrap();
     assert_eq!((hop.interface, hop.mac.bytes()), (1, [2, 0, 0, 0, 1, 11]));
-    let locals: Vec<_> =
-        contents.locals.iter().map(|(addr, flags)| (addr.addr().octets(), *flags)).collect();
-    assert!(locals.contains(&([198, 18, 0, 10], local::VIP)), "{locals:?}");
-    assert!(locals.contains(&([198, 18, 1, 1], local::SNAT)), "{locals:?}");
+    let locals: Vec<_> = contents.locals.iter().map(|(addr, flags)| (*addr, *flags)).collect();
+    assert!(locals.contains(&(four([198, 18, 0, 10]), local::VIP)), "{locals:?}");
+    assert!(locals.contains(&(four([198, 18, 1, 1]), local::SNAT)), "{locals:?}");
     let settings = contents.settings;
     assert_eq!((settings.port_first, settings.port_count), (10_000, 20_000));
     assert_eq!((settings.route_generation, settings.half_open_mask), (8, 1_023));
@@ -150,7 +154,7 @@ fn least_connections_name_each_target_once_with_its_weight() {
     let contents = compiler().compile(&snapshot, &network()).unwrap();
     let selection = listener(&contents);
     assert_eq!(selection.algorithm, algorithm::LEAST_CONN);
-    let host = |index: u32| contents.targets[index].addr.addr().octets()[3];
+    let host = |index: u32| contents.targets[index].addr.addr().octets()[15];
     let hosts: Vec<_> = selection.targets().map(host).collect();
     assert_eq!(hosts, [11, 13]);
     let weights: Vec<_> = selection.slots.iter().map(|slot| weighted_weight(*slot)).collect();
@@ -164,7 +168,7 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
     let one = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
     let before = compiler.compile(&both, &network()).unwrap();
     let (gone, entry) =
-        before.targets.iter().find(|(_, entry)| entry.addr.addr().octets()[3] == 12).unwrap();
+        before.targets.iter().find(|(_, entry)| entry.addr.addr().octets()[15] == 12).unwrap();
 
     let after = compiler.compile(&one, &network()).unwrap();
     assert_eq!(hosts(&after), [11]);
@@ -187,7 +191,7 @@ fn a_removed_target_keeps_its_index_and_hop_until_no_flow_names_it() {
 fn foreseen(others: u32) -> Result<usize, String> {
     let mut installed = Installed::default();
     for index in 0..others {
-        let entry = TargetEntry { id: u64::from(index) + 1, ..TargetEntry::default() };
+        let entry = TargetEntry { id: (u64::from(index) + 1).into(), ..TargetEntry::default() };
         installed.contents.targets.insert(index, entry);
     }
     let snapshot = snapshot(model("RoundRobin", &[(11, 20), (200, 10)]), &[11, 200]);
@@ -213,7 +217,8 @@ fn what_does_not_fit_is_foreseen() {
 fn addresses_that_go_and_come_must_fit_together() {
     let mut installed = Installed::default();
     for address in 0..u32::try_from(MAX_LOCALS).unwrap() - 1 {
-        installed.contents.locals.insert(Be32((0xc613_0000 + address).to_be()), local::VIP);
+        let address = std::net::Ipv4Addr::from(0xc613_0000 + address);
+        installed.contents.locals.insert(wide::addr(address.into()), local::VIP);
     }
     let snapshot = snapshot(model("RoundRobin", &[(11, 10)]), &[11]);
     let compiler = Compiler::adopt(&installed);
@@ -254,19 +259,52 @@ fn what_was_known_of_the_way_serves_until_more_is_known() {
     moved.hops.values_mut().for_each(|hop| hop.source = source);
     let moved =
         compiler.compile(&snapshot, &Network { hops: Arc::new(moved), ..network() }).unwrap();
-    let is_ours = |contents: &Contents, last: u8| {
-        contents.locals.contains_key(&Ipv4Addr::new(198, 18, 1, last).into())
-    };
+    let is_ours =
+        |contents: &Contents, last: u8| contents.locals.contains_key(&four([198, 18, 1, last]));
     assert!(is_ours(&moved, 1) && is_ours(&moved, 2), "flows still use the first");
 
     let epoch = compiler.epoch();
     let network = Network { hops: Arc::default(), ..network() };
-    let used = Sweep { snat: [Ipv4Addr::new(198, 18, 1, 1).into()].into(), ..Sweep::default() };
+    let used = Sweep { snat: [four([198, 18, 1, 1])].into(), ..Sweep::default() };
     compiler.free(epoch, &used);
     assert!(is_ours(&compiler.compile(&snapshot, &network).unwrap(), 1));
     compiler.free(compiler.epoch(), &Sweep::default());
     let after = compiler.compile(&snapshot, &network).unwrap();
     assert!(!is_ours(&after, 1) && is_ours(&after, 2));
+}
+
+#[test]
+fn ipv6_becomes_tables_too() {
+    let addr = |text: &str| wide::addr(text.parse().unwrap());
+    let text = text("RoundRobin", &[(11, 30), (12, 10)])
+        .replace("addressPrefix: 198.18.0.0/24", "ipv6AddressPrefix: '2001:db8::/64'")
+        .replace("privateIpAddress: 198.18.0.10", "ipv6Address: '2001:db8::10'")
+        .replace("ipAddress: 198.18.1.", "ipAddress: '2001:db8:1::")
+        .replace(", weight", "', weight");
+    let model = config::parse(&text, Path::new("/")).unwrap_or_else(|error| panic!("{error}"));
+    let mut ways = NextHopTable::default();
+    for host in ["2001:db8:1::11", "2001:db8:1::12"] {
+        let source = "2001:db8:1::1".parse().unwrap();
+        let hop = NextHop { interface: 5, gateway: None, source, mac: Some([2, 0, 0, 0, 1, 6]) };
+        ways.hops.insert(host.parse().unwrap(), hop);
+    }
+    let room = Room { four: 1_024, six: 65_536 };
+    let network = Network { hops: Arc::new(ways), room, ..network() };
+    let contents = compiler().compile(&snapshot(model.model, &[0x11, 0x12]), &network).unwrap();
+    let key = ListenerKey { addr: addr("2001:db8::10"), port: Be16::new(80), reserved: 0 };
+    let hosts: Vec<_> = contents.listeners[&key]
+        .slots
+        .iter()
+        .map(|index| wide::ip(contents.targets[*index].addr).to_string())
+        .collect();
+    assert_eq!(hosts.len(), 4);
+    assert_eq!(hosts.iter().filter(|host| *host == "2001:db8:1::11").count(), 3);
+    let target = contents.targets.values().next().unwrap();
+    assert_eq!((target.snat_count, target.snat[0]), (1, addr("2001:db8:1::1")));
+    assert_eq!(contents.locals[&addr("2001:db8::10")], local::VIP);
+    assert_eq!(contents.locals[&addr("2001:db8:1::1")], local::SNAT);
+    let Settings { half_open_mask, half_open_mask6, closed_mask6, .. } = contents.settings;
+    assert_eq!((half_open_mask, half_open_mask6, closed_mask6), (1_023, 4_095, 16_383));
 }
 
 #[test]
@@ -283,7 +321,7 @@ fn strides_visit_every_port() {
 fn what_the_proxy_serves_is_let_through_and_has_no_targets() {
     let mut proxied = model("RoundRobin", &[(1, 10), (2, 10)]);
     proxied.load_balancers[0].backends[0].proxy_protocol = true;
-    let vip = Be32::from(Ipv4Addr::new(198, 18, 0, 10));
+    let vip = four([198, 18, 0, 10]);
     let key = |port| ListenerKey { addr: vip, port: Be16::new(port), reserved: 0 };
 
     let mut compiler = Compiler::adopt(&Installed::default());
@@ -309,7 +347,7 @@ fn ends(contents: &Contents) -> BTreeMap<u8, u32> {
     }
     let drains = contents.times.iter().filter(|(_, times)| times.cut_at != 0);
     let ends: BTreeMap<_, _> = drains
-        .map(|(index, times)| (contents.targets[index].addr.addr().octets()[3], times.cut_at))
+        .map(|(index, times)| (contents.targets[index].addr.addr().octets()[15], times.cut_at))
         .collect();
     assert_eq!(contents.settings.draining as usize, ends.len());
     ends
@@ -367,7 +405,7 @@ fn a_target_that_recovers_starts_slowly_and_only_then() {
         let starts = contents.hops.iter().filter(|(_, hop)| hop.flags & hop_flag::STARTS != 0);
         let of = starts.map(|(index, _)| {
             let TargetTimes { start, ramp, .. } = contents.times[index];
-            (contents.targets[index].addr.addr().octets()[3], start, ramp)
+            (contents.targets[index].addr.addr().octets()[15], start, ramp)
         });
         of.collect::<Vec<_>>()
     };

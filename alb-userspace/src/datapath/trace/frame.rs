@@ -1,6 +1,9 @@
 //! The packet that is asked about, as bytes, and what is left of it. Pure.
 
-use std::{net::SocketAddrV4, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use alb_common::{
     net::Mac,
@@ -8,11 +11,10 @@ use alb_common::{
 };
 
 use super::{NOBODY, trial::Stored};
-use crate::datapath::segment::{self, HEADER, Segment};
+use crate::datapath::segment::{HEADER, Segment};
 
-/// Bytes of an Ethernet header, and of a frame.
+/// Bytes of an Ethernet header.
 const ETH: usize = 14;
-const LEN: usize = ETH + segment::LEN;
 
 /// TCP flags, as the header's eight bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +62,8 @@ impl FromStr for TcpFlags {
 /// A frame with a TCP segment without data.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: SocketAddr,
+    to: SocketAddr,
     flags: TcpFlags,
     station: Mac,
     sender: Mac,
@@ -72,8 +74,8 @@ pub(super) struct Frame {
 /// What is left of a frame that was rewritten or answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) from: SocketAddrV4,
-    pub(super) to: SocketAddrV4,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
     /// Link-layer address it goes to.
     pub(super) station: [u8; 6],
     /// It says RST.
@@ -82,7 +84,7 @@ pub(super) struct Seen {
 
 impl Frame {
     /// To a station, from nobody known.
-    pub(super) fn new(from: SocketAddrV4, to: SocketAddrV4, flags: TcpFlags, station: Mac) -> Self {
+    pub(super) fn new(from: SocketAddr, to: SocketAddr, flags: TcpFlags, station: Mac) -> Self {
         let (sequence, acknowledgment) = (1, u32::from(flags.0 & flag::ACK != 0));
         Self { from, to, flags, station, sender: NOBODY, sequence, acknowledgment }
     }
@@ -106,7 +108,7 @@ impl Frame {
     }
 
     /// With right checksums.
-    pub(super) fn bytes(&self) -> [u8; LEN] {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let segment = Segment {
             from: self.from,
             to: self.to,
@@ -115,27 +117,35 @@ impl Frame {
             flags: self.flags.0,
             window: u16::MAX,
         };
-        let mut frame = [0; LEN];
-        frame[..6].copy_from_slice(&self.station.bytes());
-        frame[6..12].copy_from_slice(&self.sender.bytes());
-        frame[12..ETH].copy_from_slice(&[8, 0]); // IPv4
-        frame[ETH..].copy_from_slice(&segment.bytes());
-        frame
+        let kind = if self.from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        [&self.station.bytes()[..], &self.sender.bytes(), &kind, &segment.bytes()].concat()
     }
 }
 
 impl Seen {
-    /// Reads a frame as the program left it; `None` if it is none of IPv4 and TCP.
+    /// Reads a frame as the program left it; `None` if it is none of TCP, or has IP options.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
-        let (ip, tcp) = (frame.get(ETH..ETH + HEADER)?, frame.get(ETH + HEADER..)?);
-        if ip.first() != Some(&0x45) || ip.get(9) != Some(&6) {
+        let ip = frame.get(ETH..)?;
+        let four = |at: usize| -> Option<IpAddr> {
+            let octets: [u8; 4] = ip.get(at..at + 4)?.try_into().ok()?;
+            Some(Ipv4Addr::from(octets).into())
+        };
+        let six = |at: usize| -> Option<IpAddr> {
+            let octets: [u8; 16] = ip.get(at..at + 16)?.try_into().ok()?;
+            Some(Ipv6Addr::from(octets).into())
+        };
+        let (from, to, protocol, tcp) = match ip.first()? {
+            0x45 => (four(12)?, four(16)?, ip.get(9)?, ip.get(20..)?),
+            first if first >> 4 == 6 => (six(8)?, six(24)?, ip.get(6)?, ip.get(40..)?),
+            _ => return None,
+        };
+        if *protocol != 6 || tcp.len() < HEADER {
             return None;
         }
-        let address = |at: usize| -> Option<[u8; 4]> { ip.get(at..at + 4)?.try_into().ok() };
         let port = |at: usize| tcp.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
         Some(Self {
-            from: SocketAddrV4::new(address(12)?.into(), port(0)?),
-            to: SocketAddrV4::new(address(16)?.into(), port(2)?),
+            from: SocketAddr::new(from, port(0)?),
+            to: SocketAddr::new(to, port(2)?),
             station: frame.get(..6)?.try_into().ok()?,
             is_reset: tcp.get(13)? & flag::RST != 0,
         })
@@ -148,14 +158,18 @@ mod tests {
 
     #[test]
     fn a_frame_says_what_was_asked() {
-        let (from, to) = ("198.18.0.100:40000".parse().unwrap(), "198.18.0.10:80".parse().unwrap());
-        let frame = Frame::new(from, to, TcpFlags::SYN, Mac::new([2, 0, 0, 0, 0, 7])).bytes();
-        let seen = Seen { from, to, station: [2, 0, 0, 0, 0, 7], is_reset: false };
-        assert_eq!(Seen::of(&frame), Some(seen));
-        assert_eq!(frame[47], 2);
-        for len in 0..LEN {
-            let cut = Seen::of(&frame[..len]);
-            assert!(cut.is_none_or(|cut| cut == seen), "{len}: {cut:?}");
+        for (from, to, flags) in [
+            ("198.18.0.100:40000", "198.18.0.10:80", 47),
+            ("[2001:db8::64]:40000", "[2001:db8::a]:80", 67),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let frame = Frame::new(from, to, TcpFlags::SYN, Mac::new([2, 0, 0, 0, 0, 7])).bytes();
+            let seen = Seen { from, to, station: [2, 0, 0, 0, 0, 7], is_reset: false };
+            assert_eq!(Seen::of(&frame), Some(seen));
+            assert_eq!(frame[flags], 2);
+            for len in 0..frame.len() {
+                assert_eq!(Seen::of(&frame[..len]), None, "{len}");
+            }
         }
     }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use alb_common::{
     Reason,
     abi::map,
-    flow::{FlowEntry, FlowKey},
     net::Mac,
     reason::{COUNTERS, Event},
 };
@@ -20,17 +19,17 @@ use super::{
     frame::{Frame, Seen},
 };
 use crate::datapath::{
-    carry::copy,
     flows::{FlowTables, FlowsError, InTable},
     kernel::{KernelError, OBJECT, duplicate, map_data, program, xdp},
     maps::{MapError, Maps},
     pins::{MapSet, Pins},
-    shape::{Shape, pinned_shape},
+    shape::{Room, Shape, pinned_shape},
     sys::link,
+    wide::{FlowEntry, FlowKey},
 };
 
 /// What the program never writes: the pinned maps themselves.
-const READ: [&str; 11] = [
+const READ: [&str; 15] = [
     map::SETTINGS,
     map::LOCALS,
     map::LOCAL_CACHE,
@@ -42,15 +41,23 @@ const READ: [&str; 11] = [
     map::TARGET_TIMES,
     map::INTERFACES,
     map::INTERFACE_SLOTS,
+    map::LOCALS6,
+    map::LISTENERS6,
+    map::FILTERS6,
+    map::TARGETS6,
 ];
 
 /// What it writes and needs little room for: the flows of one packet and those in its way; one
 /// place of each ring; no totals.
-const SMALL: [(&str, u32); 6] = [
+const SMALL: [(&str, u32); 10] = [
     (map::FLOWS, 128),
     (map::HALF_OPEN, 128),
     (map::HALF_OPEN_RING, 1),
     (map::CLOSED_RING, 1),
+    (map::FLOWS6, 128),
+    (map::HALF_OPEN6, 128),
+    (map::HALF_OPEN_RING6, 1),
+    (map::CLOSED_RING6, 1),
     (map::TARGET_TOTALS, 1),
     (map::LISTENER_TOTALS, 1),
 ];
@@ -79,7 +86,7 @@ impl Trial {
     pub(super) fn over(bpffs: &Path) -> Result<Self, TraceError> {
         let absent = || FlowsError::Absent { bpffs: bpffs.to_owned() };
         let pins = Pins::existing(bpffs).ok_or_else(absent)?;
-        match pinned_shape(&pins, MapSet::Current, 0)? {
+        match pinned_shape(&pins, MapSet::Current, Room::new(0, false))? {
             Shape::Same | Shape::Resized => {}
             Shape::None => return Err(absent().into()),
             Shape::Other(why) => return Err(TraceError::Other { bpffs: bpffs.to_owned(), why }),
@@ -171,9 +178,9 @@ impl Trial {
         ifindex: u32,
     ) -> Result<(Option<Seen>, Reason, Vec<Event>), TraceError> {
         // Turns and open flows decide which target is next.
-        copy(&self.live.listener_states, &self.own.listener_states)?;
-        copy(&self.live.listener_active, &self.own.listener_active)?;
-        copy(&self.live.target_states, &self.own.target_states)?;
+        self.live.listener_states.copy_to(&self.own.listener_states)?;
+        self.live.listener_active.copy_to(&self.own.listener_active)?;
+        self.live.target_states.copy_to(&self.own.target_states)?;
         let before = self.counts()?;
         let bytes = frame.bytes();
         let mut out = [0; 256];

@@ -1,4 +1,4 @@
-//! A packet socket that sends and receives ARP on one interface.
+//! A packet socket that sends frames and receives ARP on one interface.
 
 use std::{
     io::{self, Read, Write},
@@ -26,10 +26,13 @@ impl ArpSocket {
     }
 
     pub(super) async fn send(&self, arp: &Arp) -> Result<(), Error> {
-        let frame = arp.to_frame();
+        self.send_frame(&arp.to_frame()).await
+    }
+
+    pub(super) async fn send_frame(&self, frame: &[u8]) -> Result<(), Error> {
         let sending = self
             .socket
-            .async_io(tokio::io::Interest::WRITABLE, |mut socket| socket.write_all(&frame));
+            .async_io(tokio::io::Interest::WRITABLE, |mut socket| socket.write_all(frame));
         sending.await.map_err(|source| self.error(source))
     }
 

@@ -11,6 +11,7 @@ use crate::{
     datapath::{
         collect::Sweep,
         contents::{Contents, Installed},
+        shape::Room,
     },
     model::Model,
     net::NextHopTable,
@@ -115,8 +116,7 @@ fn network() -> Network {
     Network {
         interfaces: [(0, interface)].into(),
         hops: Arc::new(NextHopTable { hops, route_generation: 1 }),
-        half_open_ring: 1_024,
-        closed_ring: 4_096,
+        room: Room::new(1_024, false),
         now: 1_000,
         time: SystemTime::now(),
     }

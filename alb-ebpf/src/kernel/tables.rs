@@ -1,0 +1,368 @@
+//! The maps of each family, and the global functions that take its addresses, behind one face: so
+//! the rest is written once.
+
+use alb_common::{
+    Reason,
+    filter::{FilterEntry, FilterKey},
+    flow::{FlowEntry, FlowKey, RingSlot, Scratch, ring},
+    local::{self as local_cache, Said},
+    net::{Address as _, Be32, Be128},
+    service::{ListenerEntry, ListenerKey},
+    settings::Settings,
+    target::TargetEntry,
+};
+use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
+
+use super::{
+    balance::{self, Egress},
+    close, filter,
+    host::Host,
+    maps, ring as rings, snat, steps,
+};
+use crate::{family::Family, packet::Packet, parse::Segment};
+
+/// A family with its maps.
+pub(super) trait Tables: Family {
+    /// Added to an index of `RING_HEADS`.
+    const RINGS: u32;
+    /// `balance::decide` looks again by a loop: without one Linux 6.1 looks at less of a program whose
+    /// steps are calls, and at more of one whose steps are not.
+    const LOOPS: bool;
+
+    /// What an address of ours is.
+    fn local_kind(self) -> Option<u32>;
+    /// Userspace replaces the element and never changes it.
+    fn listener(key: &ListenerKey<Self>) -> Option<*const ListenerEntry>;
+    fn target(index: u32) -> Option<&'static TargetEntry<Self>>;
+    /// The open ports of the most specific prefix of a filter.
+    fn filter(id: u32, client: Self) -> Option<&'static FilterEntry>;
+
+    fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
+    fn insert_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>, flags: u64) -> Result<(), i32>;
+    fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32>;
+
+    fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
+    fn insert_half_open(
+        key: &FlowKey<Self>,
+        entry: &FlowEntry<Self>,
+        flags: u64,
+    ) -> Result<(), i32>;
+    fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32>;
+
+    fn half_open_place(place: u32) -> Option<*mut RingSlot<Self>>;
+    /// Size of the ring of half-open flows less one.
+    fn half_open_mask(settings: &Settings) -> u32;
+    fn closed_place(place: u32) -> Option<*mut RingSlot<Self>>;
+    /// Size of the ring of closed flows less one.
+    fn closed_mask(settings: &Settings) -> u32;
+
+    fn scratches(index: u32) -> Option<*mut Scratch<Self>>;
+
+    /// Writes the addresses that a route is asked for.
+    fn ask(params: &mut bpf_fib_lookup, src: &Self, dst: &Self);
+    /// A number that spreads a client's connections over ports.
+    fn spread(self, port: u32) -> u32;
+
+    /// `filter::is_closed` in a global function.
+    fn is_closed(id: u32, client: Self, port: u32) -> bool;
+    /// `snat::claim_port` in a global function.
+    fn claim_port(spread: u32, port: u32, now: u32) -> u32;
+    /// `close::remove` in a global function.
+    fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>);
+    /// `ring::reclaim_closed` in a global function.
+    fn reclaim_closed(now: u32);
+
+    /// `balance::ours`, with the segment where the family has room for it.
+    fn ours<'a, P: Packet>(
+        packet: &P,
+        room: &'a mut Option<Segment<Self>>,
+    ) -> Result<(&'a Segment<Self>, u32), Reason>;
+
+    /// `balance::along`, where the family has room for its stack frame.
+    fn along<P: Host>(
+        packet: &mut P,
+        segment: &Segment<Self>,
+        settings: &Settings,
+        now: u32,
+    ) -> Result<Option<(Reason, Egress)>, Reason>;
+
+    /// This CPU's working space.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "map value access")]
+    fn scratch() -> Option<&'static mut Scratch<Self>> {
+        // SAFETY: this CPU's element. The program is not re-entered on one CPU, and each packet
+        // takes the reference once: `handshake`, `open`, `control`, `close` and `ring` are asked one
+        // after the other, and none keeps it.
+        Self::scratches(0).map(|scratch| unsafe { &mut *scratch })
+    }
+
+    /// As [`Tables::scratch`], for copies of flows that are in the way of the one under
+    /// construction.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "map value access")]
+    fn spare() -> Option<&'static mut Scratch<Self>> {
+        // SAFETY: this CPU's element, another one than that of `scratch`. `snat::state` and
+        // `close::remove` take the reference, neither calls the other nor keeps it.
+        Self::scratches(1).map(|spare| unsafe { &mut *spare })
+    }
+}
+
+macro_rules! tables {
+    ($listeners:ident, $targets:ident, $flows:ident, $half_open:ident, $half_open_ring:ident,
+     $closed_ring:ident, $scratch:ident) => {
+        #[inline(always)]
+        fn listener(key: &ListenerKey<Self>) -> Option<*const ListenerEntry> {
+            maps::$listeners.get_ptr(key)
+        }
+
+        #[inline(always)]
+        fn target(index: u32) -> Option<&'static TargetEntry<Self>> {
+            maps::$targets.get(index)
+        }
+
+        #[inline(always)]
+        fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+            maps::$flows.get_ptr_mut(key)
+        }
+
+        #[inline(always)]
+        fn insert_flow(
+            key: &FlowKey<Self>,
+            entry: &FlowEntry<Self>,
+            flags: u64,
+        ) -> Result<(), i32> {
+            maps::$flows.insert(key, entry, flags)
+        }
+
+        #[inline(always)]
+        fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32> {
+            maps::$flows.remove(key)
+        }
+
+        #[inline(always)]
+        fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+            maps::$half_open.get_ptr_mut(key)
+        }
+
+        #[inline(always)]
+        fn insert_half_open(
+            key: &FlowKey<Self>,
+            entry: &FlowEntry<Self>,
+            flags: u64,
+        ) -> Result<(), i32> {
+            maps::$half_open.insert(key, entry, flags)
+        }
+
+        #[inline(always)]
+        fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32> {
+            maps::$half_open.remove(key)
+        }
+
+        #[inline(always)]
+        fn half_open_place(place: u32) -> Option<*mut RingSlot<Self>> {
+            maps::$half_open_ring.get_ptr_mut(place)
+        }
+
+        #[inline(always)]
+        fn closed_place(place: u32) -> Option<*mut RingSlot<Self>> {
+            maps::$closed_ring.get_ptr_mut(place)
+        }
+
+        #[inline(always)]
+        fn scratches(index: u32) -> Option<*mut Scratch<Self>> {
+            maps::$scratch.get_ptr_mut(index)
+        }
+    };
+}
+
+impl Tables for Be32 {
+    const RINGS: u32 = 0;
+    const LOOPS: bool = true;
+
+    tables!(LISTENERS, TARGETS, FLOWS, HALF_OPEN, HALF_OPEN_RING, CLOSED_RING, SCRATCH);
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "map value access")]
+    fn local_kind(self) -> Option<u32> {
+        let place = maps::LOCAL_CACHE.get_ptr(local_cache::place(self))?;
+        // SAFETY: a word of the array, aligned, that userspace replaces whole.
+        match local_cache::says(unsafe { place.read_volatile() }, self) {
+            Said::Ours(kind) => Some(kind),
+            Said::NotOurs => None,
+            // SAFETY: the value is a word that userspace replaces whole.
+            Said::Nothing => unsafe { maps::LOCALS.get(self) }.copied(),
+        }
+    }
+
+    #[inline(always)]
+    fn filter(id: u32, client: Self) -> Option<&'static FilterEntry> {
+        maps::FILTERS.get(&Key::new(FilterKey::<Self>::BITS, [id, client.0]))
+    }
+
+    #[inline(always)]
+    fn half_open_mask(settings: &Settings) -> u32 {
+        settings.half_open_mask
+    }
+
+    #[inline(always)]
+    fn closed_mask(settings: &Settings) -> u32 {
+        settings.closed_mask
+    }
+
+    #[inline(always)]
+    fn ask(params: &mut bpf_fib_lookup, src: &Self, dst: &Self) {
+        params.__bindgen_anon_3.ipv4_src = src.0;
+        params.__bindgen_anon_4.ipv4_dst = dst.0;
+    }
+
+    #[inline(always)]
+    fn spread(self, port: u32) -> u32 {
+        Be32(self.0 ^ port << 16).client_hash()
+    }
+
+    #[inline(always)]
+    fn is_closed(id: u32, client: Self, port: u32) -> bool {
+        filter::alb_is_closed(id, client.0, port) != 0
+    }
+
+    #[inline(always)]
+    fn claim_port(spread: u32, port: u32, now: u32) -> u32 {
+        snat::alb_claim_port(spread, port, now)
+    }
+
+    #[inline(always)]
+    fn remove(key: &FlowKey, entry: *mut FlowEntry) {
+        let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
+        close::alb_remove(key.src.0, key.dst.0, ports, entry);
+    }
+
+    #[inline(always)]
+    fn reclaim_closed(now: u32) {
+        rings::alb_reclaim_closed(now);
+    }
+
+    #[inline(always)]
+    fn ours<'a, P: Packet>(
+        packet: &P,
+        room: &'a mut Option<Segment>,
+    ) -> Result<(&'a Segment, u32), Reason> {
+        let (segment, kind) = balance::ours(packet)?;
+        Ok((room.insert(segment), kind))
+    }
+
+    #[inline(always)]
+    fn along<P: Host>(
+        packet: &mut P,
+        segment: &Segment,
+        settings: &Settings,
+        now: u32,
+    ) -> Result<Option<(Reason, Egress)>, Reason> {
+        balance::along(packet, segment, settings, now)
+    }
+}
+
+impl Tables for Be128 {
+    const RINGS: u32 = ring::IPV6;
+    const LOOPS: bool = false;
+
+    tables!(LISTENERS6, TARGETS6, FLOWS6, HALF_OPEN6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6);
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "map value access")]
+    fn local_kind(self) -> Option<u32> {
+        // SAFETY: the value is a word that userspace replaces whole.
+        unsafe { maps::LOCALS6.get(self) }.copied()
+    }
+
+    #[inline(always)]
+    fn filter(id: u32, client: Self) -> Option<&'static FilterEntry> {
+        let [a, b, c, d] = client.0;
+        maps::FILTERS6.get(&Key::new(FilterKey::<Self>::BITS, [id, a, b, c, d]))
+    }
+
+    #[inline(always)]
+    fn half_open_mask(settings: &Settings) -> u32 {
+        settings.half_open_mask6
+    }
+
+    #[inline(always)]
+    fn closed_mask(settings: &Settings) -> u32 {
+        settings.closed_mask6
+    }
+
+    #[inline(always)]
+    fn ask(params: &mut bpf_fib_lookup, src: &Self, dst: &Self) {
+        params.__bindgen_anon_3.ipv6_src = src.0;
+        params.__bindgen_anon_4.ipv6_dst = dst.0;
+    }
+
+    #[inline(always)]
+    fn spread(self, port: u32) -> u32 {
+        Be32(self.client_hash() ^ port << 16).client_hash()
+    }
+
+    #[inline(always)]
+    fn is_closed(id: u32, client: Self, port: u32) -> bool {
+        let [a, b, c, d] = client.0;
+        let high = (a as u64) << 32 | b as u64;
+        let low = (c as u64) << 32 | d as u64;
+        filter::alb_is_closed6(id, high, low, port) != 0
+    }
+
+    #[inline(always)]
+    fn claim_port(spread: u32, port: u32, now: u32) -> u32 {
+        snat::alb_claim_port6(spread, port, now)
+    }
+
+    #[inline(always)]
+    fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>) {
+        close::alb_remove6(key, entry);
+    }
+
+    #[inline(always)]
+    fn reclaim_closed(now: u32) {
+        rings::alb_reclaim_closed6(now);
+    }
+
+    /// Beside the stack, on which is no room for it.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "map value access")]
+    fn ours<'a, P: Packet>(
+        packet: &P,
+        _: &'a mut Option<Segment<Self>>,
+    ) -> Result<(&'a Segment<Self>, u32), Reason> {
+        let mut kind = 0;
+        if let Some(reason) = read(packet, &mut kind) {
+            return Err(reason);
+        }
+        let place = maps::PACKET6.get_ptr_mut(0).ok_or(Reason::Internal)?;
+        // SAFETY: this CPU's element, whose `segment` only `read` writes.
+        Ok((unsafe { &(*place).segment }, kind))
+    }
+
+    #[inline(always)]
+    fn along<P: Host>(
+        packet: &mut P,
+        segment: &Segment<Self>,
+        settings: &Settings,
+        now: u32,
+    ) -> Result<Option<(Reason, Egress)>, Reason> {
+        steps::along(packet, segment, settings, now)
+    }
+}
+
+/// Reads a segment into its place; or says why there is none. A call of its own, so that its stack
+/// frame is not added to those of what comes after.
+#[inline(never)]
+#[expect(unsafe_code, reason = "map value access")]
+fn read<P: Packet>(packet: &P, kind: &mut u32) -> Option<Reason> {
+    let (segment, found) = match balance::ours::<P, Be128>(packet) {
+        Ok(ours) => ours,
+        Err(reason) => return Some(reason),
+    };
+    let Some(place) = maps::PACKET6.get_ptr_mut(0) else { return Some(Reason::Internal) };
+    // SAFETY: this CPU's element, to whose `segment` there is no reference yet.
+    unsafe { (*place).segment = segment }
+    *kind = found;
+    None
+}
