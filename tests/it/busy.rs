@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -34,6 +34,8 @@ const NEAR_PORT: u16 = 9_999;
 
 /// Conversations that all exchange a little all the time.
 pub(crate) struct Busy {
+    /// Where they are.
+    to: SocketAddr,
     conversations: Vec<Conversation>,
     near: Vec<Conversation>,
     _server: Server,
@@ -41,11 +43,17 @@ pub(crate) struct Busy {
 
 impl Busy {
     pub(crate) fn begin(lab: &Lab) -> Self {
+        Self::begin_to(lab, vip())
+    }
+
+    /// The same to another address than the VIP.
+    pub(crate) fn begin_to(lab: &Lab, to: SocketAddr) -> Self {
         let server = Server::start(&lab.client, NEAR_PORT, "near");
         let open = |to| Conversation::open(&lab.client.namespace, to).expect("a connection");
         let near = (Ipv4Addr::LOCALHOST, NEAR_PORT).into();
         Self {
-            conversations: (0..CONVERSATIONS).map(|_| open(vip())).collect(),
+            to,
+            conversations: (0..CONVERSATIONS).map(|_| open(to)).collect(),
             near: (0..NEAR).map(|_| open(near)).collect(),
             _server: server,
         }
@@ -81,14 +89,15 @@ impl Busy {
     /// As [`during`](Self::during), while the daemon is killed and started again. Nobody is there in
     /// between, and new connections are still served.
     pub(crate) fn during_a_kill(&mut self, lab: &Lab, daemon: &mut Daemon<'_>) {
+        let to = self.to;
         self.during(|| {
             daemon.kill();
-            let answers = tally(&lab.client.namespace, vip(), 30).expect("served without a daemon");
+            let answers = tally(&lab.client.namespace, to, 30).expect("served without a daemon");
             assert_eq!(answers.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{answers:?}");
             daemon.restart();
         });
         assert_eq!(daemon.status()["datapath"]["adopted"], true);
-        tally(&lab.client.namespace, vip(), 30).expect("served after the restart");
+        tally(&lab.client.namespace, to, 30).expect("served after the restart");
     }
 }
 

@@ -13,6 +13,7 @@ mod devices;
 mod doctor;
 mod draining;
 mod family;
+mod fast_ipv6;
 mod flows;
 mod health;
 mod http;

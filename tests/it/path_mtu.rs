@@ -12,12 +12,12 @@ use alb_tests::{
     daemon::Node,
     netns::Namespace,
     server::Server,
-    topology::{CLIENT, Host, Lab, Shape, VIP},
+    topology::{CLIENT, Host, Lab, Shape, VIP, give_ipv6, six},
     wait,
     wire::{self, Wire},
 };
 
-use crate::setting::{PORT, Service, servers, vip};
+use crate::setting::{PORT, Service, servers, vip, vip6};
 
 const BYTES: u64 = 3_000_000;
 /// MTU of the narrow link.
@@ -29,7 +29,7 @@ const JUMBO: u32 = 9_000;
 /// narrow it is. Owns the routers.
 struct Far {
     host: Host,
-    _routers: [Namespace; 2],
+    routers: [Namespace; 2],
 }
 
 impl Far {
@@ -66,7 +66,25 @@ impl Far {
         }
         let gateway = format!("198.18.{behind}.0/24 via 198.18.{net}.254");
         lab.balancer.namespace.ip(&format!("route add {gateway}"));
-        Self { host: Host { namespace: end, address }, _routers: [near, far] }
+        Self { host: Host { namespace: end, address }, routers: [near, far] }
+    }
+
+    /// The same ways over IPv6, for a lab that has its addresses.
+    fn add_ipv6(&self, lab: &Lab, net: u8, behind: u8) {
+        let [near, far] = &self.routers;
+        for (router, outer, inner) in [(near, (net, 254), (9, 1)), (far, (9, 2), (behind, 1))] {
+            for (device, (net, last)) in [("eth0", outer), ("eth1", inner)] {
+                give_ipv6(router, device, Ipv4Addr::new(198, 18, net, last));
+            }
+            router.sysctl("ipv6/conf/all/forwarding", "1");
+        }
+        give_ipv6(&self.host.namespace, "eth0", self.host.address);
+        let to = format!("-6 route add 2001:db8:{behind}::/64");
+        near.ip(&format!("{to} via 2001:db8:9::2"));
+        far.ip("-6 route add default via 2001:db8:9::1");
+        self.host.namespace.ip(&format!("-6 route add default via 2001:db8:{behind}::1"));
+        let near = six(Ipv4Addr::new(198, 18, net, 254));
+        lab.balancer.namespace.ip(&format!("{to} via {near}"));
     }
 }
 
@@ -92,6 +110,33 @@ fn on_the_clients_side() {
     let _servers = servers(&lab);
     let daemon = Service::of(&lab).serve(&lab);
     let stream = connect(&far.host.namespace, None, vip()).expect("a connection");
+    let (expected, seen) = bulk::download(&stream, BYTES).expect("the download ends");
+    assert_eq!(expected, seen);
+    assert!(daemon.reason("icmp_forward") > 0, "{}", daemon.status());
+}
+
+#[test]
+fn on_both_sides_over_ipv6() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    lab.add_ipv6();
+    let (target, client) = (Far::new(&lab, "back", 1, 3), Far::new(&lab, "front", 0, 4));
+    target.add_ipv6(&lab, 1, 3);
+    client.add_ipv6(&lab, 0, 4);
+    let address = target.host.address;
+    let _server = Server::on(&target.host, six(address).into(), PORT, "far");
+    let mut service = Service::of6(&lab);
+    service.targets = vec![(address, 10)];
+    let daemon = service.serve(&lab);
+    let stream = connect(&lab.client.namespace, None, vip6()).expect("a connection");
+    let (sent, seen) = bulk::upload(&stream, BYTES).expect("the upload ends");
+    assert_eq!(sent, seen);
+    assert!(daemon.reason("icmp_reverse") > 0, "{}", daemon.status());
+    assert!(segment_size(&stream) <= NARROW - 60, "{}", segment_size(&stream));
+
+    service.targets = vec![(lab.targets[0].address, 10)];
+    let _near = Server::on(&lab.targets[0], six(lab.targets[0].address).into(), PORT, "near");
+    assert!(daemon.reload(&service.body()), "{}", daemon.log());
+    let stream = connect(&client.host.namespace, None, vip6()).expect("a connection");
     let (expected, seen) = bulk::download(&stream, BYTES).expect("the download ends");
     assert_eq!(expected, seen);
     assert!(daemon.reason("icmp_forward") > 0, "{}", daemon.status());

@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -40,10 +40,15 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens on every address of the host.
+    /// Listens on every IPv4 address of the host.
     pub fn start(host: &Host, port: u16, name: &str) -> Self {
+        Self::on(host, Ipv4Addr::UNSPECIFIED.into(), port, name)
+    }
+
+    /// Listens on this address of the host.
+    pub fn on(host: &Host, address: IpAddr, port: u16, name: &str) -> Self {
         let listener = host.namespace.enter(|| {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            TcpListener::bind((address, port))
                 .unwrap_or_else(|error| panic!("{name} cannot listen on {port}: {error}"))
         });
         listener.set_nonblocking(true).expect("a listener can poll");

@@ -16,6 +16,8 @@ use crate::{daemon::Node, netns::Namespace, program};
 pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 /// The balancer on the clients' side.
 pub const BALANCER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The balancer on the targets' side, where that is another.
+const BALANCER_BACK: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 /// The client's first address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 100);
 
@@ -106,7 +108,7 @@ impl Lab {
         let (segment, network) = match shape.arms {
             Arms::One => ("front", [198, 18, 0]),
             Arms::Two => {
-                connect(&switch, "back", "bal1", &balancer, "eth1", "198.18.1.1/24");
+                connect(&switch, "back", "bal1", &balancer, "eth1", &format!("{BALANCER_BACK}/24"));
                 poll(&switch, "bal1");
                 ("back", [198, 18, 1])
             }
@@ -142,21 +144,14 @@ impl Lab {
             .collect()
     }
 
-    /// Gives every host on the clients' side an IPv6 address beside its own: the last number of
-    /// that, in hexadecimal, within `2001:db8::/64`. What they are, targets last.
+    /// Gives every host an IPv6 address beside its own, that of [`six`]. What they are, targets last.
     pub fn add_ipv6(&self) -> Vec<Ipv6Addr> {
-        assert_eq!(self.shape.arms, Arms::One, "one network holds all");
         let hosts = [&self.client, &self.balancer].into_iter().chain(&self.targets);
-        let give = |host: &Host| {
-            let [.., last] = host.address.octets();
-            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into());
-            // At once: nobody else has it.
-            host.namespace.sysctl("ipv6/conf/eth0/accept_dad", "0");
-            host.namespace.sysctl("ipv6/conf/eth0/disable_ipv6", "0");
-            host.namespace.ip(&format!("address add {address}/64 dev eth0 nodad"));
-            address
-        };
-        hosts.map(give).collect()
+        let hosts = hosts.map(|host| give_ipv6(&host.namespace, "eth0", host.address)).collect();
+        if self.shape.arms == Arms::Two {
+            give_ipv6(&self.balancer.namespace, "eth1", BALANCER_BACK);
+        }
+        hosts
     }
 
     /// Gives a target another hardware address, as when a host is replaced under its address.
@@ -178,7 +173,7 @@ impl Lab {
     pub fn add_device(&self, device: &str) {
         let (bridge, port, address) = match device {
             "eth0" => ("front", "bal0", format!("{BALANCER}/24")),
-            _ => ("back", "bal1", "198.18.1.1/24".to_owned()),
+            _ => ("back", "bal1", format!("{BALANCER_BACK}/24")),
         };
         connect(&self.switch, bridge, port, &self.balancer.namespace, device, &address);
         poll(&self.switch, port);
@@ -188,6 +183,22 @@ impl Lab {
     pub fn switch(&self) -> &Namespace {
         &self.switch
     }
+}
+
+/// The IPv6 address that goes with an IPv4 one of the lab: `2001:db8:1::b` with `198.18.1.11`.
+pub fn six(address: Ipv4Addr) -> Ipv6Addr {
+    let [_, _, net, last] = address.octets();
+    Ipv6Addr::new(0x2001, 0xdb8, net.into(), 0, 0, 0, 0, last.into())
+}
+
+/// Gives a device of a host the address that goes with this one.
+pub fn give_ipv6(host: &Namespace, device: &str, address: Ipv4Addr) -> Ipv6Addr {
+    let address = six(address);
+    // At once: nobody else has it.
+    host.sysctl(&format!("ipv6/conf/{device}/accept_dad"), "0");
+    host.sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0");
+    host.ip(&format!("address add {address}/64 dev {device} nodad"));
+    address
 }
 
 fn endpoint(
