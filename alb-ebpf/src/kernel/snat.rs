@@ -7,12 +7,11 @@ use alb_common::{
     limits::{MAX_SNAT_ADDRESSES, SNAT_PROBES},
     net::{Be16, Be32, Be128},
     reason::Event,
-    settings::Settings,
     target::TargetEntry,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 
-use super::{balance, close, count, established, maps, tables::Tables};
+use super::{balance, close, count, established, maps, ring, tables::Tables};
 use crate::parse::Segment;
 
 const E2BIG: i32 = -7;
@@ -28,7 +27,11 @@ const E2BIG: i32 = -7;
 #[inline(always)]
 pub(super) fn claim<A: Tables>(segment: &Segment<A>, now: u32) -> Option<Reason> {
     let port = segment.key.sport.host() as u32;
-    match A::claim_port(segment.key.src.spread(port), port, now) {
+    let mut claimed = A::claim_port(segment.key.src.spread(port), port, now);
+    if claimed == claimed::NONE_LEFT {
+        claimed = A::claim_oldest(now);
+    }
+    match claimed {
         claimed::YES => None,
         claimed::NONE_LEFT => Some(Reason::SnatExhausted),
         claimed::TABLE_FULL => Some(Reason::HalfOpenFull),
@@ -36,7 +39,7 @@ pub(super) fn claim<A: Tables>(segment: &Segment<A>, now: u32) -> Option<Reason>
     }
 }
 
-/// What [`claim_port`] returns, beside 0 for a defect.
+/// What [`claim_port`] and [`claim_oldest`] return, beside 0 for a defect.
 mod claimed {
     pub(super) const YES: u32 = 1;
     pub(super) const NONE_LEFT: u32 = 2;
@@ -73,17 +76,19 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
     // The client's own port if it is in the range: then a capture on the target reads well.
     let own = (client_port as u16).wrapping_sub(settings.port_first) as u32;
     let start = if own < count { own } else { hash::slot(spread, count) };
-    // The part of the answers' checksum delta that does not depend on the probe (RFC 1624).
-    let fixed = reverse.src.sum()
-        + reverse.dst.sum()
-        + reverse.sport.0 as u64
-        + reverse.dport.0 as u64
-        + target.addr.taken()
-        + (!target.port.0) as u64;
+    let fixed = fixed(reverse, target);
+    // What `met` looks at.
+    scratch.forward.last = 0;
 
     // The first try is most flows' only one: apart from the others, it divides nothing.
     let first = hash::slot(spread.rotate_left(16), addresses);
-    let mut tried = attempt(settings, target, fixed, scratch, first, start, now);
+    let key = |address: u32, port: u32| FlowKey {
+        src: target.addr,
+        dst: target.snat[address as usize & (MAX_SNAT_ADDRESSES - 1)],
+        sport: target.port,
+        dport: Be16::new(settings.port_first + port as u16),
+    };
+    let mut tried = attempt(&key(first, start), fixed, scratch, now);
     let mut probe = 1;
     while probe < SNAT_PROBES {
         match tried {
@@ -93,7 +98,7 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
         }
         let port = (start + (probe / addresses) * settings.port_stride as u32) % count;
         let address = (first + probe) % addresses;
-        tried = attempt(settings, target, fixed, scratch, address, port, now);
+        tried = attempt(&key(address, port), fixed, scratch, now);
         probe += 1;
     }
     match tried {
@@ -101,6 +106,84 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
         Try::NoRoom => claimed::TABLE_FULL,
         Try::Taken => claimed::NONE_LEFT,
     }
+}
+
+/// Claims the port of the half-open flow that [`met`] has noted, which ends.
+///
+/// Under a flood of SYNs every port is held by flows that never open; whoever really opens one is
+/// done long before it is the oldest of so many.
+#[inline(always)]
+fn claim_oldest<A: Tables>(now: u32) -> u32 {
+    let Some(scratch) = A::scratch() else { return 0 };
+    let Some(target) = A::target(scratch.reverse.target) else { return 0 };
+    let noted = &scratch.forward;
+    if noted.last == 0 {
+        return claimed::NONE_LEFT;
+    }
+    let key = FlowKey { src: target.addr, dst: noted.src, sport: target.port, dport: noted.sport };
+    if end(&key) {
+        count::event(Event::HalfOpenEvicted);
+    }
+    match attempt(&key, fixed(&scratch.reverse, target), scratch, now) {
+        Try::Claimed => claimed::YES,
+        Try::NoRoom => claimed::TABLE_FULL,
+        Try::Taken => claimed::NONE_LEFT,
+    }
+}
+
+/// [`claim_oldest`] of IPv4, a global function.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_claim_oldest(now: u32) -> u32 {
+    claim_oldest::<Be32>(now)
+}
+
+/// The same of IPv6.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_claim_oldest6(now: u32) -> u32 {
+    claim_oldest::<Be128>(now)
+}
+
+/// Ends the half-open flow of a reverse key: whether there was one.
+#[inline(never)]
+fn end<A: Tables>(key: &FlowKey<A>) -> bool {
+    let Some(entry) = A::half_open(key) else { return false };
+    let Some(copy) = established::copy(entry, key) else { return false };
+    ring::remove_half_open(key, &copy);
+    true
+}
+
+/// Notes the port that a half-open flow holds in the entry under construction, if that flow has not
+/// been heard of for longer than the one noted before: `last` is for how many ticks. Not in
+/// variables: the verifier would follow the loop of [`claim_port`] for each of their values. Says
+/// whether it has noted it, for the reason that `ring::push_half_open` has.
+#[inline(never)]
+#[expect(unsafe_code, reason = "map value access")]
+fn met<A: Tables>(forward: &mut FlowEntry<A>, key: &FlowKey<A>, now: u32) -> bool {
+    let Some(entry) = A::half_open(key) else { return false };
+    // SAFETY: a word of a live element. If another flow has it by now, that is as old as it says.
+    let age = now.wrapping_sub(unsafe { (&raw const (*entry).last).read_volatile() });
+    if age <= forward.last {
+        return false;
+    }
+    forward.last = age;
+    forward.src = key.dst;
+    forward.sport = key.dport;
+    true
+}
+
+/// The part of the answers' checksum delta that does not depend on the port (RFC 1624).
+#[inline(always)]
+fn fixed<A: Tables>(reverse: &FlowEntry<A>, target: &TargetEntry<A>) -> u64 {
+    reverse.src.sum()
+        + reverse.dst.sum()
+        + reverse.sport.0 as u64
+        + reverse.dport.0 as u64
+        + target.addr.taken()
+        + (!target.port.0) as u64
 }
 
 /// What became of one try.
@@ -114,41 +197,30 @@ enum Try {
     NoRoom,
 }
 
-/// Tries one address, by its index, and port, counted from the first of the range.
+/// Tries the address and port of a reverse key.
 #[inline(always)]
-fn attempt<A: Tables>(
-    settings: &Settings,
-    target: &TargetEntry<A>,
-    fixed: u64,
-    scratch: &mut Scratch<A>,
-    address: u32,
-    port: u32,
-    now: u32,
-) -> Try {
+fn attempt<A: Tables>(key: &FlowKey<A>, fixed: u64, scratch: &mut Scratch<A>, now: u32) -> Try {
     let Scratch { forward, reverse } = scratch;
-    let key = FlowKey {
-        src: target.addr,
-        dst: target.snat[address as usize & (MAX_SNAT_ADDRESSES - 1)],
-        sport: target.port,
-        dport: Be16::new(settings.port_first + port as u16),
-    };
     reverse.tag = key.tag();
     reverse.check_delta = checksum::fold(fixed + key.dst.taken() + (!key.dport.0) as u64);
-    match A::insert_half_open(&key, reverse, BPF_NOEXIST as u64) {
+    match A::insert_half_open(key, reverse, BPF_NOEXIST as u64) {
         Ok(()) => {}
         Err(E2BIG) => return Try::NoRoom,
-        Err(_) => return Try::Taken,
+        Err(_) => {
+            _ = met(forward, key, now);
+            return Try::Taken;
+        }
     }
-    let port = state(&key, forward, now);
+    let port = state(key, forward, now);
     if port == Port::Live {
         // Gives back what was claimed just now; nothing can be done about a failure.
-        _ = A::remove_half_open(&key);
+        _ = A::remove_half_open(key);
         return Try::Taken;
     }
     if port == Port::Done
-        && let Some(entry) = A::flow(&key)
+        && let Some(entry) = A::flow(key)
     {
-        A::remove(&key, entry);
+        A::remove(key, entry);
         count::event(Event::PortReclaimed);
     }
     forward.src = key.dst;

@@ -67,6 +67,8 @@ pub(super) trait Tables: Family {
     fn is_closed(id: u32, client: Self, port: u32) -> bool;
     /// `snat::claim_port` in a global function.
     fn claim_port(spread: u32, port: u32, now: u32) -> u32;
+    /// `snat::claim_oldest` in a global function.
+    fn claim_oldest(now: u32) -> u32;
     /// `close::remove` in a global function.
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>);
     /// `ring::reclaim_closed` in a global function.
@@ -231,6 +233,11 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
+    fn claim_oldest(now: u32) -> u32 {
+        snat::alb_claim_oldest(now)
+    }
+
+    #[inline(always)]
     fn remove(key: &FlowKey, entry: *mut FlowEntry) {
         let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
         close::alb_remove(key.src.0, key.dst.0, ports, entry);
@@ -312,6 +319,11 @@ impl Tables for Be128 {
     #[inline(always)]
     fn claim_port(spread: u32, port: u32, now: u32) -> u32 {
         snat::alb_claim_port6(spread, port, now)
+    }
+
+    #[inline(always)]
+    fn claim_oldest(now: u32) -> u32 {
+        snat::alb_claim_oldest6(now)
     }
 
     #[inline(always)]

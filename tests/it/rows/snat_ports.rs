@@ -116,15 +116,46 @@ fn exhaustion_is_a_rst() {
         ..Flow::to_one(PORT_FIRST)
     };
     world.open(&at(1, PORT_FIRST));
-    world.pass_on("the last port", at(2, PORT_FIRST + 1).syn(), Reason::NewFlow);
+    world.open(&at(2, PORT_FIRST + 1));
     let syn = at(3, 0).syn().0;
     world.check("none left", &syn, &reset(Reason::SnatExhausted, &syn));
-    assert_eq!((world.half_open().len(), world.flows().len()), (2, 2));
+    assert_eq!((world.half_open().len(), world.flows().len()), (0, 4));
     world.pass_on("others live", at(1, PORT_FIRST).later(flag::ACK, &[1]), Reason::FlowForward);
 
     world.set(|settings| settings.port_count = 0);
     let syn = at(4, 0).syn().0;
     world.check("no range", &syn, &reset(Reason::SnatExhausted, &syn));
+}
+
+#[test]
+fn the_oldest_half_open_flow_gives_up_its_port() {
+    let mut world = World::new();
+    world.set(|settings| {
+        settings.port_count = 4;
+        settings.port_stride = 1;
+    });
+    let at = |host, snat| Flow {
+        client: (client(host), PORT_FIRST),
+        snat: (SNAT, snat),
+        ..Flow::to_one(PORT_FIRST)
+    };
+    world.open(&at(1, PORT_FIRST));
+    let opening = [(2, 500), (3, 900), (4, 200)];
+    for ((host, ticks), port) in opening.into_iter().zip(PORT_FIRST + 1..) {
+        let flow = at(host, port);
+        world.pass_on("SYN", flow.syn(), Reason::NewFlow);
+        world.edit_half_open(flow.reverse_key(), |entry| entry.last = now().wrapping_sub(ticks));
+    }
+    let flow = at(5, PORT_FIRST + 2);
+    let (before, after) = flow.syn();
+    let expected = sent(Reason::NewFlow, &after).with(Event::HalfOpenEvicted);
+    world.check("that of the third client", &before, &expected);
+    assert_eq!((world.half_open().len(), world.flows().len()), (6, 2));
+    assert_eq!(world.prog.active(0), 4);
+    world.pass_on("SYN-ACK", flow.syn_ack(), Reason::HandshakeReverse);
+    world.pass_on("ACK", flow.ack(), Reason::Promoted);
+    let open = at(1, PORT_FIRST).later(flag::ACK, &[1]);
+    world.pass_on("the open one lives", open, Reason::FlowForward);
 }
 
 /// A second client's SYN whose own port the first client's flow has or had.

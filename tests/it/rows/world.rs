@@ -328,9 +328,20 @@ impl World {
     pub(super) fn edit(&mut self, key: FlowKey, change: impl FnOnce(&mut FlowEntry)) {
         let mut entry = self.flows()[&key];
         change(&mut entry);
+        self.put([map::FLOWS, map::FLOWS6], key, entry);
+    }
+
+    /// Changes an entry of the half-open table.
+    pub(super) fn edit_half_open(&mut self, key: FlowKey, change: impl FnOnce(&mut FlowEntry)) {
+        let mut entry = self.half_open()[&key];
+        change(&mut entry);
+        self.put([map::HALF_OPEN, map::HALF_OPEN6], key, entry);
+    }
+
+    fn put(&mut self, [table, table6]: [&str; 2], key: FlowKey, entry: FlowEntry) {
         match FAMILY {
-            Family::Ipv4 => self.prog.insert(map::FLOWS, key, entry),
-            Family::Ipv6 => self.prog.insert(map::FLOWS6, key6(key), entry6(key, &entry)),
+            Family::Ipv4 => self.prog.insert(table, key, entry),
+            Family::Ipv6 => self.prog.insert(table6, key6(key), entry6(key, &entry)),
         }
     }
 }
