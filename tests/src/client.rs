@@ -50,7 +50,8 @@ pub fn seen(namespace: &Namespace, to: SocketAddr) -> io::Result<(String, Socket
     Ok((seen.to_owned(), stream.local_addr()?))
 }
 
-fn who_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<String> {
+/// As [`who`], from the namespace that the thread is in.
+pub fn who_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<String> {
     let (_stream, answer) = ask_who(from, to)?;
     Ok(answer.split_whitespace().next().unwrap_or_default().to_owned())
 }

@@ -43,6 +43,13 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// A flood of SYNs from one core while clients connect and connections go on through the other:
+    /// before, during and after; needs root and two cores.
+    Flood {
+        /// Passed on to the bench program; `--help` lists what it takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// How long a large configuration takes to load and one change of it to reach the kernel's
     /// tables, and the memory they take; needs root.
     Scale {
@@ -58,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Datapath { args } => datapath(args),
         What::Http { args } => http(args),
         What::E2eTcp { args } => e2e_tcp(args),
+        What::Flood { args } => flood(args),
         What::Scale { args } => scale(args),
     }
 }
@@ -69,6 +77,14 @@ fn datapath(args: &[String]) -> Result<()> {
     step("building and running the bench");
     let mut cargo = example("bench_datapath", args);
     shell::run(cargo.env("ALB_BPF_OBJECT", &object).env("ALB_BENCH_OBJECT", &bench))
+}
+
+fn flood(args: &[String]) -> Result<()> {
+    let object = workspace::built_object();
+    build_ebpf::build(&object)?;
+    let alb = daemon(Some(&object))?;
+    step("building and running the bench");
+    shell::run(example("bench_flood", args).env("ALB_BPF_OBJECT", &object).env("ALB_BIN", alb))
 }
 
 fn scale(args: &[String]) -> Result<()> {
