@@ -21,8 +21,9 @@ const TOO_BIG: u8 = 2;
 const PARAMETER_PROBLEM: u8 = 4;
 const ECHO: u8 = 128;
 const ECHO_REPLY: u8 = 129;
-/// Errors are below it (RFC 4443 §2.1).
-const INFORMATION: u8 = 128;
+/// Multicast listener discovery (RFC 2710), neighbour discovery (RFC 4861) and their kin.
+const HOST_FIRST: u8 = 130;
+const HOST_LAST: u8 = 137;
 const HOP_LIMIT: u8 = 64;
 
 /// As in [`crate::family::Family::icmp`]. Neighbour discovery and what else is for the host's own
@@ -37,8 +38,8 @@ pub fn message<P: Packet>(packet: &P, l3: usize) -> Result<Message<Be128>, Reaso
     match (head.u8::<0>(), head.u8::<1>()) {
         (ECHO, 0) => return Ok(Message::Echo),
         (UNREACHABLE..=PARAMETER_PROBLEM, _) => {}
-        // Neighbour and multicast listener discovery, and what is new.
-        (INFORMATION.., _) => return Err(Reason::Icmp),
+        (HOST_FIRST..=HOST_LAST, _) => return Err(Reason::Icmp),
+        // Pings of another code too: the host would answer them, past security groups.
         _ => return Ok(Message::Other),
     }
     let inner = packet.window::<IPV6_LEN>(icmp + ICMP_LEN).ok_or(Reason::BadIcmp)?;

@@ -59,7 +59,7 @@ pub fn process<P: Host>(packet: &mut P) -> Outcome {
 pub fn process6<P: Host>(packet: &mut P) -> Outcome {
     match path::<P, Be128>(packet) {
         Outcome::Other => unknown(),
-        outcome => outcome,
+        outcome @ (Outcome::Pass | Outcome::Drop | Outcome::Reflect | Outcome::Redirect) => outcome,
     }
 }
 
@@ -155,7 +155,7 @@ fn decide<P: Host, A: Tables>(
         loop {
             match look(packet, segment, settings, (kind, now), looks, &mut egress)? {
                 Look::Again(next) => looks = next,
-                ended => break ended,
+                ended @ (Look::Sent(..) | Look::Ended(_) | Look::Nothing) => break ended,
             }
         }
     } else {

@@ -164,8 +164,10 @@ fn end<A: Tables>(key: &FlowKey<A>) -> bool {
 #[expect(unsafe_code, reason = "map value access")]
 fn met<A: Tables>(forward: &mut FlowEntry<A>, key: &FlowKey<A>, now: u32) -> bool {
     let Some(entry) = A::half_open(key) else { return false };
-    // SAFETY: a word of a live element. If another flow has it by now, that is as old as it says.
-    let age = now.wrapping_sub(unsafe { (&raw const (*entry).last).read_volatile() });
+    // SAFETY: a live element.
+    let last = unsafe { &raw const (*entry).last };
+    // SAFETY: an aligned word of it. If another flow has it by now, that is as old as it says.
+    let age = now.wrapping_sub(unsafe { last.read_volatile() });
     if age <= forward.last {
         return false;
     }

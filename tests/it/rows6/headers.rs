@@ -89,10 +89,14 @@ fn extension_headers_that_are_refused() {
 #[test]
 fn neighbour_discovery_is_the_host_s() {
     let world = World::new();
-    for kind in [133, 134, 135, 136, 137, 129, 130] {
+    for kind in 130..=137 {
         let icmp = Icmp { to: BALANCER_MAC, kind: (kind, 0), ..Icmp::ping(CLIENT.0, VIP) };
         let frame = icmp.frame6(&[]);
         world.step("to the VIP", &frame, &passed(Reason::Icmp, &frame));
+    }
+    for kind in [(128, 1), (129, 0), (138, 0), (143, 0), (255, 0)] {
+        let frame = Icmp { to: BALANCER_MAC, kind, ..Icmp::ping(CLIENT.0, VIP) }.frame6(&[]);
+        world.step("another message", &frame, &dropped(Reason::IcmpUnsupported, &frame));
     }
     let elsewhere = Icmp { kind: (135, 0), ..Icmp::ping(CLIENT.0, CLIENT.0) }.frame6(&[]);
     world.step("to another", &elsewhere, &passed(Reason::NotOurs, &elsewhere));
