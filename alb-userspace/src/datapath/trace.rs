@@ -66,6 +66,14 @@ pub enum TraceError {
     /// A map cannot be read or written.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Nobody sends such a packet.
+    #[error("{from} and {to} are of two families: name two addresses of one")]
+    Families {
+        /// As asked for.
+        from: SocketAddr,
+        /// As asked for.
+        to: SocketAddr,
+    },
     /// The daemon attaches to no interface.
     #[error("the packet path has no interface yet: the daemon has not come so far")]
     NoInterface,
@@ -164,6 +172,10 @@ pub struct Sent {
 
 /// Asks the packet path under this pin directory.
 pub fn trace(bpffs: &Path, question: &Question) -> Result<Answer, TraceError> {
+    let Question { from, to, .. } = *question;
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err(TraceError::Families { from, to });
+    }
     let flows = FlowTables::open(bpffs)?;
     let trial = Trial::over(bpffs)?;
     let (ifindex, station) = trial.interface(question.interface.as_deref())?;
@@ -286,10 +298,10 @@ pub const SOME_PORT: u16 = 50_000;
 /// `ADDRESS:PORT`, or an address alone: a connection of it from some port.
 pub fn end(text: &str, port: Option<u16>) -> Result<SocketAddr, String> {
     if let Ok(end) = text.parse::<SocketAddr>() {
-        return Ok(end);
+        return Ok(SocketAddr::new(end.ip().to_canonical(), end.port()));
     }
     match (text.parse::<IpAddr>(), port) {
-        (Ok(address), Some(port)) => Ok(SocketAddr::new(address, port)),
+        (Ok(address), Some(port)) => Ok(SocketAddr::new(address.to_canonical(), port)),
         (Ok(IpAddr::V4(_)), None) => Err(format!("{text}: a port is needed, {text}:PORT")),
         (Ok(IpAddr::V6(_)), None) => Err(format!("{text}: a port is needed, [{text}]:PORT")),
         (Err(_), _) => {
@@ -303,12 +315,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_families_are_refused() {
+        let question = Question {
+            from: "198.18.0.1:1".parse().unwrap(),
+            to: "[2001:db8::a]:80".parse().unwrap(),
+            flags: None,
+            interface: None,
+        };
+        let refused = trace(Path::new("/nonexistent"), &question).unwrap_err();
+        assert!(matches!(refused, TraceError::Families { .. }), "{refused}");
+    }
+
+    #[test]
     fn ends_are_read() {
         let shown = |text, port| end(text, port).map(|end| end.to_string());
         assert_eq!(shown("198.18.0.1:80", None), Ok("198.18.0.1:80".to_owned()));
         assert_eq!(shown("198.18.0.1", Some(SOME_PORT)), Ok("198.18.0.1:50000".to_owned()));
         assert_eq!(shown("[2001:db8::1]:80", None), Ok("[2001:db8::1]:80".to_owned()));
         assert_eq!(shown("2001:db8::1", Some(SOME_PORT)), Ok("[2001:db8::1]:50000".to_owned()));
+        assert_eq!(shown("[::ffff:198.18.0.1]:80", None), Ok("198.18.0.1:80".to_owned()));
         for (text, word) in [
             ("198.18.0.1", "port is needed"),
             ("2001:db8::1", "port is needed, [2001:db8::1]:PORT"),
