@@ -76,8 +76,8 @@ impl Netlink {
         let mut request = self.0.address().add(interface, address, host_prefix(address));
         let attributes = &mut request.message_mut().attributes;
         attributes.push(AddressAttribute::Protocol(MARK));
-        // No route of its own: the interface's prefix is not the VIP's business. And the
-        // conflict was looked for before, so IPv6 need not wait for it.
+        // No route of its own: the interface's prefix is not the VIP's business. And no wait for
+        // who else may have an IPv6 address (RFC 4862 §5.4): it is to serve at once.
         let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
         attributes.push(AddressAttribute::Flags(flags));
         // Preferred for no time: served, but not the source of this host's own connections
