@@ -18,9 +18,9 @@ const IDLE: usize = 9_000;
 /// Clients that hardly read.
 const SLOW: usize = 1_000;
 /// Time in which everything that slow readers do not take fills up.
-const WARM: Duration = Duration::from_secs(3);
+const WARM: Duration = Duration::from_secs(10);
 /// How long slow readers are looked at after that.
-const WATCH: Duration = Duration::from_secs(5);
+const WATCH: Duration = Duration::from_secs(15);
 
 /// Prints the rows; each proxy is started afresh for each.
 pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&str) -> bool) {
