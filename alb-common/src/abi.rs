@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -55,6 +55,8 @@ pub mod map {
     pub const SCRATCH: &str = "SCRATCH";
     /// One [`crate::settings::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
+    /// Flows that ended, as [`crate::flow_log::FlowRecord`]s: a ring buffer.
+    pub const FLOW_LOG: &str = "FLOW_LOG";
     /// The IPv6 part of the XDP program, in a program array.
     pub const XDP_PARTS: &str = "XDP_PARTS";
     /// The same of the TC program.
@@ -82,7 +84,7 @@ pub mod map {
     pub const PACKET6: &str = "PACKET6";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 36] = [
+    pub const ALL: [&str; 37] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
@@ -107,6 +109,7 @@ pub mod map {
         HALF_OPEN_RING,
         CLOSED_RING,
         RING_HEADS,
+        FLOW_LOG,
         SCRATCH6,
         PACKET6,
         LOCALS6,

@@ -44,8 +44,8 @@ impl<A: Address> FlowKey<A> {
 pub struct FlowEntry<A = Be32> {
     /// [`FlowKey::tag`] of its key.
     pub tag: u16,
-    /// Reverse: the route generation that `mac` and `interface` were found under. Forward: the
-    /// [`stamp`] of the place it had in the half-open ring.
+    /// Reverse: the route generation that `mac` and `interface` were found under. Forward, while
+    /// half-open: the [`stamp`] of its place in the half-open ring; then see [`Self::begin`].
     pub route_generation: u16,
     /// New source address.
     pub src: A,
@@ -59,7 +59,8 @@ pub struct FlowEntry<A = Be32> {
     pub check_delta: u16,
     /// Index of the listener that made the flow.
     pub listener: u16,
-    /// Slot of the outgoing interface (reverse entries; forward ones take the target's hop).
+    /// Slot of the outgoing interface (reverse entries; forward ones take the target's hop, and see
+    /// [`Self::begin`]).
     pub interface: u8,
     /// State.
     pub flags: FlowFlags,
@@ -98,6 +99,32 @@ impl<A: Copy> FlowEntry<A> {
     pub const fn peer_key(&self) -> FlowKey<A> {
         FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
+
+    /// Notes in a forward entry the tick at which its flow was established: 24 bits of it, in two
+    /// fields that have no other use there.
+    #[inline(always)]
+    pub const fn begin(&mut self, now: u32) {
+        self.route_generation = now as u16;
+        self.interface = (now >> 16) as u8;
+    }
+
+    /// What [`Self::begin`] has noted.
+    #[inline(always)]
+    pub const fn begun(&self) -> u32 {
+        self.route_generation as u32 | (self.interface as u32) << 16
+    }
+}
+
+/// Ages that are told apart, ticks.
+pub const AGES: u32 = 1 << 24;
+
+/// Ticks since [`FlowEntry::begun`], modulo [`AGES`]: what is older than three days and six hours
+/// seems younger by as much.
+#[inline(always)]
+pub const fn age(begun: u32, now: u32) -> u32 {
+    let age = now.wrapping_sub(begun) % AGES;
+    // Another CPU's clock was a little ahead.
+    if age > AGES - 60 { 0 } else { age }
 }
 
 /// Room for both entries of a flow under construction: the BPF stack is too small for them.
@@ -207,6 +234,22 @@ mod tests {
             FlowKey { src: Be32(6), dst: Be32(5), sport: Be16(8), dport: Be16(7) }
         );
         assert_eq!(reverse.peer_key(), key);
+    }
+
+    #[test]
+    fn ages_wrap() {
+        for (begun, now, age) in [
+            (5, 5, 0),
+            (5, 1_005, 1_000),
+            (6, 5, 0), // ahead
+            (u32::MAX - 9, 10, 20),
+            (0x0300_0007, 0x03ff_ff00, 0xff_fef9),
+            (7, AGES + 8, 1), // too old to be told
+        ] {
+            let mut entry: FlowEntry = FlowEntry::default();
+            entry.begin(begun);
+            assert_eq!(super::age(entry.begun(), now), age, "{begun} {now}");
+        }
     }
 
     #[test]

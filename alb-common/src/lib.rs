@@ -19,6 +19,7 @@ pub mod checksum;
 pub mod expiry;
 pub mod filter;
 pub mod flow;
+pub mod flow_log;
 pub mod hash;
 pub mod interface;
 pub mod limits;

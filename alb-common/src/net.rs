@@ -67,6 +67,9 @@ pub trait Address: Plain + Copy + Debug + Default + Eq + Ord + Hash {
 
     /// All zero: none.
     fn is_unset(self) -> bool;
+
+    /// As an IPv6 address: an IPv4 one is mapped (RFC 4291 §2.5.5.2).
+    fn mapped(self) -> Be128;
 }
 
 impl Address for Be32 {
@@ -97,6 +100,11 @@ impl Address for Be32 {
     #[inline(always)]
     fn is_unset(self) -> bool {
         self.0 == 0
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> Be128 {
+        Be128([0, 0, 0xffffu32.to_be(), self.0])
     }
 }
 
@@ -135,6 +143,13 @@ impl Address for Be128 {
     #[inline(always)]
     fn is_unset(self) -> bool {
         self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
+    }
+
+    /// Word by word: as a whole it would be copied by a call of `memmove`.
+    #[inline(always)]
+    fn mapped(self) -> Be128 {
+        let [a, b, c, d] = self.0;
+        Be128([a, b, c, d])
     }
 }
 

@@ -139,6 +139,8 @@ pub enum Event {
     ClientMoved,
     /// A handshake completed while the flow table was full.
     TableFull,
+    /// A flow ended, and there was no room for its record.
+    FlowRecordLost,
 }
 
 impl Event {
@@ -149,6 +151,7 @@ impl Event {
         Self::PortReclaimed,
         Self::ClientMoved,
         Self::TableFull,
+        Self::FlowRecordLost,
     ];
 
     /// Snake-case name: metric label and log word.
@@ -159,6 +162,7 @@ impl Event {
             Self::PortReclaimed => "port_reclaimed",
             Self::ClientMoved => "client_moved",
             Self::TableFull => "table_full",
+            Self::FlowRecordLost => "flow_record_lost",
         }
     }
 }

@@ -34,12 +34,15 @@ pub struct Settings {
     pub closed_mask6: u32,
     /// Targets that drain: while there are none, packets from targets need not ask.
     pub draining: u32,
+    /// Whether flows that end are written to `FLOW_LOG`: 0 = no.
+    pub flow_log: u32,
 }
 
-plain!(Settings, 40:
+plain!(Settings, 44:
     abi: u32, route_generation: u16, port_first: u16, port_count: u16, reply_first: u16,
     reply_count: u16, port_stride: u16, rst_per_window: u32, half_open_mask: u32,
-    closed_mask: u32, half_open_mask6: u32, closed_mask6: u32, draining: u32);
+    closed_mask: u32, half_open_mask6: u32, closed_mask6: u32, draining: u32,
+    flow_log: u32);
 
 /// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
 pub const RST_WINDOW_SHIFT: u32 = 3;

@@ -18,6 +18,7 @@ mod select;
 mod snat;
 
 mod close;
+mod flow_log;
 mod ring;
 
 mod atomic;

@@ -4,6 +4,7 @@
 mod applying;
 mod causes;
 mod certificates;
+mod flow_log;
 mod handover;
 mod node_change;
 mod open_files;
@@ -194,8 +195,7 @@ async fn start(
     }
     let (passive, suspects) = health::passive();
     // Before anything in the kernel is touched: a port that is taken leaves nothing behind.
-    let log = node.access_log.as_ref().map(AccessLog::start).transpose();
-    let log = log.context("node.accessLog")?.map(Arc::new);
+    let log = access_log(&node)?;
     let mut proxy = Proxy::start(&node, &passive, log.as_deref())?;
     if let Some(before) = &mut before {
         proxy.adopt(std::mem::take(&mut before.sockets));
@@ -217,6 +217,7 @@ async fn start(
     };
     let store = Store::new(model, &adopted);
     packet_path.fits(&store.snapshot(), &interfaces).context("loadBalancers")?;
+    packet_path.tell(log.as_deref(), &store).context("node.accessLog.tcpFlows")?;
     let end = tasks.ending.subscribe();
     tasks.checks = Some(tokio::spawn(health::run(store.clone(), suspects, end.clone())));
     let (commands, requests) = mpsc::channel(control::QUEUE);
@@ -300,6 +301,11 @@ fn as_started(options: &Options) -> ConfigReport {
     let mut config = ConfigReport { file: Some(options.config.clone()), ..ConfigReport::default() };
     config.note_applied(SystemTime::now());
     config
+}
+
+fn access_log(node: &Node) -> anyhow::Result<Option<Arc<AccessLog>>> {
+    let log = node.access_log.as_ref().map(AccessLog::start).transpose();
+    Ok(log.context("node.accessLog")?.map(Arc::new))
 }
 
 /// Where the API is served: the socket a predecessor handed over, or one of our own.

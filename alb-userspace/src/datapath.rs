@@ -1,7 +1,7 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
 //! `tables`, `wide`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
-//! `shape`, `maps`, `sys` and `trace/trial` know of BPF system calls or name aya.
+//! `shape`, `maps`, `flow_ring`, `sys` and `trace/trial` know of BPF system calls or name aya.
 
 mod claim;
 mod engine;
@@ -23,6 +23,7 @@ mod apply;
 pub mod by_index;
 mod carry;
 pub mod collect;
+mod flow_ring;
 pub mod flows;
 pub mod kernel;
 pub mod maps;
@@ -37,3 +38,4 @@ mod verifier;
 pub mod wide;
 
 pub use engine::{Engine, EngineError, Swept};
+pub use flow_ring::FlowRing;

@@ -162,6 +162,7 @@ pub(crate) fn configure(runner: &mut Runner) {
             half_open_mask6: 0,
             closed_mask6: 0,
             draining: 0,
+            flow_log: 0,
         },
     );
     path.local(VIP, local::VIP);

@@ -81,6 +81,7 @@ impl Runner {
             targets: 1 << 17,
             prefixes: 16_384,
             slots: 1 << 17,
+            ..Sizes::default()
         });
         let bpffs = BpfFs::mount();
         let pin = bpffs.0.path().join(map::FLOWS);
@@ -91,7 +92,8 @@ impl Runner {
         let mut loader = EbpfLoader::new();
         // The packet path's library brings its maps along; nothing here uses them.
         for name in map::ALL {
-            loader.map_max_entries(name, 1);
+            // Of a ring buffer it is bytes, a page at least.
+            loader.map_max_entries(name, if name == map::FLOW_LOG { 1 << 16 } else { 1 });
         }
         loader.map_max_entries("TABLE", FLOWS).map_pin_path("TABLE", &pin);
         let mut bench = loader.load(&object).expect("the bench's object loads");

@@ -14,6 +14,7 @@ mod doctor;
 mod draining;
 mod family;
 mod fast_ipv6;
+mod flow_log;
 mod flows;
 mod health;
 mod http;

@@ -10,6 +10,7 @@ mod draining;
 mod established;
 mod filtering;
 mod flow;
+mod flow_log;
 mod hostile;
 mod icmp;
 mod limited;

@@ -13,6 +13,8 @@ mod draining;
 mod established;
 #[path = "rows/flow.rs"]
 mod flow;
+#[path = "rows/flow_log.rs"]
+mod flow_log;
 #[path = "rows/limited.rs"]
 mod limited;
 #[path = "rows/limits.rs"]

@@ -1,6 +1,7 @@
 //! The packet path in the kernel without a device: loaded into fresh maps of its own, run on
 //! single frames by `PROG_TEST_RUN`, its maps read and written as typed values.
 
+mod records;
 mod skb;
 
 use std::{
@@ -53,6 +54,8 @@ pub struct Sizes {
     pub slots: u32,
     /// Prefixes of security groups.
     pub prefixes: u32,
+    /// `FLOW_LOG`, bytes.
+    pub flow_log: u32,
 }
 
 impl Default for Sizes {
@@ -65,6 +68,7 @@ impl Default for Sizes {
             targets: 16,
             slots: 64,
             prefixes: 64,
+            flow_log: 4_096,
         }
     }
 }
@@ -375,6 +379,7 @@ fn parse(sizes: Sizes) -> Ebpf {
         (map::LISTENERS6, 16),
         (map::LOCALS6, 16),
         (map::FILTERS6, sizes.prefixes),
+        (map::FLOW_LOG, sizes.flow_log),
     ] {
         loader.map_max_entries(name, size);
     }

@@ -8,7 +8,7 @@ use alb_common::{
 };
 
 use super::{
-    count, established,
+    count, established, flow_log,
     host::{HAD_TIMESTAMP, Host},
     tables::Tables,
 };
@@ -66,6 +66,7 @@ pub(super) fn note<P: Host, A: Tables>(
     let ((sent, timestamp), answered) = if next.closed() {
         count::fold(forward, reverse);
         count::active(forward, -1);
+        A::log(forward, reverse, next);
         last_sent(packet, segment, direction)
     } else {
         count::active(forward, 1);
@@ -200,10 +201,12 @@ fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
         if let Some(peer) = peer
             && established::copy_to(other, peer, &peer_key)
         {
-            match own.flags.direction() {
-                Direction::Forward => count::fold(own, other),
-                Direction::Reverse => count::fold(other, own),
-            }
+            let (forward, reverse) = match own.flags.direction() {
+                Direction::Forward => (&*own, &*other),
+                Direction::Reverse => (&*other, &*own),
+            };
+            count::fold(forward, reverse);
+            flow_log::write(forward, reverse, forward.flags.0 | reverse.flags.0);
         }
     }
     // A failure means that it is gone already.

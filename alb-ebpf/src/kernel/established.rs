@@ -43,6 +43,8 @@ pub(super) fn find<P: Host, A: Tables>(
     }
     if is_cut(settings, copy.target, now) {
         if segment.opens() {
+            // So that its record says why it ended.
+            mark_told(entry);
             A::remove(&segment.key, entry);
             return Ok(None);
         }

@@ -139,6 +139,7 @@ fn promote<A: Tables>(
     reverse.flags = FlowFlags(FlowFlags::REVERSE);
     reverse.packets = 1;
     reverse.last = now;
+    forward.begin(now);
     forward.flags = FlowFlags(0);
     forward.packets = 2;
     forward.bytes = forward.bytes.wrapping_add(segment.ip_len as u64);

@@ -5,6 +5,7 @@
 use alb_common::{
     filter::FilterEntry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals, ring},
+    flow_log::RING_BYTES,
     interface::{HopEntry, InterfaceEntry},
     limits::{
         DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, LEAST_CLOSED_RING, LEAST_FLOWS,
@@ -20,7 +21,7 @@ use alb_common::{
 };
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf},
     macros::btf_map,
 };
 
@@ -137,6 +138,11 @@ pub(super) static CLOSED_RING: Array<RingSlot, { DEFAULT_CLOSED_RING as usize }>
 /// Positions in the rings.
 #[btf_map]
 pub(super) static RING_HEADS: Array<u64, { ring::COUNT }> = Array::new();
+
+/// Flows that ended, for the access log: [`alb_common::flow_log::FlowRecord`]s. libbpf refuses the
+/// definition of a ring that says what its elements are.
+#[btf_map]
+pub(super) static FLOW_LOG: RingBuf<(), { RING_BYTES }> = RingBuf::new();
 
 /// The IPv6 program of this host, if there is one: its place is 0.
 #[btf_map]

@@ -65,6 +65,8 @@ fn look<P: Host>(packet: &P, segment: &Segment<Be128>, settings: &Settings, now:
     let mut what = found::OPEN;
     if established::is_cut(settings, copy.target, now) {
         if segment.opens() {
+            // So that its record says why it ended.
+            established::mark_told(entry);
             Be128::remove(&segment.key, entry);
             return found::NONE;
         }

@@ -10,12 +10,13 @@ use alb_common::{
     service::{ListenerEntry, ListenerKey},
     settings::Settings,
     target::TargetEntry,
+    tcp::FlowFlags,
 };
 use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
 
 use super::{
     balance::{self, Egress},
-    close, filter,
+    close, filter, flow_log,
     host::Host,
     maps, ring as rings, snat, steps,
 };
@@ -71,6 +72,8 @@ pub(super) trait Tables: Family {
     fn claim_oldest(now: u32) -> u32;
     /// `close::remove` in a global function.
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>);
+    /// `flow_log::write` in a global function.
+    fn log(forward: &FlowEntry<Self>, reverse: &FlowEntry<Self>, state: FlowFlags);
     /// `ring::reclaim_closed` in a global function.
     fn reclaim_closed(now: u32);
 
@@ -244,6 +247,11 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
+    fn log(forward: &FlowEntry, reverse: &FlowEntry, state: FlowFlags) {
+        flow_log::alb_log_flow(forward, reverse, state.0 as u32);
+    }
+
+    #[inline(always)]
     fn reclaim_closed(now: u32) {
         rings::alb_reclaim_closed(now);
     }
@@ -329,6 +337,11 @@ impl Tables for Be128 {
     #[inline(always)]
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>) {
         close::alb_remove6(key, entry);
+    }
+
+    #[inline(always)]
+    fn log(forward: &FlowEntry<Self>, reverse: &FlowEntry<Self>, state: FlowFlags) {
+        flow_log::alb_log_flow6(forward, reverse, state.0 as u32);
     }
 
     #[inline(always)]

@@ -44,10 +44,6 @@ impl Findings {
 
 fn node(model: &Model, found: &mut Findings) {
     let node = &model.node;
-    if node.access_log.as_ref().is_some_and(|log| log.tcp_flows) {
-        let what = "the log of flows that the kernel forwards is";
-        found.add("node.accessLog.tcpFlows".into(), what);
-    }
     if let Some(api) = &node.api {
         if api.tls.is_some() {
             found.add("node.api.tls".into(), "TLS on the API listener is");

@@ -117,7 +117,10 @@ impl Daemon {
             Err(error) => Err(error.into()),
         };
         match opened {
-            Ok(path) => {
+            Ok(mut path) => {
+                if let Err(error) = path.tell(self.log.as_deref(), &self.store) {
+                    tracing::error!("connections are not logged: {error:#}");
+                }
                 // Without their next hops the targets would be taken out until those are known.
                 path.resolved(RESOLVE).await;
                 self.packet_path = path;

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::reserved_ports;
+use super::{flow_log::FlowLog, reserved_ports};
 use crate::{
     datapath::{Engine, EngineError, Swept, maps::MapError, pins::Pins},
     model::{DatapathMode, Model, Node},
     net::{Interfaces, NextHopTable, NextHops},
+    proxy::access_log::AccessLog,
     report::{Counters, DatapathReport},
-    state::{Snapshot, TargetStates},
+    state::{Snapshot, Store, TargetStates},
 };
 
 /// The packet path of this node, if it has one.
@@ -21,6 +22,9 @@ pub(super) struct PacketPath(Option<Parts>);
 
 #[derive(Debug)]
 struct Parts {
+    /// What tells of connections that have ended, if that is wanted. The first to be dropped: who
+    /// reads the ring holds the claim.
+    flow_log: Option<FlowLog>,
     engine: Engine,
     next_hops: NextHops,
     /// Only the SNAT ports of the file are reserved.
@@ -42,7 +46,24 @@ impl PacketPath {
         let next_hops = NextHops::spawn().await?;
         let engine = Engine::open(model, interfaces, drop_flows)?;
         next_hops.want(engine.addresses(model));
-        Ok(Self(Some(Parts { engine, next_hops, ports_settled: false })))
+        Ok(Self(Some(Parts { engine, next_hops, ports_settled: false, flow_log: None })))
+    }
+
+    /// Begins to tell the log of connections that have ended, if the file wants that.
+    pub(super) fn tell(&mut self, log: Option<&AccessLog>, store: &Store) -> anyhow::Result<()> {
+        if let (Some(parts), Some(log)) = (&mut self.0, log)
+            && let Some(ring) = parts.engine.flow_ring()?
+        {
+            parts.flow_log = Some(FlowLog::start(ring, log, store.subscribe())?);
+        }
+        Ok(())
+    }
+
+    /// Hands over to the log what is there, and ends telling it.
+    pub(super) fn fall_silent(&mut self) {
+        if let Some(parts) = &mut self.0 {
+            parts.flow_log = None;
+        }
     }
 
     /// Another daemon has it now.
@@ -127,7 +148,11 @@ impl PacketPath {
 
     /// Takes in what a sweep found. True = the tables can shrink.
     pub(super) fn swept(&mut self, swept: &Swept) -> Result<bool, MapError> {
-        self.0.as_mut().map_or(Ok(false), |parts| parts.engine.swept(swept))
+        let Some(Parts { engine, flow_log, .. }) = &mut self.0 else { return Ok(false) };
+        if let Some(log) = flow_log {
+            log.swept(&swept.sweep.ended);
+        }
+        engine.swept(swept)
     }
 
     /// Gives ports of an earlier `node.snat.portRange` back to the host once no flow uses them.

@@ -193,6 +193,7 @@ impl Daemon {
                         _ = reopening.await;
                     }
                     self.proxy.cut().await;
+                    self.packet_path.fall_silent();
                     if let Some(log) = self.log.take() {
                         log.end(LOG_END).await;
                     }

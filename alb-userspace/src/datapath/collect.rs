@@ -9,6 +9,7 @@ use std::{
 use alb_common::{
     expiry::{self, TICK_SHIFT},
     flow::Totals,
+    flow_log::FlowRecord,
     tcp::{Direction, FlowFlags},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -43,6 +44,8 @@ pub struct Sweep {
     pub corrected: BTreeMap<u32, i64>,
     /// Packets that a peer of a flow that is over, and has not been told so, would send.
     pub provoke: Vec<FlowKey>,
+    /// Records of the open flows that it removed, if they are wanted.
+    pub ended: Vec<FlowRecord>,
     /// How long it took.
     pub took: Duration,
 }
@@ -122,10 +125,15 @@ impl Sweep {
 
 /// The kernel's coarse monotonic clock in ticks, as the packet path reads it.
 pub fn now() -> u32 {
+    let ticks = (nanoseconds() >> TICK_SHIFT) & u64::from(u32::MAX); // wraps: see `expiry`
+    u32::try_from(ticks).unwrap_or_default()
+}
+
+/// The same in nanoseconds.
+pub fn nanoseconds() -> u64 {
     let time =
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from);
-    let ticks = (time.as_nanos() >> TICK_SHIFT) & u128::from(u32::MAX); // wraps: see `expiry`
-    u32::try_from(ticks).unwrap_or_default()
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How long the peers of a flow that is over may take to hear of it. After that it is removed;
@@ -133,12 +141,13 @@ pub fn now() -> u32 {
 const LINGER: u32 = expiry::ticks(15);
 
 /// Sweeps both tables and sets the active counters of these targets and listeners right. `cuts` says when the
-/// flows of targets that drain are over.
+/// flows of targets that drain are over, `tells` whether the open flows that it removes are told of.
 pub fn sweep(
     maps: &Maps,
     active: (&Active, &Active),
     (targets, listeners): (&[u32], &[u32]),
     cuts: &BTreeMap<u32, u32>,
+    tells: bool,
 ) -> Result<Sweep, MapError> {
     let started = Instant::now();
     let start = now();
@@ -209,12 +218,20 @@ pub fn sweep(
         }
     })?;
     for key in expired {
-        if let Some((_, forward, reverse)) = remove(&maps.flows, &key, established)? {
+        if let Some((forward_key, forward, reverse)) = remove(&maps.flows, &key, established)? {
             let mut live = Live::default();
             live.add(&forward);
             live.add(&reverse);
             if live.active > 0 {
                 take_off(&forward);
+                // Not of one whose other direction was gone already: both tell who speaks to whom.
+                if tells && reverse.peer_key() == forward_key {
+                    let cut = if cut(&forward).is_some() { FlowFlags::CUT } else { 0 };
+                    let state = FlowFlags(forward.flags.0 | reverse.flags.0 | cut);
+                    let mut record = FlowRecord::default();
+                    record.tell(&forward, &reverse, state, nanoseconds());
+                    found.ended.push(record);
+                }
             }
             found.take_off(&forward, live.active);
             found.removed.push((forward.target, forward.listener, live));

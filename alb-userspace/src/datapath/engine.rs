@@ -26,6 +26,7 @@ use super::{
     collect::{self, Sweep},
     contents::{self, Installed, Selection},
     extents::{Extents, NoRoom},
+    flow_ring::FlowRing,
     kernel::{self, Attachment, Found, Kernel, KernelError, Place},
     maps::{MapError, Maps},
     pins::Pins,
@@ -90,6 +91,7 @@ struct NodePart {
     datapath: DatapathMode,
     bpffs: PathBuf,
     ports: PortRange,
+    logs_flows: bool,
 }
 
 impl Engine {
@@ -147,8 +149,14 @@ impl Engine {
                 datapath: node.datapath,
                 bpffs: node.bpffs.clone(),
                 ports: node.snat.port_range,
+                logs_flows: node.access_log.as_ref().is_some_and(|log| log.tcp_flows),
             },
         })
+    }
+
+    /// Where the packet path leaves records of ended flows, if they are wanted.
+    pub fn flow_ring(&self) -> Result<Option<FlowRing>, EngineError> {
+        Ok(self.node.logs_flows.then(|| self.kernel.flow_ring()).transpose()?)
     }
 
     /// Nothing was pinned before: if nothing is attached, nothing of ours is there.
@@ -318,9 +326,10 @@ impl Engine {
         let (targets, listeners) = self.compiler.in_use();
         let epoch = self.compiler.epoch();
         let cuts = self.compiler.cuts().clone();
+        let tells = self.node.logs_flows;
         move || {
             let indices = (targets.as_slice(), listeners.as_slice());
-            let sweep = collect::sweep(&maps, (&active, &open), indices, &cuts)?;
+            let sweep = collect::sweep(&maps, (&active, &open), indices, &cuts, tells)?;
             provoke::provoke(&sweep.provoke);
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended, epoch })

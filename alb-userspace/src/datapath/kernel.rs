@@ -1,6 +1,6 @@
 //! The packet path in the kernel: load it over what is pinned, or over maps of its own.
 //!
-//! Together with `shape.rs`, `maps.rs` and `trace/trial.rs` the only place that names aya.
+//! Together with `shape.rs`, `maps.rs`, `flow_ring.rs` and `trace/trial.rs` the only place that names aya.
 
 mod attach;
 mod error;
@@ -105,10 +105,14 @@ impl Kernel {
         for (name, entries) in sizes(room) {
             loader.map_max_entries(name, entries);
         }
-        if pinned == Shape::Same {
-            for name in map::ALL {
-                loader.map_pin_path(name, pins.map(MapSet::Current, name));
-            }
+        let kept: &[&str] = match pinned {
+            Shape::Same => &map::ALL,
+            // What was not read of it yet is not lost.
+            Shape::Resized => &[map::FLOW_LOG],
+            Shape::None | Shape::Other(_) => &[],
+        };
+        for name in kept {
+            loader.map_pin_path(name, pins.map(MapSet::Current, name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
         // The one that most hosts need; if the verifier refuses it, nothing is changed.
@@ -143,6 +147,10 @@ impl Kernel {
         Ok(kernel)
     }
 
+    pub(super) fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
     /// What was found pinned.
     pub fn found(&self) -> Found {
         self.found
@@ -168,7 +176,8 @@ pub(super) fn map_data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map
             | Map::HashMap(data)
             | Map::PerCpuArray(data)
             | Map::LpmTrie(data)
-            | Map::ProgramArray(data),
+            | Map::ProgramArray(data)
+            | Map::RingBuf(data),
         ) => Ok(data),
         _ => Err(KernelError::Open {
             name,

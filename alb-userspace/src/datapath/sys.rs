@@ -71,6 +71,13 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
 }
 
+/// What the kernel wrote as so many bytes; `None` if they are fewer or more.
+#[expect(unsafe_code, reason = "bytes become a value")]
+pub(super) fn value<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: as many bytes as `T` has; every bit pattern is one, and the read is unaligned.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
 /// Reads the element of a map that is not per CPU; `None` if there is none.
 pub(super) fn lookup<K: Plain, V: Plain>(fd: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = MaybeUninit::<V>::zeroed();

@@ -25,7 +25,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use record::{HttpRecord, Record, TlsRecord};
+pub use record::{HttpRecord, KernelRecord, Record, TlsRecord};
 pub use worker::WorkerLog;
 
 use crate::model;

@@ -214,6 +214,7 @@ impl Names {
             retries: ended.retries,
             http: None,
             tls: peer.tls.as_ref().map(TlsInfo::record),
+            kernel: None,
         }
     }
 }

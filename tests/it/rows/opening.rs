@@ -3,7 +3,7 @@
 use alb_common::{
     Reason,
     abi::map,
-    flow::{FlowEntry, Totals, stamp},
+    flow::{FlowEntry, Totals},
     interface::{HopEntry, InterfaceEntry},
     net::Mac,
     tcp::{FlowFlags, flag},
@@ -35,9 +35,8 @@ fn a_handshake() {
     let flows = world.flows();
     let (forward, reverse) = (flows[&flow.key()], flows[&flow.reverse_key()]);
     assert_eq!(flows.len(), 2);
-    let expected = FlowEntry {
+    let mut expected = FlowEntry {
         tag: flow.key().tag(),
-        route_generation: stamp(0),
         src: flow.reverse_key().dst,
         dst: flow.reverse_key().src,
         sport: flow.reverse_key().dport,
@@ -50,10 +49,13 @@ fn a_handshake() {
         last: forward.last,
         ..FlowEntry::default()
     };
+    // It was established by its last packet.
+    expected.begin(forward.last);
     assert_eq!(forward, expected);
     let expected = FlowEntry {
         tag: flow.reverse_key().tag(),
         route_generation: 1,
+        interface: 0,
         src: flow.key().dst,
         dst: flow.key().src,
         sport: flow.key().dport,

@@ -8,11 +8,12 @@ use alb_common::{
     flow::{FlowEntry, FlowKey, Totals},
     hash,
     interface::{HopEntry, InterfaceEntry},
-    net::{Be16, Be32, Be128, Mac},
+    net::{Address, Be16, Be32, Mac},
     reason::Event,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
     target::TargetEntry,
+    tcp::Direction,
 };
 use alb_ebpf::builder::Tcp;
 use alb_tests::packet_path::{Action, Prog, Sizes};
@@ -153,6 +154,7 @@ impl World {
             half_open_mask6: sizes.ring - 1,
             closed_mask6: sizes.ring - 1,
             draining: 0,
+            flow_log: 0,
         };
         prog.set(map::SETTINGS, 0, settings);
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
@@ -296,10 +298,6 @@ impl World {
 
     /// A flow table, which the TC program must have filled alike.
     fn table(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
-        let timeless = |table: BTreeMap<FlowKey, FlowEntry>| {
-            let entry = |(key, entry)| (key, FlowEntry { last: 0, ..entry });
-            table.into_iter().map(entry).collect::<BTreeMap<_, _>>()
-        };
         let table = self.prog.flows(name);
         assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
         table
@@ -307,10 +305,6 @@ impl World {
 
     /// The same of IPv6, as the table of IPv4 that it stands for.
     fn table6(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
-        let timeless = |table: BTreeMap<FlowKey<Be128>, FlowEntry<Be128>>| {
-            let entry = |(key, entry)| (key, FlowEntry { last: 0, ..entry });
-            table.into_iter().map(entry).collect::<BTreeMap<_, _>>()
-        };
         let table = self.prog.flows(name);
         assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
         table.iter().map(|(key, entry)| flow4(*key, entry)).collect()
@@ -344,6 +338,20 @@ impl World {
             Family::Ipv6 => self.prog.insert(table6, key6(key), entry6(key, &entry)),
         }
     }
+}
+
+/// A flow table without what depends on when it was filled.
+fn timeless<A: Address>(
+    table: BTreeMap<FlowKey<A>, FlowEntry<A>>,
+) -> BTreeMap<FlowKey<A>, FlowEntry<A>> {
+    let mut table = table;
+    for entry in table.values_mut() {
+        entry.last = 0;
+        if entry.flags.direction() == Direction::Forward {
+            entry.begin(0);
+        }
+    }
+    table
 }
 
 /// The hash by which a client is sent to a target.

@@ -56,19 +56,21 @@ fn columns(flows: &[Flow]) -> String {
         ("SNAT", Align::Left),
         ("TARGET", Align::Left),
         ("STATE", Align::Left),
+        ("AGE", Align::Right),
         ("IDLE", Align::Right),
         ("IN", Align::Right),
         ("OUT", Align::Right),
     ];
     let row = |flow: &Flow| {
-        let Flow { ends: Ends { client, vip, snat, target }, state, idle, incoming, outgoing } =
-            flow;
+        let Flow { ends, state, idle, age, incoming, outgoing } = flow;
+        let Ends { client, vip, snat, target } = ends;
         [
             client.to_string(),
             vip.to_string(),
             snat.to_string(),
             target.to_string(),
             state.label().to_owned(),
+            age.map_or_else(|| "-".to_owned(), |age| time(age.as_secs())),
             time(idle.as_secs()),
             size(*incoming),
             size(*outgoing),
@@ -155,8 +157,8 @@ impl Printer {
 
 /// A change as a line for people.
 fn line(change: Change, flow: &Flow) -> String {
-    let Flow { ends: Ends { client, vip, snat, target }, state, idle: _, incoming, outgoing } =
-        flow;
+    let Flow { ends, state, idle: _, age: _, incoming, outgoing } = flow;
+    let Ends { client, vip, snat, target } = ends;
     let mut line = format!("{:<5} {client} → {vip}, {snat} → {target}, {state}", change.label());
     match (change, incoming, outgoing) {
         (Change::Ended, None, None) | (Change::New, _, _) => {}
@@ -188,6 +190,7 @@ mod tests {
             },
             state,
             idle: Duration::from_millis(61_500),
+            age: sizes.map(|_| Duration::from_secs(7_300)),
             incoming: sizes.map(|sizes| count(sizes.0)),
             outgoing: sizes.map(|sizes| count(sizes.1)),
         }
@@ -210,9 +213,9 @@ mod tests {
     fn a_table_says_what_it_leaves_out() {
         let text = listed(&Listing { flows: flows(), matching: 2_345 }, Output::Table);
         let expected = "\
-CLIENT              VIP             SNAT              TARGET            STATE         IDLE       IN      OUT
-198.18.0.100:40000  198.18.0.10:80  198.18.0.2:12345  198.18.0.21:8080  established  1m01s  1.5 KiB  1.9 MiB
-198.18.0.100:9      198.18.0.10:80  198.18.0.2:12345  198.18.0.21:8080  half-open    1m01s        -        -
+CLIENT              VIP             SNAT              TARGET            STATE          AGE   IDLE       IN      OUT
+198.18.0.100:40000  198.18.0.10:80  198.18.0.2:12345  198.18.0.21:8080  established  2h01m  1m01s  1.5 KiB  1.9 MiB
+198.18.0.100:9      198.18.0.10:80  198.18.0.2:12345  198.18.0.21:8080  half-open        -  1m01s        -        -
 2 of 2,345 flows; --limit 0 lists all
 ";
         assert_eq!(text, expected);

@@ -189,6 +189,7 @@ fn event_text(event: Event) -> &'static str {
         Event::PortReclaimed => "the SNAT port of a finished flow is taken over",
         Event::ClientMoved => "the client's link-layer address is another than before",
         Event::TableFull => "the flow table is full",
+        Event::FlowRecordLost => "there is no room for the record of a flow that ends",
     }
 }
 

@@ -7,7 +7,7 @@ use alb_common::tcp::Direction;
 
 use super::{
     filter::FlowFilter,
-    flow::{Count, Ends, Flow, FlowState, Stage, later, since},
+    flow::{Count, Ends, Flow, FlowState, Stage, later, old, since},
 };
 use crate::datapath::wide::{FlowEntry, FlowKey};
 
@@ -44,6 +44,8 @@ struct Known {
     state: FlowState,
     /// Tick of its last packet.
     last: u32,
+    /// When it was established, as `Stage::begun`.
+    begun: Option<u32>,
     incoming: Option<Count>,
     outgoing: Option<Count>,
     /// The look that has seen it last.
@@ -55,8 +57,9 @@ struct Known {
 
 impl Known {
     fn flow(&self, ends: &Ends, now: u32) -> Flow {
-        let Self { state, last, incoming, outgoing, .. } = *self;
-        Flow { ends: *ends, state, idle: since(last, now), incoming, outgoing }
+        let Self { state, last, begun, incoming, outgoing, .. } = *self;
+        let age = begun.map(|begun| old(begun, now));
+        Flow { ends: *ends, state, idle: since(last, now), age, incoming, outgoing }
     }
 }
 
@@ -91,6 +94,7 @@ impl Tracker {
         let fresh = || Known {
             state: reached,
             last: entry.last,
+            begun: None,
             incoming: None,
             outgoing: None,
             look,
@@ -111,6 +115,7 @@ impl Tracker {
         match entry.flags.direction() {
             Direction::Forward => {
                 known.is_whole = true;
+                known.begun = stage.begun(entry);
                 known.incoming = count.or(known.incoming);
             }
             Direction::Reverse => known.outgoing = count.or(known.outgoing),

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use alb_common::{
     expiry::TICK_SHIFT,
+    flow::age,
     tcp::{Direction, FlowFlags},
 };
 use serde::{Serialize, Serializer};
@@ -126,6 +127,11 @@ impl Stage {
         }
     }
 
+    /// When the flow of a forward entry in this table was established, for [`old`].
+    pub(super) fn begun(self, forward: &FlowEntry) -> Option<u32> {
+        (self == Self::Open).then(|| forward.begun())
+    }
+
     /// What an entry in this table counts: a half-open or closed one keeps sequence numbers in
     /// the counters' place.
     pub(super) fn count(self, entry: &FlowEntry) -> Option<Count> {
@@ -152,6 +158,8 @@ pub struct Flow {
     pub state: FlowState,
     /// Since the last packet of either side; a multiple of 16.8 ms.
     pub idle: Duration,
+    /// Since it was established, modulo 78 hours; a multiple of 16.8 ms. `None` = it is half-open.
+    pub age: Option<Duration>,
     /// From the client; `None` = not known.
     pub incoming: Option<Count>,
     /// To the client; `None` = not known.
@@ -173,6 +181,7 @@ impl Flow {
             ends: Ends::of(key, forward),
             state: stage.state(forward),
             idle: since(last, now),
+            age: stage.begun(forward).map(|begun| old(begun, now)),
             incoming: stage.count(forward),
             outgoing: reverse.and_then(|reverse| stage.count(reverse)),
         }
@@ -182,6 +191,11 @@ impl Flow {
 /// The later of two ticks; they wrap.
 pub(super) fn later(a: u32, b: u32) -> u32 {
     if a.wrapping_sub(b).cast_signed() >= 0 { a } else { b }
+}
+
+/// How old a flow is that began then.
+pub(super) fn old(begun: u32, now: u32) -> Duration {
+    Duration::from_nanos(u64::from(age(begun, now)) << TICK_SHIFT)
 }
 
 /// Time from one tick to another. One that is a little ahead, as another CPU may have written it,
@@ -201,22 +215,25 @@ impl Serialize for Flow {
             snat: SocketAddr,
             target: SocketAddr,
             state: &'static str,
+            age_seconds: Option<f64>,
             idle_seconds: f64,
             packets_in: Option<u32>,
             bytes_in: Option<u64>,
             packets_out: Option<u32>,
             bytes_out: Option<u64>,
         }
-        let Self { ends: Ends { client, vip, snat, target }, state, idle, incoming, outgoing } =
-            *self;
+        let Self { ends, state, idle, age, incoming, outgoing } = *self;
+        let Ends { client, vip, snat, target } = ends;
+        // To the millisecond, so that no digits are written that are not known.
+        let seconds = |time: Duration| (time.as_secs_f64() * 1_000.0).round() / 1_000.0;
         Plain {
             client,
             vip,
             snat,
             target,
             state: state.label(),
-            // To the millisecond, so that no digits are written that are not known.
-            idle_seconds: (idle.as_secs_f64() * 1_000.0).round() / 1_000.0,
+            age_seconds: age.map(seconds),
+            idle_seconds: seconds(idle),
             packets_in: incoming.map(|count| count.packets),
             bytes_in: incoming.map(|count| count.bytes),
             packets_out: outgoing.map(|count| count.packets),
@@ -323,13 +340,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_flow_is_as_old_as_its_handshake() {
+        let [(key, mut forward), _] = entries(&ends(), 0, 90);
+        forward.begin(40);
+        let age = |stage| Flow::of(stage, &key, &forward, None, 100).age;
+        assert_eq!(age(Stage::Open), Some(Duration::from_nanos(60 << TICK_SHIFT)));
+        assert_eq!(age(Stage::Opening), None);
+    }
+
+    #[test]
     fn json_has_null_for_what_is_not_known() {
         let [(key, forward), _] = entries(&ends(), 0, 0);
         let flow = Flow::of(Stage::Open, &key, &forward, None, 100);
         let expected = serde_json::json!({
             "client": "198.18.0.100:40000", "vip": "198.18.0.10:80",
             "snat": "198.18.0.2:12345", "target": "198.18.0.21:8080",
-            "state": "established", "idleSeconds": 1.678,
+            "state": "established", "ageSeconds": 1.678, "idleSeconds": 1.678,
             "packetsIn": 7, "bytesIn": 700, "packetsOut": null, "bytesOut": null,
         });
         assert_eq!(serde_json::to_value(flow).unwrap(), expected);

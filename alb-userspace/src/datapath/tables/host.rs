@@ -90,6 +90,7 @@ pub(super) fn settings(
         half_open_mask6: half_open_for(network.room.six) - 1,
         closed_mask6: closed_ring_for(network.room.six) - 1,
         draining: u32::try_from(draining).unwrap_or(u32::MAX),
+        flow_log: node.access_log.as_ref().is_some_and(|log| log.tcp_flows).into(),
     }
 }
 

@@ -48,8 +48,8 @@ const READ: [&str; 15] = [
 ];
 
 /// What it writes and needs little room for: the flows of one packet and those in its way; one
-/// place of each ring; no totals.
-const SMALL: [(&str, u32); 10] = [
+/// place of each ring; no totals; records of ended flows that nobody reads.
+const SMALL: [(&str, u32); 11] = [
     (map::FLOWS, 128),
     (map::HALF_OPEN, 128),
     (map::HALF_OPEN_RING, 1),
@@ -58,6 +58,8 @@ const SMALL: [(&str, u32); 10] = [
     (map::HALF_OPEN6, 128),
     (map::HALF_OPEN_RING6, 1),
     (map::CLOSED_RING6, 1),
+    // Bytes: a page, on every machine.
+    (map::FLOW_LOG, 1 << 16),
     (map::TARGET_TOTALS, 1),
     (map::LISTENER_TOTALS, 1),
 ];

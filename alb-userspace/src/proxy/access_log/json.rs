@@ -27,6 +27,7 @@ pub(super) fn line(record: &Record<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
         retries,
         http,
         tls,
+        kernel,
     } = record;
     let is_http = http.is_some();
     out.extend_from_slice(b"{\"timestamp\":\"");
@@ -69,6 +70,12 @@ pub(super) fn line(record: &Record<'_>, time: &[u8; 24], out: &mut Vec<u8>) {
         line.bytes("ssl_cipher", tls.cipher.as_bytes());
         line.bytes("ssl_protocol", tls.protocol.as_bytes());
         line.bytes("certificate_id", tls.certificate.as_bytes());
+    }
+    if let Some(kernel) = kernel {
+        line.bytes("served_by", b"kernel");
+        line.shown("snat_ip_port", &kernel.snat);
+        line.number("packets_received", u64::from(kernel.packets_received));
+        line.number("packets_sent", u64::from(kernel.packets_sent));
     }
     line.bytes("listener_id", listener.as_bytes());
     line.bytes("backend_id", backend.as_bytes());

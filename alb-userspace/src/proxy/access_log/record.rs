@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A request, or a connection of a tls or tcp listener, that has ended. Borrows everything:
-/// making one costs nothing.
+/// A request, or a connection of a tls or tcp listener, that has ended, whoever served it. Borrows
+/// everything: making one costs nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// When it ended.
@@ -44,6 +44,20 @@ pub struct Record<'a> {
     pub http: Option<HttpRecord<'a>>,
     /// `Some` exactly on tls and https listeners after a handshake.
     pub tls: Option<TlsRecord<'a>>,
+    /// `Some` exactly for connections that the packet path forwarded. Bytes are of IP then, headers
+    /// included.
+    pub kernel: Option<KernelRecord>,
+}
+
+/// What a line tells of a connection that the packet path forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelRecord {
+    /// Where the target saw it come from.
+    pub snat: SocketAddr,
+    /// Packets from the client.
+    pub packets_received: u32,
+    /// Packets to the client.
+    pub packets_sent: u32,
 }
 
 /// What a line tells of a request, as far as it could be read. Byte strings are as they came:

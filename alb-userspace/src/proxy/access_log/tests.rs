@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{AccessLog, HttpRecord, LogReport, Record, TlsRecord};
+use super::{AccessLog, HttpRecord, KernelRecord, LogReport, Record, TlsRecord};
 use crate::model::{self, LogFormat};
 
 fn settings(file: PathBuf) -> model::AccessLog {
@@ -53,12 +53,24 @@ fn request(uri: &[u8]) -> Record<'_> {
             cipher: "TLS_AES_128_GCM_SHA256",
             certificate: "cert-1",
         }),
+        kernel: None,
     }
 }
 
 fn connection() -> Record<'static> {
     let target = Some("[2001:db8::1]:5432".parse().unwrap());
     Record { http: None, tls: None, target, error: "idle_timeout", retries: 1, ..request(b"") }
+}
+
+/// One that the packet path forwarded.
+fn forwarded() -> Record<'static> {
+    let kernel = KernelRecord {
+        snat: ([198, 18, 1, 1], 12_345).into(),
+        packets_received: 7,
+        packets_sent: 5,
+    };
+    let times = Record { connect_time: None, target_time: None, retries: 0, ..connection() };
+    Record { kernel: Some(kernel), error: "client_reset", ..times }
 }
 
 /// The file once it holds this many lines.
@@ -98,7 +110,7 @@ fn written(format: LogFormat, records: &[Record<'_>]) -> Vec<String> {
 
 #[test]
 fn json_lines() {
-    let read = written(LogFormat::Json, &[request(b"/a?b=\xff"), connection()]);
+    let read = written(LogFormat::Json, &[request(b"/a?b=\xff"), connection(), forwarded()]);
     let read: Vec<Value> = read.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         read[0],
@@ -128,6 +140,19 @@ fn json_lines() {
             "backend_session_time": 0.03, "bytes_received": 321, "bytes_sent": 4567,
             "protocol": "tcp", "listener_id": "listener-1", "backend_id": "backend-1",
             "retries": 1, "error": "idle_timeout",
+        })
+    );
+    assert_eq!(
+        read[2],
+        json!({
+            "timestamp": "2024-02-29T23:59:59.007Z", "alb_id": "alb-0123456789",
+            "client_ip": "198.18.0.2", "client_port": 40_000,
+            "lb_vip": "198.18.0.10", "lb_vport": 443,
+            "backend_server_ip_port": "[2001:db8::1]:5432",
+            "session_time": 1.234_567, "bytes_received": 321, "bytes_sent": 4567,
+            "protocol": "tcp", "served_by": "kernel", "snat_ip_port": "198.18.1.1:12345",
+            "packets_received": 7, "packets_sent": 5,
+            "listener_id": "listener-1", "backend_id": "backend-1", "error": "client_reset",
         })
     );
 }

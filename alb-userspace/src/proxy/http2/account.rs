@@ -203,6 +203,7 @@ impl Account {
                 request_id: &self.id.borrow(),
             }),
             tls: shared.peer.tls.as_ref().map(TlsInfo::record),
+            kernel: None,
         });
     }
 

@@ -312,6 +312,7 @@ impl Entry {
                 request_id: words.get(&words.id),
             }),
             tls: peer.tls.as_ref().map(TlsInfo::record),
+            kernel: None,
         });
     }
 }
