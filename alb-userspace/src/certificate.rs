@@ -32,7 +32,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The text of the chain is no PEM.
-    #[error("certificate {number} of the chain is not PEM: {source}")]
+    #[error("certificate {number} of the chain is not PEM: {}", broken(source))]
     ChainPem {
         /// Position in the chain, from 1.
         number: usize,
@@ -169,6 +169,19 @@ fn chain_ders(text: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError>
             der.map_err(|source| IdentityError::ChainPem { number: index + 1, source })
         })
         .collect()
+}
+
+/// What is wrong with a block, in words. The library shows lines as lists of numbers, and a line
+/// may hold a key.
+fn broken(error: &pem::Error) -> String {
+    if let pem::Error::MissingSectionEnd { end_marker } = error {
+        let label = end_marker.escape_ascii();
+        format!("it ends before its line `-----END {label}-----`")
+    } else if let pem::Error::IllegalSectionStart { .. } = error {
+        "a line that starts with `-----BEGIN` does not end with `-----`".to_owned()
+    } else {
+        error.to_string()
+    }
 }
 
 fn x509<'d>(

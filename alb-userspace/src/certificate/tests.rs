@@ -67,6 +67,31 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
+fn what_is_no_pem_is_told_in_words() {
+    let (chain, key) = (text("ecdsa.pem"), text("ecdsa.key"));
+    let second = chain.rfind("-----BEGIN").expect("two certificates");
+    let joined = chain.replacen("CERTIFICATE-----\n", "CERTIFICATE----- ", 1);
+    let rows = [
+        (
+            &chain[..300],
+            "certificate 1 of the chain is not PEM: it ends before its line `-----END CERTIFICATE-----`",
+        ),
+        (
+            &chain[..second + 300],
+            "certificate 2 of the chain is not PEM: it ends before its line `-----END CERTIFICATE-----`",
+        ),
+        (
+            &joined[..],
+            "certificate 1 of the chain is not PEM: a line that starts with `-----BEGIN` does not end with `-----`",
+        ),
+    ];
+    for (chain, message) in rows {
+        let error = Identity::read(chain, &key).expect_err(message);
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
 fn names_cover_one_label() {
     let rows = [
         ("rsa.pem", "rsa.key", "shop.test", true),
