@@ -39,10 +39,22 @@ pub struct Candidate {
     pub at: SocketAddr,
     /// Share of new work, 0–100; 0 = none.
     pub weight: u32,
-    /// Healthy, or not checked.
-    pub serves: bool,
+    /// Whether it is in service.
+    pub service: Service,
     /// When it recovered or was added, for slow start; `None` = longer ago than matters.
     pub since: Option<Instant>,
+}
+
+/// Whether a target is in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Healthy, or not checked.
+    In,
+    /// Its first check is still under way: it serves if nothing else does, so that a change that
+    /// brings only new targets refuses nobody.
+    Untried,
+    /// Found to be unhealthy.
+    Out,
 }
 
 /// The choice among the targets of one backend; immutable but for whose turn it is, and shared
@@ -189,11 +201,13 @@ impl Selector {
     }
 }
 
-/// Weights in effect: 0 for what is out of service, unless that is everything and `panic` is
-/// set.
+/// Weights in effect: 0 for what is out of service. If nothing is in it, the untried are; if there
+/// are none either and `panic` is set, everything is.
 pub fn weights(panic: bool, candidates: &[Candidate]) -> Vec<u32> {
-    let all = panic && !candidates.iter().any(|of| of.serves && of.weight > 0);
-    candidates.iter().map(|of| if of.serves || all { of.weight } else { 0 }).collect()
+    let any = |service| candidates.iter().any(|of| of.service == service && of.weight > 0);
+    let least = [Service::In, Service::Untried].into_iter().find(|service| any(*service));
+    let serves = |of: &&Candidate| least.map_or(panic, |least| of.service == least);
+    candidates.iter().map(|of| Some(of).filter(serves).map_or(0, |of| of.weight)).collect()
 }
 
 /// The precomputed order: a cycle of turns, or the slots of clients.

@@ -1,5 +1,11 @@
 //! SIGHUP: what is new is served, what is removed drains, what is wrong changes nothing.
 
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
 use alb_tests::{
     client::{Conversation, tally, who},
     daemon::{Instance, Node},
@@ -93,6 +99,44 @@ fn an_added_target_is_served_by_its_first_connection() {
     assert!(daemon.reload(&service.body()), "{}", daemon.log());
     let answers = tally(&lab.client.namespace, vip(), 30).expect("every connection served");
     assert_eq!(answers.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{answers:?}");
+}
+
+#[test]
+fn a_change_of_all_targets_refuses_nobody() {
+    for checked in [false, true] {
+        let lab = Lab::new(Shape::default());
+        let _servers = servers(&lab);
+        let all = Service { checked, ..Service::of(&lab) };
+        let only = |number: usize| Service { targets: vec![all.targets[number]], ..all.clone() };
+        let daemon = only(0).serve(&lab);
+        let client = &lab.client.namespace;
+        let changing = AtomicBool::new(true);
+        let (served, refused) = thread::scope(|scope| {
+            let newcomers = scope.spawn(|| {
+                let (mut served, mut refused) = (BTreeSet::new(), Vec::new());
+                while changing.load(Relaxed) {
+                    match who(client, None, vip()) {
+                        Ok(name) => _ = served.insert(name),
+                        Err(error) => refused.push(error.to_string()),
+                    }
+                }
+                (served, refused)
+            });
+            for number in [1, 2, 0] {
+                // Nobody has spoken to it of late.
+                lab.balancer.namespace.ip("neighbour flush all");
+                assert!(daemon.reload(&only(number).body()), "{}", daemon.log());
+                let name = format!("t{}", number + 1);
+                wait::until(&format!("{name} to serve"), wait::LONG, || {
+                    who(client, None, vip()).is_ok_and(|server| server == name).then_some(())
+                });
+            }
+            changing.store(false, Relaxed);
+            newcomers.join().expect("they do not panic")
+        });
+        assert_eq!(refused, [""; 0], "checked: {checked}\n{}", daemon.log());
+        assert_eq!(served.len(), 3, "{served:?}");
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ fn settings(algorithm: Algorithm) -> Settings {
 
 fn candidate(at: usize, weight: u32, serves: bool) -> Candidate {
     let port = 1_000 + u16::try_from(at).unwrap();
-    Candidate { at: ([198, 18, 1, 1], port).into(), weight, serves, since: None }
+    let service = if serves { Service::In } else { Service::Out };
+    Candidate { at: ([198, 18, 1, 1], port).into(), weight, service, since: None }
 }
 
 fn candidates(of: &[(u32, bool)]) -> Vec<Candidate> {
@@ -184,6 +185,25 @@ fn panic_mode() {
             assert_eq!(selector.serving(), serving, "{panic} {of:?}");
             assert_eq!(selector.pick(CLIENT, idle, &[]).is_some(), serving > 0);
         }
+    }
+}
+
+#[test]
+fn the_untried_serve_if_nothing_else_does() {
+    use Service::{In, Out, Untried};
+    for (panic, of, weights) in [
+        (false, [(Untried, 10), (Untried, 20), (Out, 30)], [10, 20, 0]),
+        (false, [(Untried, 10), (In, 20), (Out, 30)], [0, 20, 0]),
+        (false, [(Untried, 10), (In, 0), (Out, 30)], [10, 0, 0]),
+        (true, [(Untried, 10), (Out, 20), (Out, 30)], [10, 0, 0]),
+        (true, [(Untried, 0), (Out, 20), (Out, 30)], [0, 20, 30]),
+        (false, [(Untried, 0), (Out, 20), (Out, 30)], [0, 0, 0]),
+    ] {
+        let candidates: Vec<_> = (0..)
+            .zip(of)
+            .map(|(at, (service, weight))| Candidate { service, ..candidate(at, weight, true) })
+            .collect();
+        assert_eq!(super::weights(panic, &candidates), weights, "{panic} {of:?}");
     }
 }
 

@@ -106,6 +106,17 @@ impl PacketPath {
         }
     }
 
+    /// Waits for the next hops of what a model brings that was not there, before it is published:
+    /// a target without one gets no traffic, and it may be all that its backend has.
+    pub(super) async fn approached(&self, model: &Model, within: Duration) {
+        let Some(Parts { engine, next_hops, .. }) = &self.0 else { return };
+        let fresh = next_hops.want_too(&engine.addresses(model));
+        let unresolved = next_hops.resolved_of(&fresh, within).await;
+        if !unresolved.is_empty() {
+            tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
+        }
+    }
+
     /// Keeps the host's own sockets off the SNAT ports.
     pub(super) fn reserve_ports(&self, node: &Node) {
         if self.is_there()

@@ -39,6 +39,10 @@ use crate::{
     state::{Snapshot, Store},
 };
 
+/// How long a reload waits for next hops of new targets: a host that is there answers in a
+/// fraction of it, and meanwhile nothing else is applied.
+const APPROACH: Duration = Duration::from_millis(300);
+
 /// Wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -412,6 +416,7 @@ impl Daemon {
                 .map_err(|error| refused(format!("loadBalancers: {}", with_causes(&error))))?;
             self.proxy.check(&candidate).map_err(|error| refused(error.to_string()))?;
             self.proxy.bind(&model).map_err(|error| refused(error.to_string()))?;
+            self.packet_path.approached(&model, APPROACH).await;
         }
         self.certificates.told(&model);
         let snapshot = self.store.apply(model);

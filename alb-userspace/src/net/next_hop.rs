@@ -87,6 +87,17 @@ impl NextHops {
         Ok(Self { wanted, table, task: tokio::spawn(task.run()) })
     }
 
+    /// Adds to the addresses whose next hops are kept: those of them that are new.
+    pub fn want_too(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let mut fresh = BTreeSet::new();
+        self.wanted.send_if_modified(|wanted| {
+            fresh = addresses.difference(wanted).copied().collect();
+            wanted.extend(&fresh);
+            !fresh.is_empty()
+        });
+        fresh
+    }
+
     /// Replaces the addresses whose next hops are kept.
     pub fn want(&self, addresses: BTreeSet<IpAddr>) {
         self.wanted.send_if_modified(|wanted| {
@@ -110,6 +121,15 @@ impl NextHops {
     /// none by then.
     pub async fn resolved(&self, within: Duration) -> BTreeSet<IpAddr> {
         let wanted = self.wanted.borrow().clone();
+        self.resolved_of(&wanted, within).await
+    }
+
+    /// The same of these addresses, which are wanted.
+    pub async fn resolved_of(
+        &self,
+        wanted: &BTreeSet<IpAddr>,
+        within: Duration,
+    ) -> BTreeSet<IpAddr> {
         let missing = |table: &NextHopTable| -> BTreeSet<IpAddr> {
             let has =
                 |address: &IpAddr| table.hops.get(address).is_some_and(|hop| hop.mac.is_some());

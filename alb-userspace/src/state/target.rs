@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use crate::balance::Service;
+
 /// A target as one backend uses it: the same server may be healthy for one backend and
 /// unhealthy for another, since each has its own check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +29,8 @@ impl TargetRef {
 /// The verdict on a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// Its check has had no result yet; gets no new flows.
+    /// Its check has had no result yet; gets new flows only if no target of the backend is known to
+    /// serve.
     Initial,
     /// Passed its check.
     Healthy,
@@ -53,6 +56,16 @@ impl Health {
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
             Self::Unchecked => "unchecked",
+        }
+    }
+}
+
+impl From<Health> for Service {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Healthy | Health::Unchecked => Self::In,
+            Health::Initial => Self::Untried,
+            Health::Unhealthy => Self::Out,
         }
     }
 }

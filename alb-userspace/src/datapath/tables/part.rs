@@ -17,7 +17,7 @@ use super::{
     host::{hop, snat, sources},
 };
 use crate::{
-    balance,
+    balance::{self, Service},
     datapath::{
         contents::Selection,
         served::{key, proxied, served},
@@ -214,13 +214,14 @@ impl Compiler {
             let given = allowed(backend, target, state);
             self.drains.present(index, seconds(backend), given, network.now);
             self.starts.present(index, backend.slow_start, state, network);
-            let (reachable, serves) = match choice {
+            let (reachable, service) = match choice {
                 Choice::Usable => (
                     entry.snat_count > 0 && hop(network, address).is_some(),
-                    state.is_some_and(|state| state.health.serves()),
+                    state.map_or(Service::Untried, |state| state.health.into()),
                 ),
                 Choice::Possible => {
-                    (true, state.is_none_or(|state| state.health != Health::Unhealthy))
+                    let is_out = state.is_some_and(|state| state.health == Health::Unhealthy);
+                    (true, if is_out { Service::Out } else { Service::In })
                 }
             };
             let admitted = outbound.admits(address, port);
@@ -231,7 +232,7 @@ impl Compiler {
             let candidate = balance::Candidate {
                 at: SocketAddr::from((address, port)),
                 weight: if reachable && admitted { u32::from(target.weight) } else { 0 },
-                serves,
+                service,
                 since: None,
             };
             candidates.push(Candidate { index, of: candidate });

@@ -202,7 +202,7 @@ fn candidate(target: &Target) -> balance::Candidate {
     balance::Candidate {
         at: target.address,
         weight: if target.admitted { target.weight.into() } else { 0 },
-        serves: target.health.serves(),
+        service: target.health.into(),
         since: Instant::now().checked_sub(ago),
     }
 }
