@@ -162,13 +162,18 @@ impl Client {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut block = vec![0; 65_536];
-        match self.stream.read(&mut block)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            len => {
-                self.input.extend_from_slice(&block[..len]);
-                Ok(())
+        // A read with a timeout is not begun again by the kernel after a signal (signal(7)).
+        let read = loop {
+            match self.stream.read(&mut block) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
             }
+        };
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.input.extend_from_slice(&block[..read]);
+        Ok(())
     }
 }
 

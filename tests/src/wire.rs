@@ -46,7 +46,14 @@ impl Wire {
             let mut buffer = vec![MaybeUninit::uninit(); 65_536];
             let length = match self.socket.recv(&mut buffer) {
                 Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) =>
+                {
+                    continue;
+                }
                 Err(error) => panic!("receiving frames: {error}"),
             };
             #[expect(unsafe_code, reason = "the library receives into uninitialized memory")]
