@@ -41,13 +41,14 @@ impl TcPacket {
     }
 
     /// Brings the headers into the part that can be accessed directly. With almost every packet
-    /// they are there: stacks and drivers put them at the front.
+    /// they are there: stacks and drivers put them at the front. IPv6's are left to
+    /// [`Self::gather6`].
     #[inline(always)]
     fn gather(&self) {
         // Looked at first: lengths are not what the verifier takes for a check of an access.
         if let Some(head) = self.window::<PLAIN>(0)
-            && head.u16::<12>() == 0x0800u16.to_be()
-            && head.u8::<14>() == 0x45
+            && (head.u16::<12>() == 0x86ddu16.to_be()
+                || head.u16::<12>() == 0x0800u16.to_be() && head.u8::<14>() == 0x45)
         {
             return;
         }
