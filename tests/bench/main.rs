@@ -7,14 +7,14 @@ mod report;
 mod rows;
 mod runner;
 
-use std::env;
+use std::{env, fs};
 
 use alb_common::{flow::bytes_per_flow, net::Be32};
 
 use crate::{
     fill::Filled,
     report::Report,
-    rows::{NEW_FLOWS, established, guarded, handshake, hot_syn, ipv6, not_ours, wide},
+    rows::{NEW_FLOWS, against, established, guarded, handshake, hot_syn, ipv6, not_ours, wide},
     runner::Runner,
 };
 
@@ -27,7 +27,8 @@ const TABLES: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() {
-    // A level (`65536`), `new`, `ipv6`, `groups` or `wide`: those rows alone.
+    // A level (`65536`), `new`, `ipv6`, `groups` or `wide`: those rows alone. `against FILE`: rows
+    // beside those of the object in this file.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
     let cpu = runner::stay_on_one_cpu();
@@ -37,6 +38,17 @@ fn main() {
          its median, min and max are of these ratios."
     );
     let mut report = Report::default();
+    if let [word, other] = &only[..]
+        && word == "against"
+    {
+        let other = fs::read(other).unwrap_or_else(|error| panic!("{other}: {error}"));
+        for _ in 0..TABLES {
+            let mut runners = [Runner::new(), Runner::of(&other)];
+            against(&mut runners, &mut report);
+        }
+        report.print();
+        return;
+    }
     for table in 0..TABLES {
         if wanted("groups") {
             // On tables of its own, since the group stays.

@@ -146,6 +146,34 @@ pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
     report.add_all(&name, hot(runner, Tuple::new_least_conn()));
 }
 
+/// New flows, and packets of open ones, beside those of another object, in turns.
+pub(crate) fn against(runners: &mut [Runner; 2], report: &mut Report) {
+    const FLOWS: u32 = 1 << 10;
+    for runner in &mut *runners {
+        Filled::default().grow(runner, FLOWS);
+    }
+    let ack = plan(Tuple::forward(), FLOWS, flag::ACK, 5, 6);
+    let mut alternate = |name: &str, measure: &dyn Fn(&mut Runner) -> f64| {
+        // The first round fills the half-open ring.
+        for round in 0..=ROUNDS {
+            let [this, other] = runners.each_mut().map(measure);
+            if round > 0 {
+                report.compare(name, this, (other, "the other object"));
+            }
+        }
+    };
+    for (name, tuple) in [
+        ("SYN, new flow, hot".to_owned(), Tuple::new_forward()),
+        (format!("SYN, least-connection of {MANY}, hot"), Tuple::new_least_conn()),
+    ] {
+        alternate(&name, &|runner| opened(runner, tuple));
+    }
+    alternate(&format!("established forward, {FLOWS} flows"), &|runner| {
+        runner.raw(&ack, Program::PacketPath, SETTLE);
+        measure(runner, &ack, Program::PacketPath, PACKETS, SENT)
+    });
+}
+
 /// What a security group of many prefixes adds: to new flows, and to packets of open ones, which
 /// ask no group. Both tables of a round are the same but for the address's filter.
 pub(crate) fn guarded(runner: &mut Runner, report: &mut Report) {
@@ -200,20 +228,22 @@ pub(crate) fn wide(runner: &mut Runner, report: &mut Report) {
 
 /// Times of new flows, by round.
 fn hot(runner: &mut Runner, tuple: Tuple) -> Vec<f64> {
+    // The first round fills the half-open ring: from then on every place had another flow.
+    (0..=ROUNDS).map(|_| opened(runner, tuple)).skip(1).collect()
+}
+
+/// Time of a new flow, over a round of the half-open ring.
+fn opened(runner: &mut Runner, tuple: Tuple) -> f64 {
     const FLOWS: u32 = 1 << 10;
     const TURNS: u32 = 64;
     let syn = plan(tuple, FLOWS, flag::SYN, 5, 0);
     let rst = plan(tuple, FLOWS, flag::RST, 6, 0);
-    // The first round fills the half-open ring: from then on every place had another flow.
-    let rounds = (0..=ROUNDS).map(|_| {
-        let mut total = 0.0;
-        for _ in 0..TURNS {
-            total += measure(runner, &syn, Program::PacketPath, FLOWS, SENT);
-            runner.raw(&rst, Program::PacketPath, FLOWS);
-        }
-        total / f64::from(TURNS)
-    });
-    rounds.skip(1).collect()
+    let mut total = 0.0;
+    for _ in 0..TURNS {
+        total += measure(runner, &syn, Program::PacketPath, FLOWS, SENT);
+        runner.raw(&rst, Program::PacketPath, FLOWS);
+    }
+    total / f64::from(TURNS)
 }
 
 /// New flows from SYN to established, and bare inserts and removals.

@@ -6,7 +6,7 @@ use alb_common::abi::map;
 use alb_ebpf::bench::{FRAME, FRAME6, Plan};
 use alb_tests::{
     netns::must,
-    packet_path::{Prog, Raw, Sizes},
+    packet_path::{Prog, Raw, Sizes, object},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -73,7 +73,12 @@ impl Drop for BpfFs {
 impl Runner {
     /// Loads the packet path with tables of the default size, and the bench's programs.
     pub(crate) fn new() -> Self {
-        let path = Prog::load(Sizes {
+        Self::of(&object())
+    }
+
+    /// The same with the packet path of another object.
+    pub(crate) fn of(object: &[u8]) -> Self {
+        let sizes = Sizes {
             flows: FLOWS,
             half_open: alb_common::limits::half_open_entries(1 << 16),
             ring: 1 << 16,
@@ -82,7 +87,8 @@ impl Runner {
             prefixes: 16_384,
             slots: 1 << 17,
             ..Sizes::default()
-        });
+        };
+        let path = Prog::load_object(object, sizes);
         let bpffs = BpfFs::mount();
         let pin = bpffs.0.path().join(map::FLOWS);
         path.pin(map::FLOWS, &pin);

@@ -104,7 +104,12 @@ pub fn object() -> Vec<u8> {
 impl Prog {
     /// Loads the XDP program into maps of its own.
     pub fn load(sizes: Sizes) -> Self {
-        let mut ebpf = parse(sizes);
+        Self::load_object(&object(), sizes)
+    }
+
+    /// The same of another object, whose maps are of the same layout.
+    pub fn load_object(object: &[u8], sizes: Sizes) -> Self {
+        let mut ebpf = parse(object, sizes);
         for name in [abi::XDP_PROGRAM, abi::XDP6_PROGRAM] {
             let program: &mut Xdp = ebpf
                 .program_mut(name)
@@ -119,7 +124,7 @@ impl Prog {
 
     /// The same, and the TC program beside it.
     pub fn load_both(sizes: Sizes) -> Self {
-        let mut twin = parse(sizes);
+        let mut twin = parse(&object(), sizes);
         for name in [abi::TC_PROGRAM, abi::TC6_PROGRAM] {
             let program: &mut SchedClassifier = twin
                 .program_mut(name)
@@ -352,7 +357,7 @@ fn join(ebpf: &mut Ebpf, parts: &str, program: &str) {
 }
 
 /// The object with maps of these sizes.
-fn parse(sizes: Sizes) -> Ebpf {
+fn parse(object: &[u8], sizes: Sizes) -> Ebpf {
     let mut loader = EbpfLoader::new();
     for (name, size) in [
         (map::FLOWS, sizes.flows),
@@ -383,7 +388,7 @@ fn parse(sizes: Sizes) -> Ebpf {
     ] {
         loader.map_max_entries(name, size);
     }
-    loader.load(&object()).expect("the object loads")
+    loader.load(object).expect("the object loads")
 }
 
 fn hash<'a, K: Plain, V: Plain>(
