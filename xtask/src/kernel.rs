@@ -26,10 +26,15 @@ pub(crate) enum Kernel {
     Debian,
 }
 
-/// What is run there unless something is named: every packet row, and traffic through namespaces
-/// that an emulated processor gets done in time.
-const TESTS: [&str; 9] = [
-    "rows",
+/// What is run there unless something is named: every packet row of IPv4, those of IPv6 whose text
+/// is IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
+const TESTS: [&str; 14] = [
+    "rows::",
+    "rows6::closing",
+    "rows6::established",
+    "rows6::headers",
+    "rows6::icmp",
+    "rows6::opening",
     "verifier::",
     "tc::a_kill_and_a_restart",
     "path_mtu::on_the_targets_side",

@@ -22,6 +22,10 @@ pub(crate) struct Args {
     /// Run only the kernel rings, under this kernel in a virtual machine.
     #[arg(long, conflicts_with = "all")]
     kernel: Option<Kernel>,
+    /// Kernel rings run as many tests at once. Tests with deadlines must not starve each other, so
+    /// one unless processors are many or idle.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    test_threads: u8,
     /// Run only tests whose name contains this, and neither lint nor check the committed object.
     filter: Option<String>,
 }
@@ -88,22 +92,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     shell::run(cargo().args(build))?;
 
     step("rings 2 and 3: packets through the kernel, traffic through namespaces");
-    let mut kernel = kernel_rings(&[]);
+    let mut kernel = kernel_rings(&[], args.test_threads);
     kernel.args(args.all.then_some("--include-ignored")).args(filter);
     shell::run(&mut kernel).context("rings 2 and 3 failed")?;
     if filter.is_none() {
         step("what the verifier makes of the programs");
-        let mut verifier = kernel_rings(&["--test", "it"]);
+        let mut verifier = kernel_rings(&["--test", "it"], 1);
         verifier.args(["verifier::", "--nocapture"]);
         shell::run(&mut verifier).context("the programs are over their budget")?;
     }
 
     if filter.is_none() && !args.all {
-        over("tc", &OVER_TC)?;
+        over("tc", &OVER_TC, args.test_threads)?;
     }
     if args.all {
         for datapath in OTHER_DATAPATHS {
-            over(datapath, filter.as_slice())?;
+            over(datapath, filter.as_slice(), args.test_threads)?;
         }
         kernel::run(Kernel::Debian, filter)?;
     }
@@ -113,10 +117,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// The end-to-end tests that leave the choice of a datapath to the harness, all or these.
-fn over(datapath: &str, filters: &[&str]) -> Result<()> {
+fn over(datapath: &str, filters: &[&str], test_threads: u8) -> Result<()> {
     let begun = Instant::now();
     step(&format!("ring 3 again, over datapath {datapath}"));
-    let mut tests = kernel_rings(&["--test", "it"]);
+    let mut tests = kernel_rings(&["--test", "it"], test_threads);
     tests.args(filters).env("ALB_TEST_DATAPATH", datapath);
     for apart in OF_ONE_DATAPATH {
         tests.args(["--skip", apart]);
@@ -127,13 +131,12 @@ fn over(datapath: &str, filters: &[&str]) -> Result<()> {
 }
 
 /// `cargo test` of the kernel rings up to the tests' own arguments.
-fn kernel_rings(what: &[&str]) -> Command {
+fn kernel_rings(what: &[&str], test_threads: u8) -> Command {
     let mut command = cargo();
     command
         .args(["test", "--locked", "--package", "alb-tests"])
         .args(what)
-        // Tests with deadlines must not starve each other on two cores.
-        .args(["--", "--test-threads=1"])
+        .args(["--".to_owned(), format!("--test-threads={test_threads}")])
         .env("ALB_BIN", workspace::root().join("target/debug/alb"))
         .env("ALB_REQUIRE_KERNEL", "1");
     command

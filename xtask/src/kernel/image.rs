@@ -103,7 +103,7 @@ fn script(modules: &[PathBuf], tests: &[&str]) -> String {
          export ALB_BIN=/bin/alb ALB_REQUIRE_KERNEL=1 ALB_BPF_OBJECT=/alb.bpf.o TMPDIR=/tmp\n\
          export ALB_TEST_PATIENCE=5\n\
          {shown}\
-         rings --test-threads 1 {}\n\
+         rings --test-threads 2 {}\n\
          echo \"{}$?\"\n\
          poweroff -f\n",
         tests.join(" "),
