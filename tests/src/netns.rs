@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Command},
@@ -17,6 +18,8 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, setns};
+
+use crate::wait;
 
 /// Where `ip netns` keeps names.
 const DIR: &str = "/run/netns";
@@ -64,6 +67,17 @@ impl Namespace {
             Ok(value) => value,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Listens inside the namespace. What another test has just forked holds every socket until it
+    /// has become its program, so an address that was given up may be taken for a moment.
+    pub fn listen(&self, address: SocketAddr) -> TcpListener {
+        wait::until(&format!("{address} to be free"), wait::LONG, || {
+            match self.enter(|| TcpListener::bind(address)) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+                listener => Some(listener.unwrap_or_else(|error| panic!("{address}: {error}"))),
+            }
+        })
     }
 
     /// A command that will run inside the namespace, in a process group of its own and not

@@ -59,10 +59,7 @@ pub(crate) struct Shared {
 impl Origin {
     /// Listens on every address of the host, of both families.
     pub fn start(host: &Host, port: u16, act: impl Act) -> Self {
-        let listener = host.namespace.enter(|| {
-            TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
-                .unwrap_or_else(|error| panic!("no origin on port {port}: {error}"))
-        });
+        let listener = host.namespace.listen((Ipv6Addr::UNSPECIFIED, port).into());
         listener.set_nonblocking(true).expect("a listener can poll");
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);

@@ -47,10 +47,7 @@ impl Server {
 
     /// Listens on this address of the host.
     pub fn on(host: &Host, address: IpAddr, port: u16, name: &str) -> Self {
-        let listener = host.namespace.enter(|| {
-            TcpListener::bind((address, port))
-                .unwrap_or_else(|error| panic!("{name} cannot listen on {port}: {error}"))
-        });
+        let listener = host.namespace.listen((address, port).into());
         listener.set_nonblocking(true).expect("a listener can poll");
         let shared = Arc::new(Shared {
             name: name.to_owned(),
