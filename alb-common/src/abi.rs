@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -57,6 +57,12 @@ pub mod map {
     pub const SETTINGS: &str = "SETTINGS";
     /// Flows that ended, as [`crate::flow_log::FlowRecord`]s: a ring buffer.
     pub const FLOW_LOG: &str = "FLOW_LOG";
+    /// SYNs that nothing has come of, per CPU: one [`crate::syn::SynRate`].
+    pub const SYN_RATE: &str = "SYN_RATE";
+    /// The same towards each target, by target index.
+    pub const TARGET_SYN_RATES: &str = "TARGET_SYN_RATES";
+    /// Clients that have proven themselves, by [`crate::syn::place`].
+    pub const PROVEN: &str = "PROVEN";
     /// The IPv6 part of the XDP program, in a program array.
     pub const XDP_PARTS: &str = "XDP_PARTS";
     /// The same of the TC program.
@@ -84,7 +90,7 @@ pub mod map {
     pub const PACKET6: &str = "PACKET6";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 37] = [
+    pub const ALL: [&str; 40] = [
         SETTINGS,
         COUNTERS,
         RST_BUDGET,
@@ -110,6 +116,9 @@ pub mod map {
         CLOSED_RING,
         RING_HEADS,
         FLOW_LOG,
+        SYN_RATE,
+        TARGET_SYN_RATES,
+        PROVEN,
         SCRATCH6,
         PACKET6,
         LOCALS6,

@@ -29,6 +29,7 @@ pub mod reason;
 pub mod selection;
 pub mod service;
 pub mod settings;
+pub mod syn;
 pub mod target;
 pub mod tcp;
 

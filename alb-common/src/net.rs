@@ -70,6 +70,10 @@ pub trait Address: Plain + Copy + Debug + Default + Eq + Ord + Hash {
 
     /// As an IPv6 address: an IPv4 one is mapped (RFC 4291 §2.5.5.2).
     fn mapped(self) -> Be128;
+
+    /// What a client is known by that has proven its address: of an IPv6 one the network, since
+    /// whoever has one of it has all.
+    fn owner(self) -> u64;
 }
 
 impl Address for Be32 {
@@ -100,6 +104,11 @@ impl Address for Be32 {
     #[inline(always)]
     fn is_unset(self) -> bool {
         self.0 == 0
+    }
+
+    #[inline(always)]
+    fn owner(self) -> u64 {
+        self.0 as u64
     }
 
     #[inline(always)]
@@ -143,6 +152,11 @@ impl Address for Be128 {
     #[inline(always)]
     fn is_unset(self) -> bool {
         self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
+    }
+
+    #[inline(always)]
+    fn owner(self) -> u64 {
+        (self.0[0] as u64) << 32 | self.0[1] as u64
     }
 
     /// Word by word: as a whole it would be copied by a call of `memmove`.

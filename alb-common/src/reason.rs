@@ -12,7 +12,7 @@ pub enum Verdict {
     Pass,
     /// Answered with a TCP RST.
     Reset,
-    /// Answered with an ICMP message.
+    /// Answered with an ICMP message, or with a SYN cookie.
     Reply,
     /// Discarded silently.
     Drop,
@@ -95,6 +95,8 @@ reasons! {
     SnatExhausted = "snat_exhausted", Reset, "no free SNAT port towards the chosen target";
 
     IcmpEcho = "icmp_echo", Reply, "ping to a VIP";
+    SynChallenged = "syn_challenged", Reply,
+        "SYN answered with a cookie, because too many came to nothing";
     FragNeeded = "frag_needed", Reply,
         "packet of a flow that is larger than the outgoing interface's MTU";
 
@@ -110,6 +112,7 @@ reasons! {
         "protocol other than TCP and ICMP to a VIP";
     TtlExceeded = "ttl_exceeded", Drop, "time to live ended here";
     SecurityGroup = "security_group", Drop, "no security group allows it";
+    SynProven = "syn_proven", Drop, "RST that answers a cookie: its client is let in from now on";
     UnexpectedRst = "unexpected_rst", Drop, "RST of no known flow";
     RstLimited = "rst_limited", Drop, "RST not sent: over the rate limit";
     HalfOpenFull = "half_open_full", Drop, "half-open table refused an entry";

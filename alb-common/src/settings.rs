@@ -36,13 +36,18 @@ pub struct Settings {
     pub draining: u32,
     /// Whether flows that end are written to `FLOW_LOG`: 0 = no.
     pub flow_log: u32,
+    /// SYNs in a window of [`crate::syn`], of one CPU, that may come to nothing before clients have
+    /// to prove themselves; towards one target, a quarter of them. 0 = they never have to.
+    pub syn_limit: u32,
+    /// Key of the cookies; random.
+    pub syn_key: [u32; 4],
 }
 
-plain!(Settings, 44:
+plain!(Settings, 64:
     abi: u32, route_generation: u16, port_first: u16, port_count: u16, reply_first: u16,
     reply_count: u16, port_stride: u16, rst_per_window: u32, half_open_mask: u32,
     closed_mask: u32, half_open_mask6: u32, closed_mask6: u32, draining: u32,
-    flow_log: u32);
+    flow_log: u32, syn_limit: u32, syn_key: [u32; 4]);
 
 /// Ticks, shifted right by this, number the windows of the RST limit: 134 ms each.
 pub const RST_WINDOW_SHIFT: u32 = 3;

@@ -29,4 +29,5 @@ mod maps;
 mod neighbour;
 pub mod parts;
 mod steps;
+mod syn;
 mod tables;

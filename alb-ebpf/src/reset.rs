@@ -1,4 +1,4 @@
-//! Turns a TCP segment into the RST that answers it, in place (RFC 9293 §3.5.2).
+//! Turns a TCP segment into the RST that answers it (RFC 9293 §3.5.2), or into a SYN-ACK, in place.
 
 use alb_common::{Reason, checksum, tcp::flag};
 
@@ -9,10 +9,15 @@ use crate::{
     rewrite::CHECKSUM,
 };
 
-/// Writes the RST over the segment. The caller has made sure that the segment is not a RST
-/// itself. VLAN tags stay as they are; IP options, extension headers and TCP options go.
+/// Writes the RST over the segment, or a SYN-ACK with this acknowledgment. The caller has made sure
+/// that the segment is not a RST itself. VLAN tags stay as they are; IP options, extension headers
+/// and TCP options go.
 #[inline(always)]
-pub fn write<P: Packet, A: Family>(packet: &mut P, segment: &Segment<A>) -> Result<(), Reason> {
+pub fn write<P: Packet, A: Family>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    cookie: Option<u32>,
+) -> Result<(), Reason> {
     let l3 = segment.l3();
     let l4 = l3 + A::IP_LEN;
     let before = if P::OFFLOADS { packet.sum(l3, (A::IP_LEN + TCP_LEN) / 4) } else { 0 };
@@ -25,7 +30,9 @@ pub fn write<P: Packet, A: Family>(packet: &mut P, segment: &Segment<A>) -> Resu
         let ip = A::header(packet, l3).ok_or(Reason::Internal)?;
         let tcp = packet.window::<TCP_LEN>(l4).ok_or(Reason::Internal)?;
         let old = packet.window::<TCP_LEN>(segment.l4()).ok_or(Reason::Internal)?;
-        let (seq, ack, flags) = if segment.flags & flag::ACK != 0 {
+        let (seq, ack, flags) = if let Some(cookie) = cookie {
+            (0, cookie.to_be(), flag::SYN | flag::ACK)
+        } else if segment.flags & flag::ACK != 0 {
             (old.u32::<8>(), 0, flag::RST)
         } else {
             let next = u32::from_be(old.u32::<4>()).wrapping_add(segment.sequence_len());

@@ -31,7 +31,7 @@ fn main() {
     // beside those of the object in this file.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
-    let cpu = runner::stay_on_one_cpu();
+    let cpu = alb_tests::cpu::stay_on_one();
     println!(
         "ns a packet, wrapper subtracted: median [min max] of {ROUNDS} rounds in each of {TABLES} \
          sets of tables, on CPU {cpu}.\nA ratio is to a lookup of the same keys in the same round; \

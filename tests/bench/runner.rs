@@ -13,10 +13,6 @@ use aya::{
     maps::{Array, MapData, ProgramArray},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 /// Entries of the flow table: 1 Mi flows, both directions.
 const FLOWS: u32 = 2 << 20;
@@ -30,19 +26,6 @@ pub(crate) enum Program {
     Lookup,
     Insert,
     Remove,
-}
-
-/// Keeps this thread on the last CPU it may use, and says which: free elements of the tables are
-/// kept by CPU.
-pub(crate) fn stay_on_one_cpu() -> usize {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this).expect("the CPUs allowed");
-    let set = |cpu: &usize| allowed.is_set(*cpu).expect("a CPU number");
-    let cpu = (0..CpuSet::count()).rev().find(set).expect("a CPU");
-    let mut one = CpuSet::new();
-    one.set(cpu).expect("a CPU number");
-    sched_setaffinity(this, &one).expect("a CPU that is allowed");
-    cpu
 }
 
 /// The loaded programs.

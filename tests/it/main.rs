@@ -35,6 +35,7 @@ mod security_groups;
 mod seeing;
 mod selection;
 mod snat;
+mod syn_flood;
 mod takeover;
 mod tc;
 mod trace;

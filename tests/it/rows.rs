@@ -21,3 +21,4 @@ mod proxied;
 mod selecting;
 mod snat_ports;
 mod stateless;
+mod syn_cookies;

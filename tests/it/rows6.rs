@@ -27,6 +27,8 @@ mod opening;
 mod selecting;
 #[path = "rows/snat_ports.rs"]
 mod snat_ports;
+#[path = "rows/syn_cookies.rs"]
+mod syn_cookies;
 #[path = "rows/world.rs"]
 mod world;
 

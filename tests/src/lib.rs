@@ -5,6 +5,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a harness panics wherever a test must fail")]
 
 pub mod client;
+pub mod cpu;
 pub mod daemon;
 pub mod database;
 pub mod http;

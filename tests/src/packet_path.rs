@@ -369,6 +369,7 @@ fn parse(object: &[u8], sizes: Sizes) -> Ebpf {
         (map::TARGET_TIMES, sizes.targets),
         (map::TARGET_STATES, sizes.targets),
         (map::TARGET_TOTALS, sizes.targets),
+        (map::TARGET_SYN_RATES, sizes.targets),
         (map::LISTENER_TOTALS, sizes.listeners),
         (map::LISTENER_STATES, sizes.listeners),
         (map::LISTENER_ACTIVE, sizes.listeners),

@@ -243,7 +243,7 @@ proptest! {
         let mut bytes = tcp.frame6(&extensions);
         let segment = parse(&mut bytes).expect("a right frame");
         let mut frame = Frame::new(&mut bytes);
-        reset::write(&mut frame, &segment).expect("room for a RST");
+        reset::write(&mut frame, &segment, None).expect("room for a RST");
         let (seq, ack, flags) = if tcp.flags == flag::ACK {
             (tcp.ack, 0, flag::RST)
         } else {
@@ -308,7 +308,7 @@ fn whole_path(bytes: &[u8]) {
         };
         _ = rewrite::apply(&mut frame, segment.l3, segment.l4, &way);
         let mut frame = Frame::new(&mut room[inside.clone()]);
-        reset::write(&mut frame, &segment).expect("a parsed segment can be answered");
+        reset::write(&mut frame, &segment, None).expect("a parsed segment can be answered");
         assert_eq!(frame.len(), segment.l3 + 60);
     }
     assert!(room[..inside.start].iter().chain(&room[inside.end..]).all(|byte| *byte == 0xa5));

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 
 use super::{
     budget, clock, control, count, established, filter, handshake, host::Host, maps, neighbour,
-    open, ring, snat, tables::Tables,
+    open, ring, snat, syn, tables::Tables,
 };
 use crate::{
     packet::Packet,
@@ -93,8 +93,12 @@ fn path<P: Host, A: Tables>(packet: &mut P) -> Outcome {
                 let reason = control::too_big(packet, segment, &mut egress);
                 conclude(packet, reason, egress)
             }
+            Err(Reason::SynChallenged) => match syn::acknowledgment(packet, segment) {
+                Some(cookie) => answer(packet, Reason::SynChallenged, segment, Some(cookie)),
+                None => refuse(Reason::Internal),
+            },
             Err(reason) if matches!(reason.verdict(), Verdict::Reset) => {
-                answer(packet, reason, segment)
+                answer(packet, reason, segment, None)
             }
             Err(reason) => refuse(reason),
         },
@@ -398,14 +402,19 @@ fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
     Outcome::Redirect
 }
 
-/// Answers with a RST, within the budget and never a RST with a RST.
+/// Answers with a RST, within the budget and never a RST with a RST; or a SYN with this cookie.
 #[inline(always)]
-fn answer<P: Packet, A: Tables>(packet: &mut P, reason: Reason, segment: &Segment<A>) -> Outcome {
-    if !budget::allows(RST) {
+fn answer<P: Packet, A: Tables>(
+    packet: &mut P,
+    reason: Reason,
+    segment: &Segment<A>,
+    cookie: Option<u32>,
+) -> Outcome {
+    if cookie.is_none() && !budget::allows(RST) {
         count::reason(Reason::RstLimited);
         return Outcome::Drop;
     }
-    if let Err(reason) = reset::write(packet, segment) {
+    if let Err(reason) = reset::write(packet, segment, cookie) {
         count::reason(reason);
         return Outcome::Drop;
     }

@@ -10,7 +10,7 @@ use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
     balance::{self, Forward},
-    count, established, ring,
+    count, established, ring, syn,
     tables::Tables,
 };
 use crate::{
@@ -157,6 +157,7 @@ fn promote<A: Tables>(
         count::active(forward, 1);
     }
     _ = A::remove_half_open(&reverse_key);
+    syn::completed(forward.target);
     Ok(Reason::Promoted)
 }
 

@@ -17,6 +17,7 @@ use alb_common::{
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::{RstBudget, Settings, budget},
+    syn::{self, SynRate},
     target::{TargetEntry, TargetState, TargetTimes},
 };
 use aya_ebpf::{
@@ -143,6 +144,18 @@ pub(super) static RING_HEADS: Array<u64, { ring::COUNT }> = Array::new();
 /// definition of a ring that says what its elements are.
 #[btf_map]
 pub(super) static FLOW_LOG: RingBuf<(), { RING_BYTES }> = RingBuf::new();
+
+/// SYNs that nothing has come of: one element.
+#[btf_map]
+pub(super) static SYN_RATE: PerCpuArray<SynRate, 1> = PerCpuArray::new();
+
+/// The same by target index.
+#[btf_map]
+pub(super) static TARGET_SYN_RATES: PerCpuArray<SynRate, { MAX_TARGETS }> = PerCpuArray::new();
+
+/// Clients that have proven themselves: [`syn::proof`]s.
+#[btf_map]
+pub(super) static PROVEN: Array<u64, { syn::PLACES }> = Array::new();
 
 /// The IPv6 program of this host, if there is one: its place is 0.
 #[btf_map]

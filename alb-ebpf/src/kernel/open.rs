@@ -16,7 +16,7 @@ use super::{
     balance::{self, Forward},
     count, established,
     host::Host,
-    maps, neighbour, select,
+    maps, neighbour, select, syn,
     tables::Tables,
 };
 use crate::{
@@ -65,7 +65,10 @@ pub(super) fn prepare<P: Host, A: Tables>(
         return Some(Reason::OtherStation);
     };
     if segment.flags & flag::RST != 0 {
-        return Some(Reason::UnexpectedRst);
+        let Some(tcp) = packet.window::<TCP_LEN>(segment.l4()) else {
+            return Some(Reason::Internal);
+        };
+        return Some(syn::judge(segment, u32::from_be(tcp.u32::<4>()), now));
     }
     // Who connects to an address of its own host has that address.
     let is_forged =
@@ -82,6 +85,9 @@ pub(super) fn prepare<P: Host, A: Tables>(
     if !segment.opens() {
         return Some(Reason::UnknownFlow);
     }
+    if syn::holds(segment, now) {
+        return Some(Reason::SynChallenged);
+    }
     let index = listener.index;
     // As many too many as there are CPUs that open one at this moment, at most.
     if listener.max != 0 && is_full(listener) {
@@ -90,6 +96,9 @@ pub(super) fn prepare<P: Host, A: Tables>(
     let Some(target) = select::target(listener, segment.key.src, now) else {
         return Some(Reason::NoHealthyTarget);
     };
+    if syn::holds_from(segment, target, now) {
+        return Some(Reason::SynChallenged);
+    }
     // Everything that could stop the packet on its way out, before anything is written: a SYN
     // that does not leave must not hold a port, nor push a flow out of the ring.
     let Some(hop) = maps::HOPS.get(target).filter(|hop| hop.is_resolved()) else {

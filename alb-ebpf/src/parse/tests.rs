@@ -288,7 +288,7 @@ fn whole_path(bytes: &[u8]) {
         };
         _ = rewrite::apply(&mut frame, segment.l3, segment.l4, &way);
         let mut frame = Frame::new(&mut room[inside.clone()]);
-        reset::write(&mut frame, &segment).expect("a parsed segment can be answered");
+        reset::write(&mut frame, &segment, None).expect("a parsed segment can be answered");
         assert_eq!(frame.len(), segment.l3 + 40);
     }
     assert!(room[..inside.start].iter().chain(&room[inside.end..]).all(|byte| *byte == 0xa5));

@@ -20,7 +20,7 @@ fn answer(tcp: &Tcp) -> Vec<u8> {
     let mut frame = Frame::new(&mut bytes);
     let l3 = parse::ip_offset::<_, Be32>(&frame).expect("IPv4");
     let segment = parse::segment::<_, Be32>(&frame, l3).expect("a right segment");
-    write(&mut frame, &segment).expect("room for a RST");
+    write(&mut frame, &segment, None).expect("room for a RST");
     frame.bytes().to_vec()
 }
 

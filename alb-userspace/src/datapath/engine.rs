@@ -1,6 +1,11 @@
 //! The packet path as the daemon uses it: what the kernel holds, brought in line with what it
 //! should hold, and what it tells.
 
+mod error;
+mod flood;
+
+pub use error::EngineError;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -25,7 +30,7 @@ use super::{
     claim::Claim,
     collect::{self, Sweep},
     contents::{self, Installed, Selection},
-    extents::{Extents, NoRoom},
+    extents::Extents,
     flow_ring::FlowRing,
     kernel::{self, Attachment, Found, Kernel, KernelError, Place},
     maps::{MapError, Maps},
@@ -33,7 +38,7 @@ use super::{
     plan::plan,
     provoke,
     served::served,
-    tables::{Compiler, Network, TablesError},
+    tables::{Compiler, Network},
     traffic::{Ended, Ledger, sum},
     wide,
 };
@@ -46,23 +51,6 @@ use crate::{
     },
     state::{Health, Snapshot, TargetRef, TargetState, TargetStates},
 };
-
-/// The datapath could not be opened or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Loading, adopting or attaching failed.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-    /// A map could not be read or written.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// The snapshot does not fit into the tables.
-    #[error(transparent)]
-    Tables(#[from] TablesError),
-    /// There is no room for a selection table.
-    #[error(transparent)]
-    NoRoom(#[from] NoRoom),
-}
 
 /// The loaded packet path and what is known of its maps.
 #[derive(Debug)]
@@ -81,6 +69,8 @@ pub struct Engine {
     attached: Vec<Attachment>,
     /// That there is little room for IPv6.
     told_of_room: bool,
+    cpus: u32,
+    syn_key: [u32; 4],
     node: NodePart,
 }
 
@@ -144,6 +134,8 @@ impl Engine {
             },
             attached: Vec::new(),
             told_of_room: false,
+            cpus: flood::cpus(),
+            syn_key: flood::key()?,
             node: NodePart {
                 interfaces: node.interfaces.clone(),
                 datapath: node.datapath,
@@ -267,6 +259,8 @@ impl Engine {
             interfaces: self.interface_entries(interfaces),
             hops,
             room: self.kernel.room(),
+            cpus: self.cpus,
+            syn_key: self.syn_key,
             now: collect::now(),
             time: SystemTime::now(),
         }

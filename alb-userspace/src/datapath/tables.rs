@@ -59,6 +59,10 @@ pub struct Network {
     pub hops: Arc<NextHopTable>,
     /// How many flows the tables are made for.
     pub room: Room,
+    /// CPUs that packets may come in by.
+    pub cpus: u32,
+    /// [`Settings::syn_key`](alb_common::settings::Settings::syn_key).
+    pub syn_key: [u32; 4],
     /// Tick of the packet path's clock.
     pub now: u32,
     /// The same moment by the clock of target states.

@@ -139,7 +139,7 @@ fn check_rewrite(data: &[u8], segment: &Segment) {
 fn check_reset(data: &[u8], segment: &Segment) {
     let mut bytes = data.to_vec();
     let mut frame = Frame::new(&mut bytes);
-    reset::write(&mut frame, segment).expect("the segment was parsed");
+    reset::write(&mut frame, segment, None).expect("the segment was parsed");
     let answer = parse::segment::<_, Be32>(&frame, segment.l3).expect("the answer is well-formed");
     let FlowKey { src, dst, sport, dport } = segment.key;
     assert_eq!(answer.key, FlowKey { src: dst, dst: src, sport: dport, dport: sport });

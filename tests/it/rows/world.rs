@@ -105,7 +105,17 @@ pub(super) fn reset(reason: Reason, tcp: &Tcp) -> Expect {
     let is_ack = tcp.flags & flag::ACK != 0;
     let syn_fin = (tcp.flags & flag::SYN) >> 1 | tcp.flags & flag::FIN;
     let len = u32::try_from(tcp.data.len()).expect("a packet") + syn_fin.count_ones();
-    let rst = Tcp {
+    let (seq, ack, flags) = if is_ack {
+        (tcp.ack, 0, flag::RST)
+    } else {
+        (0, tcp.seq.wrapping_add(len), flag::RST | flag::ACK)
+    };
+    answer(reason, tcp, (seq, ack, flags))
+}
+
+/// An answer of the balancer's own with these numbers and flags.
+pub(super) fn answer(reason: Reason, tcp: &Tcp, (seq, ack, flags): (u32, u32, u8)) -> Expect {
+    let answer = Tcp {
         to: tcp.from,
         from: tcp.to,
         tags: tcp.tags.clone(),
@@ -116,15 +126,15 @@ pub(super) fn reset(reason: Reason, tcp: &Tcp) -> Expect {
         src: tcp.dst,
         dst: tcp.src,
         ip_options: vec![],
-        seq: if is_ack { tcp.ack } else { 0 },
-        ack: if is_ack { 0 } else { tcp.seq.wrapping_add(len) },
-        flags: if is_ack { flag::RST } else { flag::RST | flag::ACK },
+        seq,
+        ack,
+        flags,
         window: 0,
         options: vec![],
         data: vec![],
         padding: 0,
     };
-    sent(reason, &rst)
+    sent(reason, &answer)
 }
 
 /// The packet path with its tables filled.
@@ -155,6 +165,8 @@ impl World {
             closed_mask6: sizes.ring - 1,
             draining: 0,
             flow_log: 0,
+            syn_limit: 0,
+            syn_key: [1, 2, 3, 4],
         };
         prog.set(map::SETTINGS, 0, settings);
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
@@ -230,6 +242,13 @@ impl World {
     /// Runs a frame, whatever becomes of it.
     pub(super) fn run(&self, frame: &[u8]) {
         self.prog.run(&of_family(frame));
+    }
+
+    /// Runs a frame through both programs, whatever becomes of it.
+    pub(super) fn run_both(&self, frame: &[u8]) {
+        let frame = of_family(frame);
+        self.prog.run(&frame);
+        self.prog.run_twin(&frame, None, true);
     }
 
     /// Runs a frame and compares everything that can be seen of it from outside.

@@ -90,8 +90,19 @@ pub(super) fn settings(
         half_open_mask6: half_open_for(network.room.six) - 1,
         closed_mask6: closed_ring_for(network.room.six) - 1,
         draining: u32::try_from(draining).unwrap_or(u32::MAX),
+        syn_limit: syn_limit(network),
+        syn_key: network.syn_key,
         flow_log: node.access_log.as_ref().is_some_and(|log| log.tcp_flows).into(),
     }
+}
+
+/// SYNs that may come to nothing in about a second on each CPU: together a quarter of the places
+/// for half-open flows, so that those that are under way are not pushed out by a flood before
+/// it is seen. Never so few that a burst of clients far away is taken for one.
+fn syn_limit(network: &Network) -> u32 {
+    const LEAST: u32 = 256;
+    let places = half_open_for(network.room.four);
+    (places / 4 / network.cpus.max(1)).max(LEAST)
 }
 
 /// A step near the golden section of `count` that visits every port before it repeats one.

@@ -76,6 +76,8 @@ fn network() -> Network {
         interfaces: [(0, entry(4)), (1, entry(5))].into(),
         hops: Arc::new(NextHopTable { hops, route_generation: 0x1_0007 }),
         room: Room::new(1_024, false),
+        cpus: 2,
+        syn_key: [1, 2, 3, 4],
         now: NOW,
         time: SystemTime::now(),
     }

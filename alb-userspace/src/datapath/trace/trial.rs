@@ -49,7 +49,7 @@ const READ: [&str; 15] = [
 
 /// What it writes and needs little room for: the flows of one packet and those in its way; one
 /// place of each ring; no totals; records of ended flows that nobody reads.
-const SMALL: [(&str, u32); 11] = [
+const SMALL: [(&str, u32); 13] = [
     (map::FLOWS, 128),
     (map::HALF_OPEN, 128),
     (map::HALF_OPEN_RING, 1),
@@ -61,6 +61,9 @@ const SMALL: [(&str, u32); 11] = [
     // Bytes: a page, on every machine.
     (map::FLOW_LOG, 1 << 16),
     (map::TARGET_TOTALS, 1),
+    // It sees no flood: what a client would get that has proven itself.
+    (map::TARGET_SYN_RATES, 1),
+    (map::PROVEN, 1),
     (map::LISTENER_TOTALS, 1),
 ];
 

@@ -117,6 +117,8 @@ fn network() -> Network {
         interfaces: [(0, interface)].into(),
         hops: Arc::new(NextHopTable { hops, route_generation: 1 }),
         room: Room::new(1_024, false),
+        cpus: 2,
+        syn_key: [1, 2, 3, 4],
         now: 1_000,
         time: SystemTime::now(),
     }
