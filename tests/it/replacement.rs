@@ -116,6 +116,11 @@ fn killed_at_every_step_of_a_first_start() {
     let lab = Lab::new(Shape::default());
     let _servers = servers(&lab);
     for step in FIRST_START {
+        // The links of the one before go with its bpffs, but not at once.
+        let on = |device: &&str| program::on(&lab.balancer.namespace, device);
+        wait::until("the interfaces to be free", wait::LONG, || {
+            lab.interfaces().iter().all(|device| on(device).is_none()).then_some(())
+        });
         let service = Service::of(&lab).body();
         let instance = Instance::new(&lab.balancer.namespace, node(&lab, SIZES[0]), &service);
         killed(instance.spawn_with(Some((KILL_AT, step))), step);
