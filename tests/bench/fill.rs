@@ -163,7 +163,8 @@ pub(crate) fn configure(runner: &mut Runner) {
             closed_mask6: 0,
             draining: 0,
             flow_log: 0,
-            syn_limit: 0,
+            // Counted, and never too many.
+            syn_limit: u32::MAX,
             syn_key: [1, 2, 3, 4],
         },
     );

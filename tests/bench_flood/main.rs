@@ -133,7 +133,9 @@ fn counters(daemon: &Daemon<'_>) -> Vec<(String, u64)> {
         });
         counts.collect::<Vec<_>>()
     };
-    [of("drops", "reason"), of("events", "event")].concat()
+    // An answer is no drop.
+    let challenged = ("syn_challenged".to_owned(), daemon.reason("syn_challenged"));
+    [of("drops", "reason"), of("events", "event"), vec![challenged]].concat()
 }
 
 fn since(before: &[(String, u64)], after: &[(String, u64)]) -> Vec<String> {
