@@ -80,6 +80,10 @@ pub(super) fn judge<A: Tables>(segment: &Segment<A>, sequence: u32, now: u32) ->
     if !shows(epoch) && !shows(epoch.wrapping_sub(1)) {
         return Reason::UnexpectedRst;
     }
+    // Counted once, or whoever owns one address could hide a flood by repeating its proof.
+    if is_proven(segment.key.src, now) {
+        return Reason::SynProven;
+    }
     let hash = client(segment.key.src);
     if let Some(place) = maps::PROVEN.get_ptr_mut(syn::place(hash)) {
         // SAFETY: an aligned word of an array: whoever reads it sees this client or another whole.

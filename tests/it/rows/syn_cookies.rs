@@ -8,7 +8,7 @@ use alb_tests::{cpu, packet_path::now};
 use super::{
     FAMILY,
     flow::{CLIENT_ISN, Flow},
-    world::{Expect, HASHED, VIP, World, answer, dropped, key},
+    world::{DEAD, Expect, HASHED, VIP, World, answer, dropped, key},
 };
 use crate::family::{Family, addr6};
 
@@ -111,6 +111,23 @@ fn a_guess_proves_nothing() {
     let (rst, _) = Flow::to_one(13_001).forward(flag::RST, cookie, 0, &[]);
     world.check("another port", &rst, &dropped(Reason::UnexpectedRst, &rst.frame()));
     challenged(&world, &flow);
+}
+
+#[test]
+fn a_proof_that_is_repeated_hides_no_flood() {
+    let world = world();
+    let flow = Flow::to_one(13_000);
+    let cookie = cookie(&world, &flow, syn::epoch(now()));
+    let (rst, _) = flow.forward(flag::RST, cookie, 0, &[]);
+    // Also if a window ends meanwhile; no target has them, which would tell of a flood by itself.
+    for port in 0..6 * u16::try_from(LIMIT).expect("few") {
+        world.run_both(&rst.frame());
+        let flow = Flow { client: (FLOODER, 20_000 + port), vip: (VIP, DEAD), ..Flow::default() };
+        world.run_both(&flow.syn().0.frame());
+    }
+    let counters = world.prog.counters();
+    assert!(counters.contains_key("syn_proven"), "the proof was good: {counters:?}");
+    assert!(counters.contains_key("syn_challenged"), "{counters:?}");
 }
 
 #[test]
