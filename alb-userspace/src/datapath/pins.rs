@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,10 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{claim::Claim, sys::filter};
+use super::{
+    claim::Claim,
+    sys::{filter, link},
+};
 use crate::report::AttachMode;
 
 /// The usual place of the bpffs.
@@ -216,11 +220,16 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything: programs that only pins held are gone from the kernel then. Filters
-    /// hold theirs themselves, so they are taken off first.
+    /// Removes everything: no program runs then. Filters hold theirs themselves, so they are taken off
+    /// first; so are links, which the kernel else takes off some time after their pins are gone.
     pub fn remove(self) -> Result<(), PinsError> {
-        for pin in self.links()?.iter().filter(|pin| pin.mode == AttachMode::TcFilter) {
-            filter::remove(pin.ifindex).map_err(failed("remove the filter of", &pin.path))?;
+        for pin in self.links()? {
+            if pin.mode == AttachMode::TcFilter {
+                filter::remove(pin.ifindex).map_err(failed("remove the filter of", &pin.path))?;
+            } else if let Ok(link) = link::open(&pin.path) {
+                // Its device may be gone. If it is not, it goes with its pin.
+                drop(link::detach(link.as_fd()));
+            }
         }
         fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
     }

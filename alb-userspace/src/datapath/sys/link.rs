@@ -17,6 +17,7 @@ const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 /// `BPF_F_RDONLY` of linux/bpf.h.
 const READ_ONLY: u32 = 1 << 3;
 
@@ -45,6 +46,12 @@ struct UpdateAttr {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+/// `bpf_attr` for `BPF_LINK_DETACH`.
+#[repr(C)]
+struct DetachAttr {
+    link: u32,
 }
 
 /// The start of `bpf_link_info`, with the fields that an XDP or tcx link has.
@@ -103,4 +110,9 @@ pub(in crate::datapath) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>)
     let mut attr =
         UpdateAttr { link: number(link), program: number(program), ..UpdateAttr::default() };
     bpf(LINK_UPDATE, &mut attr)
+}
+
+/// Takes a link off its device, in one step.
+pub(in crate::datapath) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(LINK_DETACH, &mut DetachAttr { link: number(link) })
 }
