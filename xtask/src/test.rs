@@ -22,9 +22,9 @@ pub(crate) struct Args {
     /// Run only the kernel rings, under this kernel in a virtual machine.
     #[arg(long, conflicts_with = "all")]
     kernel: Option<Kernel>,
-    /// Kernel rings run as many tests at once. Tests with deadlines must not starve each other, so
-    /// one unless processors are many or idle.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    /// Kernel rings run as many tests at once: they wait most of the time. Tests with deadlines must
+    /// not starve each other, so few unless processors are many or idle.
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     test_threads: u8,
     /// Run only tests whose name contains this, and neither lint nor check the committed object.
     filter: Option<String>,
