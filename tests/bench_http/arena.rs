@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     config::Site,
-    peer::{Kind, LOAD_CORE, Proxy},
+    peer::{Contender, LOAD_CORE, Proxy},
 };
 
 /// Where the origin listens, port 8080.
@@ -33,19 +33,14 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Starts the origin and the proxies: those without an access log, those with one, or both.
-    pub(crate) fn new(
-        alb: &Path,
-        peers: &Path,
-        kinds: &[Kind],
-        (plain, logging): (bool, bool),
-    ) -> Self {
+    pub(crate) fn new(contenders: &[Contender], (plain, logging): (bool, bool)) -> Self {
         let mut arena = Self::empty();
-        for (number, &kind) in (0_u8..).zip(kinds).filter(|_| plain) {
-            let proxy = arena.start(kind, 10 + number, false, alb, peers);
+        for (number, contender) in (0_u8..).zip(contenders).filter(|_| plain) {
+            let proxy = arena.start(contender, 10 + number, false);
             arena.proxies.push(proxy);
         }
-        for (number, &kind) in (0_u8..).zip(kinds).filter(|_| logging) {
-            let proxy = arena.start(kind, 110 + number, true, alb, peers);
+        for (number, contender) in (0_u8..).zip(contenders).filter(|_| logging) {
+            let proxy = arena.start(contender, 110 + number, true);
             arena.logging.push(proxy);
         }
         arena
@@ -67,20 +62,13 @@ impl Arena {
     }
 
     /// Starts one proxy on `198.18.0.{host}`.
-    pub(crate) fn start(
-        &self,
-        kind: Kind,
-        host: u8,
-        access_log: bool,
-        alb: &Path,
-        peers: &Path,
-    ) -> Proxy {
+    pub(crate) fn start(&self, contender: &Contender, host: u8, access_log: bool) -> Proxy {
         let address = Ipv4Addr::new(198, 18, 0, host);
         self.namespace.ip(&format!("address add {address}/32 dev lo"));
-        let dir = self.dir.path().join(format!("{}-{host}", kind.name()));
+        let dir = self.dir.path().join(format!("{}-{host}", contender.kind.name()));
         fs::create_dir(&dir).expect("a directory");
         let site = Site { address, dir: &dir, certificates: self.dir.path(), access_log };
-        Proxy::start(kind, &self.namespace, &site, alb, peers)
+        Proxy::start(contender, &self.namespace, &site)
     }
 
     /// A load generator: pinned beside the origin.

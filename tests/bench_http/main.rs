@@ -16,7 +16,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::{arena::Arena, peer::Kind};
+use crate::{
+    arena::Arena,
+    peer::{Contender, Kind},
+};
 
 /// What the bench runs.
 #[derive(Debug, Parser)]
@@ -33,9 +36,12 @@ struct Args {
     /// Only these proxies; may be repeated. nginx is always there: it is what the others are compared with.
     #[arg(long)]
     peer: Vec<Kind>,
+    /// Another build of this project, measured beside the one that was just built; may be repeated.
+    #[arg(long, value_name = "PATH")]
+    alb: Vec<PathBuf>,
     /// The binary to measure.
-    #[arg(long, env = "ALB_BINARY")]
-    alb: PathBuf,
+    #[arg(long, env = "ALB_BINARY", value_name = "PATH")]
+    binary: PathBuf,
     /// Directory with the programs installed by pip.
     #[arg(long, env = "ALB_BENCH_PEERS")]
     peers: PathBuf,
@@ -49,20 +55,21 @@ fn main() {
     };
     let mut kinds: Vec<Kind> = Kind::ALL.to_vec();
     kinds.retain(|kind| *kind == Kind::Nginx || args.peer.is_empty() || args.peer.contains(kind));
+    let contenders = Contender::all(&kinds, &args.binary, &args.alb, &args.peers);
     let needed = rows::needed(&wanted);
     if needed != (false, false) {
-        let arena = Arena::new(&args.alb, &args.peers, &kinds, needed);
+        let arena = Arena::new(&contenders, needed);
         println!(
             "CPU a request, relative to nginx in the same round: median [min max] of {} rounds of {} s",
             args.rounds, args.seconds
         );
-        for proxy in if needed.0 { &arena.proxies } else { &arena.logging } {
-            println!("  {:<12} {}", proxy.kind.name(), proxy.version());
+        for contender in &contenders {
+            println!("  {:<12} {}", contender.name, contender.version());
         }
         rows::cpu(&arena, args.rounds, args.seconds, &wanted);
         rows::latency(&arena, args.rounds, args.seconds, &wanted);
     }
-    memory::rows(&args.alb, &args.peers, &kinds, &wanted);
+    memory::rows(&contenders, &wanted);
 }
 
 /// Thousands of connections need descriptors, here and in every child.

@@ -1,7 +1,7 @@
 //! Rows about memory: what an idle connection costs, whether thousands of them leave anything
 //! behind, and what slow readers of a huge body cost.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use alb_tests::wait;
 
@@ -10,7 +10,7 @@ use crate::{
     clients::{Client, Speaks},
     cpu::usage,
     load,
-    peer::{Kind, Proxy},
+    peer::{Contender, Kind, Proxy},
 };
 
 /// Idle connections; two descriptors each would not fit into one process's limit twice.
@@ -23,16 +23,15 @@ const WARM: Duration = Duration::from_secs(10);
 const WATCH: Duration = Duration::from_secs(15);
 
 /// Prints the rows; each proxy is started afresh for each.
-pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&str) -> bool) {
+pub(crate) fn rows(contenders: &[Contender], wanted: &dyn Fn(&str) -> bool) {
     // Runtimes that give memory back whenever they like would only blur the table.
-    let kinds = kinds
-        .iter()
-        .copied()
-        .filter(|kind| matches!(kind, Kind::Alb | Kind::Nginx | Kind::Haproxy | Kind::Haproxy28));
-    let kinds: Vec<Kind> = kinds.collect();
-    let fresh = |kind| {
+    let steady = |one: &&Contender| {
+        matches!(one.kind, Kind::Alb | Kind::Nginx | Kind::Haproxy | Kind::Haproxy28)
+    };
+    let contenders: Vec<&Contender> = contenders.iter().filter(steady).collect();
+    let fresh = |contender| {
         let arena = Arena::empty();
-        let proxy = arena.start(kind, 10, false, alb, peers);
+        let proxy = arena.start(contender, 10, false);
         load::wrk(&arena, &format!("http://{}/small", proxy.address), 64, 1, &[]);
         load::wrk(&arena, &format!("https://{}/small", proxy.address), 64, 1, &[]);
         (proxy, arena)
@@ -42,8 +41,8 @@ pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&st
     {
         if wanted(name) {
             println!("\n{name}: {IDLE} kept-alive connections after one request each, twice");
-            for &kind in &kinds {
-                let (proxy, arena) = fresh(kind);
+            for &contender in &contenders {
+                let (proxy, arena) = fresh(contender);
                 idle(&arena, &proxy, speaks);
             }
         }
@@ -55,8 +54,8 @@ pub(crate) fn rows(alb: &Path, peers: &Path, kinds: &[Kind], wanted: &dyn Fn(&st
     ] {
         if wanted(name) {
             println!("\n{name}: {SLOW} idle connections come to read 1 GiB at a trickle, twice");
-            for &kind in &kinds {
-                let (proxy, arena) = fresh(kind);
+            for &contender in &contenders {
+                let (proxy, arena) = fresh(contender);
                 slow_readers(&arena, &proxy, speaks);
             }
         }
@@ -71,7 +70,7 @@ fn idle(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
     let second = held(arena, proxy, speaks);
     println!(
         "  {:<12} {:>6.1} KiB a connection; {} -> {} MiB; closed {}; again {} ({:+.1} %)",
-        proxy.kind.name(),
+        proxy.contender.name,
         each(before, first, IDLE),
         before >> 20,
         first >> 20,
@@ -95,7 +94,7 @@ fn slow_readers(arena: &Arena, proxy: &Proxy, speaks: Speaks) {
     let second = trickle(arena, proxy, speaks);
     println!(
         "  {:<12} {:>6.1} KiB a reader ({:+.1} % of idle); {} -> {} MiB; then {} ({:+.1} %); closed {}; again {} ({:+.1} %)",
-        proxy.kind.name(),
+        proxy.contender.name,
         each(first.idle, first.filled, SLOW),
         growth(first.idle, first.filled),
         first.idle >> 20,

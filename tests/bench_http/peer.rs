@@ -93,13 +93,55 @@ impl Kind {
     }
 }
 
+/// A program that is compared.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) kind: Kind,
+    /// What the tables call it.
+    pub(crate) name: String,
+    program: PathBuf,
+}
+
+impl Contender {
+    /// The program of each kind, and of this project the other builds too.
+    pub(crate) fn all(kinds: &[Kind], alb: &Path, others: &[PathBuf], peers: &Path) -> Vec<Self> {
+        let named = kinds.iter().map(|&kind| {
+            let program = kind.program(alb, peers);
+            Self { kind, name: kind.name().to_owned(), program }
+        });
+        let others = (2..).zip(others).map(|(number, program)| {
+            let name = format!("{} ({number})", Kind::Alb.name());
+            // It is started in a directory of its own.
+            let program = program.canonicalize();
+            let program = program.unwrap_or_else(|error| panic!("--alb: no such program: {error}"));
+            Self { kind: Kind::Alb, name, program }
+        });
+        let mut all: Vec<Self> = named.collect();
+        let place = all.iter().position(|one| one.kind == Kind::Alb).map_or(0, |at| at + 1);
+        all.splice(place..place, others);
+        all
+    }
+
+    /// The first line it says of its version, and which build it is if there are several.
+    pub(crate) fn version(&self) -> String {
+        let output = Command::new(&self.program).arg(self.kind.version_flag()).output();
+        let Ok(output) = output else { return "?".to_owned() };
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("?");
+        match self.kind {
+            Kind::Alb => format!("{line}, {}", self.program.display()),
+            _ => line.to_owned(),
+        }
+    }
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pub(crate) kind: Kind,
+    pub(crate) contender: Contender,
     /// Where it listens: 80 http, 443 https, 5432 tcp.
     pub(crate) address: Ipv4Addr,
-    program: PathBuf,
     child: Child,
 }
 
@@ -110,24 +152,18 @@ pub(crate) const LOAD_CORE: &str = "1";
 
 impl Proxy {
     /// Starts it on its core and waits until it listens; panics with its log if it does not.
-    pub(crate) fn start(
-        kind: Kind,
-        namespace: &Namespace,
-        site: &Site<'_>,
-        alb: &Path,
-        peers: &Path,
-    ) -> Self {
-        let config = config::write(kind, site);
-        let program = kind.program(alb, peers);
+    pub(crate) fn start(contender: &Contender, namespace: &Namespace, site: &Site<'_>) -> Self {
+        let Contender { kind, program, .. } = contender;
+        let config = config::write(*kind, site);
         let log_path = site.dir.join("log");
         let log = File::create(&log_path).expect("a log file");
         let mut command = namespace.command("taskset");
-        command.args(["-c", PROXY_CORE]).arg(&program).args(kind.arguments(&config));
+        command.args(["-c", PROXY_CORE]).arg(program).args(kind.arguments(&config));
         command.current_dir(site.dir).env("HOME", site.dir).env("GOMAXPROCS", "1");
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let child = command.spawn().expect("starting a proxy; is taskset installed?");
-        let proxy = Self { kind, address: site.address, program, child };
+        let proxy = Self { contender: contender.clone(), address: site.address, child };
         for port in [80, 443] {
             let up = wait::within(Duration::from_secs(20), || {
                 let connect = || TcpStream::connect((site.address, port));
@@ -147,22 +183,22 @@ impl Proxy {
     pub(crate) fn group(&self) -> u32 {
         self.child.id()
     }
-
-    /// The first line it says of its version.
-    pub(crate) fn version(&self) -> String {
-        let output = Command::new(&self.program).arg(self.kind.version_flag()).output();
-        let Ok(output) = output else { return "?".to_owned() };
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("?").to_owned()
-    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        use nix::sys::signal::{Signal, killpg};
+
+        /// The proxies' connections are closed by now.
+        const PATIENCE: Duration = Duration::from_secs(10);
         // The group: wrappers installed by pip start the program as a child.
         let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        if self.contender.kind == Kind::Alb {
+            // A build that records a profile writes it when it ends by itself.
+            _ = killpg(group, Signal::SIGTERM);
+            _ = wait::within(PATIENCE, || self.child.try_wait().ok().flatten());
+        }
+        _ = killpg(group, Signal::SIGKILL);
         drop(self.child.wait());
     }
 }

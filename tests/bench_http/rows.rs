@@ -109,8 +109,10 @@ pub(crate) fn needed(wanted: &dyn Fn(&str) -> bool) -> (bool, bool) {
 pub(crate) fn cpu(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn Fn(&str) -> bool) {
     for row in ROWS.iter().filter(|row| wanted(row.name)) {
         let proxies = if row.logging { &arena.logging } else { &arena.proxies };
-        let proxies: Vec<&Proxy> =
-            proxies.iter().filter(|proxy| !row.tcp || proxy.kind.forwards_tcp()).collect();
+        let proxies: Vec<&Proxy> = proxies
+            .iter()
+            .filter(|proxy| !row.tcp || proxy.contender.kind.forwards_tcp())
+            .collect();
         let goal = row.must.map_or(String::new(), |must| format!(" (goal {must:.2})"));
         println!("\n{}{goal}", row.name);
         for proxy in &proxies {
@@ -123,30 +125,39 @@ pub(crate) fn cpu(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn Fn(&s
                 samples[index].push(measure(arena, row, proxies[index], seconds));
             }
         }
-        let Some(nginx) = proxies.iter().position(|proxy| proxy.kind == Kind::Nginx) else {
-            continue;
+        print(&proxies, &samples);
+    }
+}
+
+/// Prints a line for each proxy: its CPU relative to that of nginx in the same rounds, and with
+/// other builds of this project beside the first, relative to that too.
+fn print(proxies: &[&Proxy], samples: &[Vec<Sample>]) {
+    let of_kind = |kind| proxies.iter().position(|proxy| proxy.contender.kind == kind);
+    let builds = proxies.iter().filter(|proxy| proxy.contender.kind == Kind::Alb).count();
+    let alb = of_kind(Kind::Alb).filter(|_| builds > 1);
+    let Some(nginx) = of_kind(Kind::Nginx) else { return };
+    let column = if alb.is_some() { "CPU / alb" } else { "" };
+    println!(
+        "  {:<12} {:>18} {column:>18} {:>20} {:>12}",
+        "", "CPU / nginx", "us CPU a request", "requests/s"
+    );
+    for (proxy, own) in proxies.iter().zip(samples) {
+        let beside = |other: usize| {
+            let pairs = own.iter().zip(&samples[other]);
+            let ratios = pairs.map(|(own, its)| own.micros_per_request / its.micros_per_request);
+            Spread::of(&ratios.collect::<Vec<f64>>()).to_string()
         };
+        let of = |field: fn(&Sample) -> f64| Spread::of(&own.iter().map(field).collect::<Vec<_>>());
+        let failed: u64 = own.iter().map(|sample| sample.failed).sum();
+        let note = if failed > 0 { format!("  {failed} FAILED") } else { String::new() };
         println!(
-            "  {:<12} {:>18} {:>20} {:>12}",
-            "", "CPU / nginx", "us CPU a request", "requests/s"
+            "  {:<12} {:>18} {:>18} {:>20} {:>12.0}{note}",
+            proxy.contender.name,
+            beside(nginx),
+            alb.map(beside).unwrap_or_default(),
+            of(|sample| sample.micros_per_request).to_string(),
+            of(|sample| sample.requests_per_second).median,
         );
-        for (index, proxy) in proxies.iter().enumerate() {
-            let pairs = samples[index].iter().zip(&samples[nginx]);
-            let ratios: Vec<f64> =
-                pairs.map(|(own, its)| own.micros_per_request / its.micros_per_request).collect();
-            let of = |field: fn(&Sample) -> f64| {
-                Spread::of(&samples[index].iter().map(field).collect::<Vec<_>>())
-            };
-            let failed: u64 = samples[index].iter().map(|sample| sample.failed).sum();
-            let note = if failed > 0 { format!("  {failed} FAILED") } else { String::new() };
-            println!(
-                "  {:<12} {:>18} {:>20} {:>12.0}{note}",
-                proxy.kind.name(),
-                Spread::of(&ratios).to_string(),
-                of(|sample| sample.micros_per_request).to_string(),
-                of(|sample| sample.requests_per_second).median,
-            );
-        }
     }
 }
 
@@ -173,10 +184,11 @@ pub(crate) fn latency(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn F
     }
     let url = |proxy: &Proxy| format!("http://{}/small", proxy.address);
     let fast = [Kind::Alb, Kind::Nginx, Kind::Haproxy];
-    let carried = arena.proxies.iter().filter(|proxy| fast.contains(&proxy.kind)).map(|proxy| {
-        let done = load::wrk(arena, &url(proxy), 64, 2, &[]);
-        done.requests / 2
-    });
+    let carried =
+        arena.proxies.iter().filter(|proxy| fast.contains(&proxy.contender.kind)).map(|proxy| {
+            let done = load::wrk(arena, &url(proxy), 64, 2, &[]);
+            done.requests / 2
+        });
     let carried = carried.min().unwrap_or_default();
     #[expect(
         clippy::cast_precision_loss,
@@ -197,6 +209,6 @@ pub(crate) fn latency(arena: &Arena, rounds: usize, seconds: u32, wanted: &dyn F
     }
     for (proxy, times) in arena.proxies.iter().zip(&times) {
         let Spread { median, min, max } = Spread::of(times);
-        println!("  {:<12} {median:>8.0} [{min:.0} {max:.0}]", proxy.kind.name());
+        println!("  {:<12} {median:>8.0} [{min:.0} {max:.0}]", proxy.contender.name);
     }
 }

@@ -1,15 +1,12 @@
 //! `cargo xtask bench`: figures, from a release build.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{
-    build_ebpf, setup,
+    build, build_ebpf, setup,
     shell::{self, step},
     workspace,
 };
@@ -82,7 +79,7 @@ fn datapath(args: &[String]) -> Result<()> {
 fn flood(args: &[String]) -> Result<()> {
     let object = workspace::built_object();
     build_ebpf::build(&object)?;
-    let alb = daemon(Some(&object))?;
+    let alb = build::release(Some(&object))?;
     step("building and running the bench");
     shell::run(example("bench_flood", args).env("ALB_BPF_OBJECT", &object).env("ALB_BIN", alb))
 }
@@ -98,30 +95,28 @@ fn e2e_tcp(args: &[String]) -> Result<()> {
     setup::forwarders()?;
     let object = workspace::built_object();
     build_ebpf::build(&object)?;
-    let alb = daemon(Some(&object))?;
+    let alb = build::release(Some(&object))?;
     step("building and running the bench");
     shell::run(example("bench_e2e", args).env("ALB_BPF_OBJECT", &object).env("ALB_BIN", alb))
 }
 
 fn http(args: &[String]) -> Result<()> {
-    let peers = setup::peers()?;
-    let alb = daemon(None)?;
+    let peers = setup::peers(&peers_of(args))?;
+    let alb = build::release(None)?;
     step("building and running the bench");
     let mut cargo = example("bench_http", args);
     shell::run(cargo.env("ALB_BINARY", alb).env("ALB_BENCH_PEERS", peers))
 }
 
-/// Builds the program, with this packet path or the committed one; returns where it is.
-fn daemon(object: Option<&Path>) -> Result<PathBuf> {
-    step("building alb");
-    let mut build = Command::new(workspace::cargo());
-    build.args(["build", "--locked", "--release", "--package", "alb-userspace"]);
-    build.envs(object.map(|object| ("ALB_BPF_OBJECT", object)));
-    shell::run(build.current_dir(workspace::root()))?;
-    Ok(workspace::root().join("target/release/alb"))
+/// The values of `--peer`.
+fn peers_of(args: &[String]) -> Vec<&str> {
+    let after = args.iter().zip(args.iter().skip(1));
+    let after = after.filter_map(|(option, value)| (option == "--peer").then_some(value.as_str()));
+    after.chain(args.iter().filter_map(|arg| arg.strip_prefix("--peer="))).collect()
 }
 
-fn example(name: &str, args: &[String]) -> Command {
+/// One of the bench programs, built with optimizations.
+pub(crate) fn example(name: &str, args: &[String]) -> Command {
     let mut cargo = Command::new(workspace::cargo());
     cargo
         .args(["run", "--locked", "--release", "--package", "alb-tests"])
@@ -129,4 +124,16 @@ fn example(name: &str, args: &[String]) -> Command {
         .args(args)
         .current_dir(workspace::root());
     cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_read_from_what_is_passed_on() {
+        let args = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(peers_of(&args("--rounds 5 --peer alb --peer=envoy")), ["alb", "envoy"]);
+        assert!(peers_of(&args("--rounds 5")).is_empty());
+    }
 }

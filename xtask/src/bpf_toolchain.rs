@@ -146,7 +146,8 @@ pub(crate) fn llvm_of(toolchain: &str) -> Option<u32> {
     llvm_version(&capture(rustup_rustc(toolchain).arg("-vV"))?).filter(|&version| version <= LLVM)
 }
 
-fn llvm_version(verbose: &str) -> Option<u32> {
+/// The LLVM version that `rustc -vV` says.
+pub(crate) fn llvm_version(verbose: &str) -> Option<u32> {
     let version = verbose.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bpf_toolchain;
+mod build;
 mod build_ebpf;
 mod deny;
 mod kernel;
@@ -34,6 +35,8 @@ enum Command {
     Setup,
     /// Build the packet path from source and refresh the committed object and its source hash.
     BuildEbpf(build_ebpf::Args),
+    /// Build the program to install.
+    Build(build::Args),
     /// Run the demo in network namespaces, or with `--config` the daemon on this host.
     Run(run::Args),
     /// Run every test ring, set-up included.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::BuildEbpf(args) => build_ebpf::run(&args),
+        Command::Build(args) => build::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -12,7 +12,7 @@ mod virtual_machine;
 
 pub(crate) use databases::install as databases;
 pub(crate) use dependency_rules::install as dependency_rules;
-pub(crate) use peers::{forwarders, install as peers};
+pub(crate) use peers::{forwarders, install as peers, trainers};
 pub(crate) use virtual_machine::install as virtual_machine;
 
 use anyhow::{Result, bail};

