@@ -20,25 +20,8 @@ use crate::{
     workspace,
 };
 
-/// Every row about CPU once: what the program does when it is busy, over every protocol.
-const TRAINING: [&str; 16] = [
-    "--rounds",
-    "1",
-    "--seconds",
-    "3",
-    "--peer",
-    "alb",
-    "--row",
-    "200 B",
-    "--row",
-    "64 KiB",
-    "--row",
-    "TLS keep-alive",
-    "--row",
-    "new TLS",
-    "--row",
-    "h2 over",
-];
+/// Every row of the bench about CPU: what the program does when it is busy, in every protocol.
+const TRAINING: [&str; 5] = ["200 B", "64 KiB", "TLS keep-alive", "new TLS", "h2 over"];
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
@@ -76,17 +59,20 @@ fn guided() -> Result<PathBuf> {
     }
     let rustc = Rustc::ask()?;
     let profdata = Profdata::find(&rustc)?;
+    setup::run()?;
     setup::trainers()?;
 
     let dir = workspace::root().join("target/pgo");
     let profiles = dir.join("profiles");
     remove(&profiles)?;
     step("building an alb that records what it does");
-    let flag = flag("-Cprofile-generate=", &profiles);
-    let recording = with_flag(&rustc, flag, &dir.join("recording"))?;
+    let recording = with(&rustc, "-Cprofile-generate=", &profiles, &dir.join("recording"))?;
 
     step("recording it under load");
-    let mut bench = bench::example("bench_http", &TRAINING.map(str::to_owned));
+    let rows = TRAINING.iter().flat_map(|row| ["--row", row]);
+    let words = "--rounds 1 --seconds 3 --peer alb".split_whitespace().chain(rows);
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    let mut bench = bench::example("bench_http", &words);
     // No program of another project is asked for.
     shell::run(bench.env("ALB_BINARY", recording).env("ALB_BENCH_PEERS", &dir))?;
 
@@ -97,7 +83,7 @@ fn guided() -> Result<PathBuf> {
     let target = dir.join("guided");
     // Cargo does not see that the profile is another one.
     remove(&target)?;
-    let built = with_flag(&rustc, self::flag("-Cprofile-use=", &profile), &target)?;
+    let built = with(&rustc, "-Cprofile-use=", &profile, &target)?;
     let program = dir.join("alb");
     // Not written over: it may be running.
     if program.exists() {
@@ -108,12 +94,6 @@ fn guided() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn flag(name: &str, path: &Path) -> OsString {
-    let mut flag = OsString::from(name);
-    flag.push(path);
-    flag
-}
-
 fn remove(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -121,11 +101,12 @@ fn remove(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the program into a target directory of its own, with one more flag of the compiler.
-fn with_flag(rustc: &Rustc, flag: OsString, target: &Path) -> Result<PathBuf> {
+/// Builds the program into a target directory of its own, with one more flag of the compiler and
+/// its value.
+fn with(rustc: &Rustc, flag: &str, value: &Path, target: &Path) -> Result<PathBuf> {
     // Flags in which spaces are nothing special; they replace those of the plain variable.
     const SEPARATOR: &str = "\x1f";
-    let mut flags = env::var_os("CARGO_ENCODED_RUSTFLAGS").unwrap_or_else(|| {
+    let mut flags: OsString = env::var_os("CARGO_ENCODED_RUSTFLAGS").unwrap_or_else(|| {
         let plain = env::var("RUSTFLAGS").unwrap_or_default();
         plain.split_whitespace().collect::<Vec<_>>().join(SEPARATOR).into()
     });
@@ -133,6 +114,7 @@ fn with_flag(rustc: &Rustc, flag: OsString, target: &Path) -> Result<PathBuf> {
         flags.push(SEPARATOR);
     }
     flags.push(flag);
+    flags.push(value);
     let mut build = cargo();
     // The flags are for the target, and not for what runs while building.
     build.args(["--target", &rustc.host]).arg("--target-dir").arg(target);
