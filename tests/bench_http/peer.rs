@@ -129,10 +129,10 @@ impl Contender {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("?");
-        match self.kind {
-            Kind::Alb => format!("{line}, {}", self.program.display()),
-            _ => line.to_owned(),
+        if self.kind == Kind::Alb {
+            return format!("{line}, {}", self.program.display());
         }
+        line.to_owned()
     }
 }
 
