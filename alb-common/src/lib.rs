@@ -20,6 +20,7 @@ pub mod expiry;
 pub mod filter;
 pub mod flow;
 pub mod flow_log;
+pub mod flow_table;
 pub mod hash;
 pub mod interface;
 pub mod limits;

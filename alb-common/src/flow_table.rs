@@ -1,0 +1,418 @@
+//! A hash table in an array map: one line of 64 bytes, a cache line, for each direction of a flow.
+//!
+//! The kernel's own hash table reads a bucket, then an element, each a cache miss and a TLB miss
+//! where there are many flows; here most packets touch one line. Whoever has the array in memory
+//! takes part: every CPU of the packet path, and the daemon.
+//!
+//! # Where a key may be
+//!
+//! A keyed hash names a line in each of [`GROUPS`] groups of lines; the first is the key's home. The
+//! key is at home, or, if another was there first, in any line of the group that had the most empty
+//! ones; then the home counts it as displaced. So a lookup ends at the home unless something of it
+//! was displaced, also if the key is in no line. With two lines an entry three of four are at home in
+//! a table of nominal size, and there is room for a third more at least.
+//!
+//! # How it is changed without locks
+//!
+//! A line is empty, [`BUSY`] while its key is written, [`OFFERED`] when the key can be read, and
+//! [`TAKEN`] when it counts. Of several that insert the same key at once, each offers a line, then
+//! looks for the key in all others: as what is offered is seen by whoever looks later, at most one
+//! finds none (both may find the other's, then neither has inserted it). That holds also if one is
+//! at home and one is displaced: who is displaced has the home count it before offering, and who is
+//! at home reads that count with its own offer. Only atomic operations change a line's state, and
+//! each removal gives it a new version, so that nobody takes a line for what it was.
+//!
+//! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody;
+//! [`abandoned`] finds such.
+//!
+//! The packet path and the daemon do not use it yet: they keep flows in the kernel's hash tables.
+
+use crate::{
+    abi::plain,
+    flow::{FlowEntry, FlowKey},
+    hash,
+};
+
+#[cfg(not(target_arch = "bpf"))]
+pub mod shared;
+#[cfg(test)]
+mod tests;
+
+/// One direction of a flow with its key: what the array is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowLine {
+    /// Phase, displaced keys and version: see the constants of this module.
+    pub state: u32,
+    /// Whose it is, unless empty.
+    pub key: FlowKey,
+    /// The rewrite.
+    pub entry: FlowEntry,
+}
+
+plain!(FlowLine, 64: state: u32, key: FlowKey, entry: FlowEntry);
+
+/// The first line of the array: where the others are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Shape {
+    /// Groups of lines; 0 = the table is not ready.
+    pub groups: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Random; the last two odd, or half of their use is lost.
+    pub seeds: [u64; 4],
+    /// Zero.
+    pub unused: [u64; 3],
+}
+
+plain!(Shape, 64: groups: u32, reserved: u32, seeds: [u64; 4], unused: [u64; 3]);
+
+/// Bits of a state that are the phase.
+const PHASE: u32 = 0b11;
+/// Nobody's.
+pub const EMPTY: u32 = 0;
+/// Its key is being written.
+pub const BUSY: u32 = 1;
+/// Its key is there, and counts if no other line has it.
+pub const OFFERED: u32 = 2;
+/// Its key counts.
+pub const TAKEN: u32 = 3;
+/// Adds a displaced key to a state.
+const DISPLACED: u32 = 1 << 2;
+/// Bits of a state that count displaced keys.
+const DISPLACED_BITS: u32 = 0xff << 2;
+/// With so many displaced keys a home takes no more: far more than there are in a table whose
+/// nominal size is kept, and room for all CPUs that add one at the same moment.
+const MOST_DISPLACED: u32 = 128 << 2;
+/// Adds one to the version, the bits that are left; it wraps.
+const VERSION: u32 = 1 << 10;
+/// Makes an offered line empty, with another version.
+const WITHDRAWN: u32 = VERSION.wrapping_sub(OFFERED);
+
+/// The lines of a table, in whoever's memory. What is provided is to be replaced only by a call of the
+/// same function, where the stack has no room for it in line.
+pub trait Lines: Sized {
+    /// Lines of a group, a power of two.
+    const WAYS: u32 = GROUP;
+
+    /// The state of a line. What is read of it later was not read before. Of a line that there is
+    /// not: [`BUSY`].
+    fn state(&self, line: u32) -> u32;
+
+    /// Whether a line's key is this one.
+    fn has(&self, line: u32, key: &FlowKey) -> bool;
+
+    /// Whether a line that is in this phase or a later one is a key's, before and after it is looked
+    /// at.
+    #[inline(always)]
+    fn holds(&self, line: u32, phase: u32, key: &FlowKey) -> bool {
+        let state = self.state(line);
+        is_in(state, phase) && self.has(line, key) && is_same(self.state(line), state)
+    }
+
+    /// Changes a state that is still `from`: whether it was. A full barrier.
+    fn swap(&self, line: u32, from: u32, to: u32) -> bool;
+
+    /// Adds to a state, which wraps, and returns what it was. A full barrier.
+    fn add(&self, line: u32, by: u32) -> u32;
+
+    /// Writes a busy line's key and entry.
+    fn fill(&self, line: u32, key: &FlowKey, entry: &FlowEntry);
+
+    /// [`find`].
+    #[inline(always)]
+    fn find(&self, places: Places, key: &FlowKey) -> Option<u32> {
+        find(self, places, key)
+    }
+
+    /// [`claim`].
+    #[inline(always)]
+    fn claim(&self, places: Places, _: &FlowKey) -> Option<u32> {
+        claim(self, places)
+    }
+
+    /// [`empty_lines`].
+    #[inline(always)]
+    fn empty_lines(&self, place: u32) -> u32 {
+        empty_lines(self, place)
+    }
+
+    /// [`is_elsewhere`].
+    #[inline(always)]
+    fn is_elsewhere(&self, places: Places, but: u32, key: &FlowKey) -> bool {
+        is_elsewhere(self, places, but, key)
+    }
+}
+
+/// Where a key may be: a line in each group, the first its home.
+pub type Places = [u32; GROUPS];
+
+/// Groups in which a key may be.
+pub const GROUPS: usize = 3;
+
+/// What became of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in.
+    Yes,
+    /// The key is there already, or being inserted.
+    Exists,
+    /// All lines where it might be are others'.
+    NoRoom,
+}
+
+impl Shape {
+    /// Of an array of so many lines: with the last ones unused if they are no whole group.
+    pub const fn of(lines: u32, seeds: [u64; 4]) -> Self {
+        let [a, b, c, d] = seeds;
+        // The first group's place has this shape, and nothing else.
+        let groups = (lines / GROUP).saturating_sub(1);
+        Self { groups, reserved: 0, seeds: [a, b, c | 1, d | 1], unused: [0; 3] }
+    }
+
+    /// Where a key may be.
+    ///
+    /// The sum of products is a universal hash (Thorup 2015 §3), so that nobody who does not know the
+    /// seeds finds many keys of one home; but it is linear, and clients in a row would make it
+    /// patterns: the steps after it undo those.
+    #[inline(always)]
+    pub fn places(&self, key: &FlowKey) -> Places {
+        let [a, b, c, d] = self.seeds;
+        let ports = (key.sport.0 as u64) << 16 | key.dport.0 as u64;
+        let (src, dst) = (key.src.0 as u64, key.dst.0 as u64);
+        let sum = src.wrapping_add(a).wrapping_mul(dst.wrapping_add(b));
+        let first = mixed(sum.wrapping_add(ports.wrapping_mul(c)), d);
+        let second = mixed(first, d);
+        let lines = self.groups * GROUP;
+        let line = |hash: u64| GROUP + hash::slot((hash >> 32) as u32, lines);
+        [line(first), line(second), line(mixed(second, d))]
+    }
+}
+
+#[inline(always)]
+const fn mixed(hash: u64, odd: u64) -> u64 {
+    (hash ^ hash >> 32).wrapping_mul(odd)
+}
+
+/// Lines of a group in an array map.
+pub const GROUP: u32 = 8;
+
+/// Lines for so many entries: two an entry, so that most are at home.
+pub const fn lines_for(entries: u32) -> u32 {
+    (entries.saturating_mul(2).div_ceil(GROUP) + 1).saturating_mul(GROUP)
+}
+
+#[inline(always)]
+const fn phase(state: u32) -> u32 {
+    state & PHASE
+}
+
+/// Steps of a search over all lines in which a key may be.
+#[inline(always)]
+const fn steps<L: Lines>() -> u32 {
+    GROUPS as u32 * L::WAYS
+}
+
+/// The line of a step: of one group after the other, the nearest to the named line first. Step 0 is
+/// the home.
+#[inline(always)]
+const fn line<L: Lines>(places: Places, step: u32) -> u32 {
+    let [home, second, third] = places;
+    let group = step / L::WAYS;
+    let named = if group == 0 {
+        home
+    } else if group == 1 {
+        second
+    } else {
+        third
+    };
+    named ^ (step % L::WAYS)
+}
+
+/// Whether a state is of this phase, [`OFFERED`] or [`TAKEN`], or a later one.
+#[inline(always)]
+pub const fn is_in(state: u32, least: u32) -> bool {
+    state & least == least
+}
+
+/// Whether two states of a line that was offered or taken are of the same key.
+#[inline(always)]
+pub const fn is_same(a: u32, b: u32) -> bool {
+    a / VERSION == b / VERSION
+}
+
+/// The line of a key.
+#[inline(always)]
+pub fn find(lines: &impl Lines, places: Places, key: &FlowKey) -> Option<u32> {
+    let state = lines.state(places[0]);
+    if lines.holds(places[0], TAKEN, key) {
+        return Some(places[0]);
+    }
+    if has_displaced(state) { find_displaced(lines, places, key) } else { None }
+}
+
+/// Whether keys whose home this is are elsewhere.
+#[inline(always)]
+pub const fn has_displaced(state: u32) -> bool {
+    state & DISPLACED_BITS != 0
+}
+
+/// The line of a key that is not at home.
+#[inline(always)]
+pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey) -> Option<u32> {
+    let mut step = 1;
+    while step < steps::<L>() {
+        let line = line::<L>(places, step);
+        if lines.holds(line, TAKEN, key) {
+            return Some(line);
+        }
+        step += 1;
+    }
+    None
+}
+
+/// Inserts a key that is in no line.
+#[inline(always)]
+pub fn insert<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEntry) -> Inserted {
+    let home = places[0];
+    let state = lines.state(home);
+    if phase(state) == EMPTY && lines.swap(home, state, state + BUSY) {
+        lines.fill(home, key, entry);
+        let before = lines.add(home, OFFERED - BUSY);
+        if has_displaced(before) && lines.is_elsewhere(places, home, key) {
+            lines.add(home, WITHDRAWN);
+            return Inserted::Exists;
+        }
+        lines.add(home, TAKEN - OFFERED);
+        return Inserted::Yes;
+    }
+    displaced(lines, places, key, entry)
+}
+
+/// Inserts a key whose home is another's.
+#[inline(always)]
+fn displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEntry) -> Inserted {
+    // Most keys that are there need not be offered to be found.
+    if lines.find(places, key).is_some() {
+        return Inserted::Exists;
+    }
+    if lines.state(places[0]) & DISPLACED_BITS >= MOST_DISPLACED {
+        return Inserted::NoRoom;
+    }
+    let Some(line) = lines.claim(places, key) else { return Inserted::NoRoom };
+    lines.fill(line, key, entry);
+    lines.add(places[0], DISPLACED);
+    lines.add(line, OFFERED - BUSY);
+    if lines.is_elsewhere(places, line, key) {
+        lines.add(line, WITHDRAWN);
+        lines.add(places[0], DISPLACED.wrapping_neg());
+        return Inserted::Exists;
+    }
+    lines.add(line, TAKEN - OFFERED);
+    Inserted::Yes
+}
+
+/// Makes an empty line busy, not the home: of the group that has the most. None also if others take
+/// all of those meanwhile.
+#[inline(always)]
+pub fn claim<L: Lines>(lines: &L, places: Places) -> Option<u32> {
+    let [home, mut best, third] = places;
+    let mut most = lines.empty_lines(best);
+    for place in [third, home] {
+        let empty = lines.empty_lines(place);
+        if empty > most {
+            (best, most) = (place, empty);
+        }
+    }
+    // So that the compiler keeps no line of the search above for this one, on a small stack.
+    let best = core::hint::black_box(best);
+    let mut step = 0;
+    while step < L::WAYS {
+        let line = best ^ step;
+        let state = lines.state(line);
+        if phase(state) == EMPTY && line != home && lines.swap(line, state, state + BUSY) {
+            return Some(line);
+        }
+        step += 1;
+    }
+    None
+}
+
+/// How many lines of a group are empty.
+#[inline(always)]
+pub fn empty_lines<L: Lines>(lines: &L, place: u32) -> u32 {
+    let mut empty = 0;
+    let mut step = 0;
+    while step < L::WAYS {
+        let state = lines.state(place ^ step);
+        // Without a branch: the verifier would follow both of each.
+        empty += !(state | state >> 1) & 1;
+        step += 1;
+    }
+    empty
+}
+
+/// Whether another line than this one has a key, or offers it.
+#[inline(always)]
+pub fn is_elsewhere<L: Lines>(lines: &L, places: Places, but: u32, key: &FlowKey) -> bool {
+    let mut step = 0;
+    while step < steps::<L>() {
+        let line = line::<L>(places, step);
+        step += 1;
+        if line != but && lines.holds(line, OFFERED, key) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Removes a key: whether this call did.
+#[inline(always)]
+pub fn remove(lines: &impl Lines, places: Places, key: &FlowKey) -> bool {
+    match find(lines, places, key) {
+        Some(line) => empty(lines, places, line, key),
+        None => false,
+    }
+}
+
+/// Empties a line that a key was found in.
+#[inline(always)]
+fn empty(lines: &impl Lines, places: Places, line: u32, key: &FlowKey) -> bool {
+    let mut tries = 0;
+    while tries < TRIES {
+        let state = lines.state(line);
+        if phase(state) != TAKEN || !lines.has(line, key) {
+            return false;
+        }
+        // Fails also if only the count of displaced keys has changed.
+        if lines.swap(line, state, state.wrapping_add(VERSION) & !PHASE) {
+            if line != places[0] {
+                lines.add(places[0], DISPLACED.wrapping_neg());
+            }
+            return true;
+        }
+        tries += 1;
+    }
+    false
+}
+
+/// Times that a removal is tried while others change the same line's count.
+const TRIES: u32 = 8;
+
+/// Whether a line in this state was left by somebody who stopped half-way, if it is in the same
+/// state later than an insertion can take.
+pub const fn abandoned(state: u32) -> bool {
+    matches!(phase(state), BUSY | OFFERED)
+}
+
+/// Empties such a line. What it made a home count stays counted, which costs some lookups time.
+pub fn clear(lines: &impl Lines, line: u32, state: u32) -> bool {
+    abandoned(state) && lines.swap(line, state, state.wrapping_add(VERSION) & !PHASE)
+}
+
+/// Whether a line's entry counts.
+#[inline(always)]
+pub const fn is_taken(state: u32) -> bool {
+    phase(state) == TAKEN
+}

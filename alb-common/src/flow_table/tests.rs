@@ -1,0 +1,219 @@
+//! The table by itself, and every interleaving of those who share one.
+
+extern crate std;
+
+mod model;
+
+use std::{collections::HashMap, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::{
+    shared::{FlowTable, Line},
+    *,
+};
+use crate::net::{Be16, Be32};
+
+const SEEDS: [u64; 4] =
+    [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321, 0x9e37_79b9_7f4a_7c15, 0xff51_afd7_ed55_8ccd];
+
+fn lines(count: u32) -> Vec<Line> {
+    (0..count).map(|_| Line::default()).collect()
+}
+
+fn key(n: u32) -> FlowKey {
+    FlowKey { src: Be32(0xc612_0000 + n), dst: Be32(7), sport: Be16(n as u16), dport: Be16(80) }
+}
+
+fn entry(n: u32) -> FlowEntry {
+    FlowEntry { target: n, bytes: u64::from(n) << 40, ..FlowEntry::default() }
+}
+
+#[test]
+fn its_nominal_size_fits_and_most_are_at_home() {
+    for entries in [64, 1_000, 100_000] {
+        let lines = lines(lines_for(entries));
+        let table = FlowTable::make(&lines, SEEDS);
+        for n in 0..entries {
+            assert_eq!(table.insert(&key(n), &entry(n)), Inserted::Yes, "{n} of {entries}");
+        }
+        let shape = Shape::of(lines_for(entries), SEEDS);
+        let at_home = |n: &u32| {
+            let home = shape.places(&key(*n))[0];
+            table.read(home).is_some_and(|(found, _)| found == key(*n))
+        };
+        let home = (0..entries).filter(at_home).count();
+        assert!(home * 10 > entries as usize * 7, "{home} of {entries}");
+        for n in 0..entries {
+            assert_eq!(table.get(&key(n)), Some(entry(n)), "{n} of {entries}");
+            assert_eq!(table.insert(&key(n), &entry(0)), Inserted::Exists);
+            assert_eq!(table.get(&key(n + entries)), None);
+        }
+        let there = (0..lines_for(entries)).filter_map(|line| table.read(line)).count();
+        assert_eq!(there, entries as usize);
+    }
+}
+
+/// Keys as they come: clients in a row, ports in a row, both, and at random.
+fn patterns(n: u32) -> [FlowKey; 4] {
+    let of = |src: u32, sport: u16| FlowKey {
+        src: Be32(src.to_be()),
+        dst: Be32(0x0a00_12c6),
+        sport: Be16::new(sport),
+        dport: Be16::new(443),
+    };
+    let random = n.wrapping_mul(0x9e37_79b1) ^ n.rotate_left(16).wrapping_mul(0x85eb_ca6b);
+    [
+        of(0x0a00_0000 + n, 40_000),
+        of(0x0a00_0000 + n / 60_000, (n % 60_000) as u16),
+        of(0x0a00_0000 + n / 256, (1_024 + n % 256) as u16),
+        of(random, (random >> 7) as u16),
+    ]
+}
+
+#[test]
+fn whatever_the_keys_and_the_seeds_its_nominal_size_fits() {
+    const ENTRIES: u32 = 16_384;
+    let mut seed = 1_u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed ^ seed >> 29
+    };
+    for _ in 0..20 {
+        let seeds = [next(), next(), next(), next()];
+        for pattern in 0..4 {
+            let lines = lines(lines_for(ENTRIES));
+            let table = FlowTable::make(&lines, seeds);
+            // A fifth more than it is made for.
+            for n in 0..ENTRIES + ENTRIES / 5 {
+                let key = patterns(n)[pattern];
+                let inserted = table.insert(&key, &entry(n));
+                assert_ne!(inserted, Inserted::NoRoom, "{n} of pattern {pattern}, {seeds:x?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_table_says_so_and_keeps_what_it_has() {
+    let lines = lines(GROUP * 3);
+    let table = FlowTable::make(&lines, SEEDS);
+    let in_it: Vec<u32> =
+        (0..100).filter(|n| table.insert(&key(*n), &entry(*n)) == Inserted::Yes).collect();
+    assert_eq!(in_it.len(), 16, "two groups");
+    for n in 0..100 {
+        assert_eq!(table.get(&key(n)).is_some(), in_it.contains(&n));
+    }
+    for n in &in_it {
+        assert!(table.remove(&key(*n)) && !table.remove(&key(*n)));
+    }
+    let displaced = (0..GROUP * 3).filter(|line| has_displaced(table.state(*line)));
+    // The shape is no line.
+    assert_eq!(displaced.filter(|line| *line >= GROUP).count(), 0, "nobody is counted any more");
+}
+
+#[test]
+fn an_array_without_a_shape_is_no_table() {
+    let lines = lines(64);
+    let table = FlowTable::new(&lines);
+    assert!(!table.is_ready() && table.get(&key(1)).is_none() && !table.remove(&key(1)));
+    assert_eq!(table.insert(&key(1), &entry(1)), Inserted::NoRoom);
+    assert!(FlowTable::make(&lines, SEEDS).is_ready());
+    assert_eq!(FlowTable::new(&lines).insert(&key(1), &entry(1)), Inserted::Yes);
+    assert_eq!(table.get(&key(1)), None, "whoever looked before it was one");
+}
+
+#[test]
+fn what_was_left_half_way_hinders_nobody_and_is_cleared() {
+    let lines = lines(lines_for(64));
+    let table = FlowTable::make(&lines, SEEDS);
+    let places = Shape::of(lines_for(64), SEEDS).places(&key(1));
+    let lines = &&lines[..];
+    assert!(lines.swap(places[0], EMPTY, BUSY));
+    assert_eq!(table.insert(&key(1), &entry(1)), Inserted::Yes);
+    assert_eq!(table.get(&key(1)), Some(entry(1)));
+    let state = lines.state(places[0]);
+    assert!(abandoned(state) && clear(lines, places[0], state));
+    assert!(!clear(lines, places[0], state), "once");
+    assert_eq!(table.get(&key(1)), Some(entry(1)));
+    assert!(table.remove(&key(1)));
+    assert!((GROUP..lines_for(64)).all(|line| table.state(line) & (PHASE | DISPLACED_BITS) == 0));
+}
+
+#[test]
+fn keys_without_the_seeds_spread_evenly() {
+    // What an attacker can choose: addresses in a row, and ports.
+    for (step, ports) in [(1, false), (1 << 8, false), (1 << 24, false), (0, true), (1, true)] {
+        let shape = Shape::of(GROUP * 129, SEEDS);
+        let mut homes: HashMap<u32, u32> = HashMap::new();
+        for n in 0..1_024_u32 {
+            let sport = Be16(if ports { n as u16 } else { 9 });
+            let src = Be32(7_u32.wrapping_add(n.wrapping_mul(step)));
+            let key = FlowKey { src, dst: Be32(1), sport, dport: Be16(443) };
+            *homes.entry(shape.places(&key)[0]).or_default() += 1;
+        }
+        if step == 1 << 24 {
+            continue; // Only 256 addresses.
+        }
+        let most = homes.values().max().copied();
+        assert!(most <= Some(10), "{step} {ports}: {most:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_map(steps in prop::collection::vec((0_u8..3, 0_u32..40), 1..400)) {
+        // So small that homes collide, keys are displaced, and sometimes there is no room.
+        let lines = lines(GROUP * 4);
+        let table = FlowTable::make(&lines, SEEDS);
+        let mut model = HashMap::new();
+        for (what, n) in steps {
+            match what {
+                0 => match table.insert(&key(n), &entry(n)) {
+                    Inserted::Yes => prop_assert!(model.insert(n, entry(n)).is_none()),
+                    Inserted::Exists => prop_assert!(model.contains_key(&n)),
+                    Inserted::NoRoom => prop_assert!(!model.contains_key(&n) && model.len() >= 8),
+                },
+                1 => prop_assert_eq!(table.remove(&key(n)), model.remove(&n).is_some()),
+                _ => prop_assert_eq!(table.get(&key(n)), model.get(&n).copied()),
+            }
+        }
+        for n in 0..40 {
+            prop_assert_eq!(table.get(&key(n)), model.get(&n).copied());
+        }
+    }
+}
+
+#[test]
+fn threads_that_insert_and_remove_the_same_keys_agree() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const KEYS: u32 = 24;
+    let lines = lines(GROUP * 5);
+    FlowTable::make(&lines, SEEDS);
+    let owners: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
+    std::thread::scope(|scope| {
+        for thread in 1..=3_u32 {
+            let (lines, owners) = (&lines, &owners);
+            scope.spawn(move || {
+                let table = FlowTable::new(lines);
+                let mut random = thread;
+                for _ in 0..50_000 {
+                    random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let n = random >> 16 & 31;
+                    if n >= KEYS || table.insert(&key(n), &entry(n)) != Inserted::Yes {
+                        continue;
+                    }
+                    // Whoever has inserted a key is the only one, until it removes it.
+                    let before = owners[n as usize].swap(thread, Ordering::SeqCst);
+                    assert_eq!(before, 0, "key {n} of {thread}");
+                    assert_eq!(table.get(&key(n)), Some(entry(n)));
+                    owners[n as usize].store(0, Ordering::SeqCst);
+                    assert!(table.remove(&key(n)), "key {n} of {thread}");
+                }
+            });
+        }
+    });
+    let table = FlowTable::new(&lines);
+    assert!((GROUP..GROUP * 5).all(|line| table.state(line) & (PHASE | DISPLACED_BITS) == 0));
+}
