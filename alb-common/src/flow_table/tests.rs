@@ -143,7 +143,7 @@ fn what_was_left_half_way_hinders_nobody_and_is_cleared() {
 #[test]
 fn keys_without_the_seeds_spread_evenly() {
     // What an attacker can choose: addresses in a row, and ports.
-    for (step, ports) in [(1, false), (1 << 8, false), (1 << 24, false), (0, true), (1, true)] {
+    for (step, ports) in [(1, false), (1 << 8, false), (0, true), (1, true)] {
         let shape = Shape::of(GROUP * 129, SEEDS);
         let mut homes: HashMap<u32, u32> = HashMap::new();
         for n in 0..1_024_u32 {
@@ -151,9 +151,6 @@ fn keys_without_the_seeds_spread_evenly() {
             let src = Be32(7_u32.wrapping_add(n.wrapping_mul(step)));
             let key = FlowKey { src, dst: Be32(1), sport, dport: Be16(443) };
             *homes.entry(shape.places(&key)[0]).or_default() += 1;
-        }
-        if step == 1 << 24 {
-            continue; // Only 256 addresses.
         }
         let most = homes.values().max().copied();
         assert!(most <= Some(10), "{step} {ports}: {most:?}");

@@ -82,6 +82,15 @@ fn is_tidy(table: &Table) {
     assert!((2..6).all(|line| !abandoned(table.state(line))));
 }
 
+/// Who shares the table.
+fn beside<T: Send + 'static>(
+    table: &Arc<Table>,
+    work: impl FnOnce(&Table) -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let table = Arc::clone(table);
+    thread::spawn(move || work(&table))
+}
+
 /// Keeps the number of interleavings to what can be waited for: so many times a thread is stopped
 /// where it need not be.
 fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
@@ -94,10 +103,7 @@ fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 fn one_of_two_that_insert_a_key_has_it_or_none() {
     check(3, || {
         let table = table();
-        let other = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || insert_one(&table, 7))
-        };
+        let other = beside(&table, |table| insert_one(table, 7));
         let mine = insert_one(&table, 7);
         let others = other.join().unwrap();
         assert!(!(mine && others), "both");
@@ -111,14 +117,8 @@ fn also_if_the_home_is_taken_by_another_that_goes() {
     check(2, || {
         let table = table();
         assert!(insert_one(&table, 1));
-        let remover = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || assert!(remove(&*table, PLACES, &key(1))))
-        };
-        let other = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || insert_one(&table, 7))
-        };
+        let remover = beside(&table, |table| assert!(remove(table, PLACES, &key(1))));
+        let other = beside(&table, |table| insert_one(table, 7));
         let mine = insert_one(&table, 7);
         let others = other.join().unwrap();
         remover.join().unwrap();
@@ -133,13 +133,10 @@ fn a_key_that_is_there_is_found_whatever_goes_on_beside_it() {
     check(3, || {
         let table = table();
         assert!(insert_one(&table, 1) && insert_one(&table, 7));
-        let other = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || {
-                assert!(remove(&*table, PLACES, &key(1)));
-                assert!(insert_one(&table, 2));
-            })
-        };
+        let other = beside(&table, |table| {
+            assert!(remove(table, PLACES, &key(1)));
+            assert!(insert_one(table, 2));
+        });
         assert!(find(&*table, PLACES, &key(7)).is_some());
         assert!(!insert_one(&table, 7));
         other.join().unwrap();
@@ -153,10 +150,7 @@ fn one_of_two_that_remove_a_key_has_removed_it() {
     check(3, || {
         let table = table();
         assert!(insert_one(&table, 1) && insert_one(&table, 7));
-        let other = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || remove(&*table, PLACES, &key(7)))
-        };
+        let other = beside(&table, |table| remove(table, PLACES, &key(7)));
         let mine = remove(&*table, PLACES, &key(7));
         let others = other.join().unwrap();
         assert!(mine != others, "{mine} {others}");
@@ -170,10 +164,7 @@ fn what_is_removed_and_comes_back_is_never_removed_for_what_it_was() {
     check(3, || {
         let table = table();
         assert!(insert_one(&table, 1));
-        let other = {
-            let table = Arc::clone(&table);
-            thread::spawn(move || remove(&*table, PLACES, &key(1)))
-        };
+        let other = beside(&table, |table| remove(table, PLACES, &key(1)));
         let mine = remove(&*table, PLACES, &key(1));
         // In the line that was key 1's.
         let inserted = insert_one(&table, 2);
