@@ -89,6 +89,26 @@ pub struct LinkPin {
     pub version: u32,
 }
 
+impl LinkPin {
+    /// Takes the link off its device; the pin stays. A filter holds its program itself, and a link the
+    /// kernel else takes off some time after its pin is gone.
+    fn take_off(&self) -> Result<(), PinsError> {
+        if self.mode == AttachMode::TcFilter {
+            filter::remove(self.ifindex).map_err(failed("remove the filter of", &self.path))?;
+        } else if let Ok(link) = link::open(&self.path) {
+            // Its device may be gone. If it is not, it goes with its pin.
+            drop(link::detach(link.as_fd()));
+        }
+        Ok(())
+    }
+
+    /// Takes it off, and its pin away.
+    pub fn remove(&self) -> Result<(), PinsError> {
+        self.take_off()?;
+        fs::remove_file(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
 impl Pins {
     /// The directory, which need not be there yet; the bpffs under it is mounted if it is at
     /// its usual place and not mounted.
@@ -220,17 +240,9 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything: no program runs then. Filters hold theirs themselves, so they are taken off
-    /// first; so are links, which the kernel else takes off some time after their pins are gone.
+    /// Removes everything: no program runs then.
     pub fn remove(self) -> Result<(), PinsError> {
-        for pin in self.links()? {
-            if pin.mode == AttachMode::TcFilter {
-                filter::remove(pin.ifindex).map_err(failed("remove the filter of", &pin.path))?;
-            } else if let Ok(link) = link::open(&pin.path) {
-                // Its device may be gone. If it is not, it goes with its pin.
-                drop(link::detach(link.as_fd()));
-            }
-        }
+        self.links()?.iter().try_for_each(LinkPin::take_off)?;
         fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
     }
 }

@@ -80,7 +80,7 @@ impl Kernel {
 
         let named = |pin: &LinkPin| places.iter().any(|place| place.ifindex == pin.ifindex);
         let (mut pinned, left): (Vec<_>, Vec<_>) = pinned.into_iter().partition(named);
-        left.iter().try_for_each(links::remove)?;
+        left.iter().try_for_each(LinkPin::remove)?;
         let candidates = candidates(wanted, pinned.first().map(|pin| pin.mode));
         let mut why = None;
         for (index, way) in candidates.iter().enumerate() {
@@ -121,7 +121,7 @@ impl Kernel {
             let mode = if let Some(mode) = kept.map(|pin| pin.mode) {
                 // A start that was killed may have left another beside it.
                 for pin in pinned.extract_if(.., |pin| here(pin) && pin.mode != mode) {
-                    links::remove(&pin)?;
+                    pin.remove()?;
                 }
                 mode
             } else {
@@ -130,16 +130,16 @@ impl Kernel {
                 let (same, other): (Vec<_>, Vec<_>) = pinned
                     .extract_if(.., |pin| here(pin))
                     .partition(|pin| Hook::of(pin.mode) == way.hook());
-                same.iter().try_for_each(links::remove)?;
+                same.iter().try_for_each(LinkPin::remove)?;
                 let new = match self.attach_new(interface, *ifindex, way) {
                     Ok(new) => new,
                     Err(error) => {
                         pinned.extend(other);
-                        new_pins.iter().try_for_each(links::remove)?;
+                        new_pins.iter().try_for_each(LinkPin::remove)?;
                         return Err(error);
                     }
                 };
-                other.iter().try_for_each(links::remove)?;
+                other.iter().try_for_each(LinkPin::remove)?;
                 step::reached(&format!("link {} made", attached.len() + 1));
                 new_pins.push(self.pin_of(*ifindex, new));
                 new
@@ -289,7 +289,7 @@ impl Kernel {
         match links::set_filter(&pin, program.as_fd()) {
             Ok(()) => Ok(AttachMode::TcFilter),
             Err(error) => {
-                links::remove(&pin)?;
+                pin.remove()?;
                 Err(set(error))
             }
         }

@@ -12,7 +12,7 @@ use aya::programs::{ProgramFd, ProgramInfo, loaded_programs};
 use super::{KernelError, programs::Hook, step};
 use crate::{
     datapath::{
-        pins::{LinkPin, Pins, failed},
+        pins::{LinkPin, Pins},
         sys::{filter, link},
     },
     report::AttachMode,
@@ -68,7 +68,7 @@ pub(super) fn switch_all(
     mut program: impl FnMut(Hook) -> Result<OwnedFd, KernelError>,
 ) -> Result<Vec<LinkPin>, KernelError> {
     let (links, husks): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.on.is_some());
-    husks.iter().try_for_each(|husk| remove(&husk.pin))?;
+    husks.iter().try_for_each(|husk| husk.pin.remove())?;
     let mut before = Vec::new();
     for link in &links {
         // Held, so that they are there to go back to.
@@ -106,7 +106,7 @@ pub(super) fn switch(link: &Link, program: BorrowedFd<'_>) -> Result<bool, Kerne
         Ok(()) => Ok(true),
         // The device was removed: the link is a husk (`bpf_xdp_link_update`, `tcx_link_update`).
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV)) => {
-            remove(&link.pin)?;
+            link.pin.remove()?;
             Ok(false)
         }
         Err(error) => Err(broken("switch", &link.pin)(error)),
@@ -124,14 +124,6 @@ pub(super) fn set_filter(pin: &LinkPin, program: BorrowedFd<'_>) -> io::Result<(
     link::pin(program, &new)?;
     fs::rename(&new, &pin.path)?;
     filter::put(pin.ifindex, program)
-}
-
-/// Takes a link off.
-pub(super) fn remove(pin: &LinkPin) -> Result<(), KernelError> {
-    if pin.mode == AttachMode::TcFilter {
-        filter::remove(pin.ifindex).map_err(broken("remove", pin))?;
-    }
-    fs::remove_file(&pin.path).map_err(|error| failed("remove", &pin.path)(error).into())
 }
 
 fn broken(action: &'static str, pin: &LinkPin) -> impl FnOnce(io::Error) -> KernelError {

@@ -35,7 +35,7 @@ pub(super) fn recover(pins: &Pins, flows: u32) -> Result<(), KernelError> {
     for link in links::open(pins)? {
         // A husk has nothing to say.
         if link.on.is_none() {
-            links::remove(&link.pin)?;
+            link.pin.remove()?;
         } else if links::maps_under(&link)?.is_disjoint(&next) {
             others.push(link);
         } else {
