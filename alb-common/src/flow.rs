@@ -2,6 +2,7 @@
 
 use crate::{
     abi::plain,
+    flow_table::FlowLine,
     net::{Address, Be16, Be32, Be128, Mac},
     tcp::FlowFlags,
 };
@@ -37,8 +38,9 @@ impl<A: Address> FlowKey<A> {
 /// One direction of a flow: the whole rewrite, so that a packet of an established flow needs
 /// one lookup and a few array reads.
 ///
-/// IPv4: 48 bytes. With a 12-byte key an element of the kernel's hash table takes 112 bytes and
-/// its share of the bucket array 16, so a flow of two directions takes 256. IPv6: 72, 160 and 352.
+/// IPv4: 48 bytes; with a 12-byte key and a state a line of 64 of [`crate::flow_table`]. IPv6: 72
+/// bytes; with a 36-byte key an element of the kernel's hash table takes 160 and its share of the
+/// bucket array 16. See [`bytes_per_flow`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowEntry<A = Be32> {
@@ -194,10 +196,15 @@ pub struct Totals {
 
 plain!(Totals, 40: new_flows: u64, packets_in: u64, packets_out: u64, bytes_in: u64, bytes_out: u64);
 
-/// Bytes of kernel memory an established flow takes: two elements of
+/// Bytes of kernel memory for each flow a table is made for: of IPv4 as many lines as
+/// [`lines_for`](crate::flow_table::lines_for) makes of two entries; of IPv6 two elements of
 /// `struct htab_elem` (48) + key and value rounded up to 8, and two 16-byte buckets.
 pub const fn bytes_per_flow<A>() -> usize {
-    2 * (48 + size_of::<FlowKey<A>>().next_multiple_of(8) + size_of::<FlowEntry<A>>() + 16)
+    if size_of::<FlowKey<A>>() == size_of::<FlowKey<Be32>>() {
+        4 * size_of::<FlowLine>()
+    } else {
+        2 * (48 + size_of::<FlowKey<A>>().next_multiple_of(8) + size_of::<FlowEntry<A>>() + 16)
+    }
 }
 
 const _: () = assert!(bytes_per_flow::<Be32>() <= 256);

@@ -24,8 +24,6 @@
 //!
 //! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody;
 //! [`abandoned`] finds such.
-//!
-//! The packet path and the daemon do not use it yet: they keep flows in the kernel's hash tables.
 
 use crate::{
     abi::plain,

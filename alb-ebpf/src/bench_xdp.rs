@@ -5,14 +5,17 @@
 #![no_main]
 #![allow(clippy::cast_possible_truncation, clippy::cast_lossless, reason = "BPF")]
 
-use alb_common::flow::{FlowEntry, FlowKey};
+use alb_common::{
+    flow::{FlowEntry, FlowKey},
+    flow_table::{FlowLine, Shape},
+};
 use alb_ebpf::{
     bench::{FRAME, FRAME6, Plan},
     packet::{Packet, Window},
 };
 use aya_ebpf::{
     bindings::{
-        BPF_ANY,
+        BPF_ANY, BPF_F_MMAPABLE,
         xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
     },
     btf_maps::{Array, HashMap, ProgramArray},
@@ -28,9 +31,13 @@ static PLAN: Array<Plan, 1> = Array::new();
 #[btf_map]
 static PROGRAMS: ProgramArray<8> = ProgramArray::new();
 
-/// The packet path's `FLOWS`: the bench loads this program with it.
+/// A hash table of the kernel's with the same flows: the bench sets its size.
 #[btf_map]
 static TABLE: HashMap<FlowKey, FlowEntry, 2> = HashMap::new();
+
+/// The packet path's `FLOWS`: the bench loads this program with it.
+#[btf_map]
+static LINES: Array<FlowLine, 8, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 struct Frame(XdpContext);
 
@@ -145,7 +152,7 @@ pub fn bench_empty(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// A lookup in the flow table, key from the packet and value read.
+/// A lookup in the hash table, key from the packet and value read.
 #[expect(unreachable_pub, reason = "the macro wants it")]
 #[xdp(frags)]
 pub fn bench_lookup(ctx: XdpContext) -> u32 {
@@ -158,7 +165,23 @@ pub fn bench_lookup(ctx: XdpContext) -> u32 {
     if sum == 0x5a5a_5a5a { XDP_PASS } else { XDP_TX }
 }
 
-/// A new element of the flow table.
+/// One random load that depends on the packet: of the line that is its key's home.
+#[expect(unreachable_pub, reason = "the macro wants it")]
+#[xdp(frags)]
+pub fn bench_load(ctx: XdpContext) -> u32 {
+    let Some(key) = key(&Frame(ctx)) else { return XDP_ABORTED };
+    let Some(shape) = LINES.get_ptr(0) else { return XDP_ABORTED };
+    // SAFETY: the first line is the table's shape.
+    #[expect(unsafe_code, reason = "map value access")]
+    let places = unsafe { &*shape.cast::<Shape>() }.places(&key);
+    let Some(line) = LINES.get_ptr(places[0]) else { return XDP_ABORTED };
+    // SAFETY: a live element.
+    #[expect(unsafe_code, reason = "map value access")]
+    let word = unsafe { (&raw const (*line).state).read_volatile() };
+    if word == 0x5a5a_5a5a { XDP_PASS } else { XDP_TX }
+}
+
+/// A new element of the hash table.
 #[expect(unreachable_pub, reason = "the macro wants it")]
 #[xdp(frags)]
 pub fn bench_insert(ctx: XdpContext) -> u32 {

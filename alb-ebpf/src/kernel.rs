@@ -19,6 +19,7 @@ mod snat;
 
 mod close;
 mod flow_log;
+mod lines;
 mod ring;
 
 mod atomic;

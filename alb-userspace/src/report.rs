@@ -197,7 +197,7 @@ pub struct FlowsReport {
 pub struct TableReport {
     /// Flows it holds.
     pub used: u64,
-    /// Flows it can hold.
+    /// Flows it is made for; that of IPv4 holds more.
     pub capacity: u64,
 }
 

@@ -18,6 +18,8 @@ use alb_common::{
 };
 use alb_ebpf::{bench::Field, rewrite::check_delta};
 use alb_tests::packet_path::{Raw, now};
+use alb_userspace::datapath::maps::FlowLines;
+use aya::maps::{HashMap, MapData};
 
 use crate::runner::Runner;
 
@@ -242,13 +244,13 @@ pub(crate) fn widen(runner: &mut Runner, flows: u32) {
         path.set(map::LISTENER_STATES, number + 2, ListenerState { turn: 0, idle: IDLE });
     }
     let now = now();
-    let mut table = path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+    let table = path.lines(map::FLOWS);
     for flow in 0..flows {
         let (forward, reverse) = entries(flow, now);
         let (target, listener) = (far(flow), far(flow) / each + 2);
         let listener = u16::try_from(listener).expect("a listener");
         for (key, entry) in [forward, reverse] {
-            table.insert(Raw(key), Raw(FlowEntry { target, listener, ..entry }), 0).expect("room");
+            table.set(&key, &FlowEntry { target, listener, ..entry }).expect("room");
         }
     }
 }
@@ -288,6 +290,28 @@ pub(crate) fn guard(runner: &mut Runner, prefixes: u32) {
     path.local(VIP, local::filtered(local::VIP, FILTER));
 }
 
+/// The packet path's table of open flows, and the kernel's hash table beside it, which holds the same.
+pub(crate) struct Tables<'a> {
+    pub(crate) lines: &'a FlowLines,
+    pub(crate) hash: HashMap<&'a mut MapData, Raw<FlowKey>, Raw<FlowEntry>>,
+}
+
+impl Tables<'_> {
+    fn insert(&mut self, elements: [Element<Be32>; 2]) {
+        for (key, entry) in elements {
+            assert!(self.lines.insert(&key, &entry).expect("room"), "{key:?}");
+            self.hash.insert(Raw(key), Raw(entry), 0).expect("room");
+        }
+    }
+
+    fn remove(&mut self, flow: u32) {
+        for key in [Tuple::forward(), Tuple::reverse()].map(|tuple| tuple.key(flow)) {
+            assert!(self.lines.remove(&key).expect("a mapped table"), "{key:?}");
+            self.hash.remove(&Raw(key)).expect("a flow");
+        }
+    }
+}
+
 /// Established flows in the table.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Filled {
@@ -302,35 +326,26 @@ impl Filled {
         let order = |multiplier: u32| (0..flows).map(move |n| n.wrapping_mul(multiplier) & mask);
         let fresh = move |flow: &u32| *flow >= from;
         let now = now();
-        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
-        let mut insert = |flow: u32| {
+        let mut tables = runner.tables();
+        for flow in order(0x9e37_79b1).filter(fresh) {
             let (forward, reverse) = entries(flow, now);
-            table.insert(Raw(reverse.0), Raw(reverse.1), 0).expect("room");
-            table.insert(Raw(forward.0), Raw(forward.1), 0).expect("room");
-        };
-        order(0x9e37_79b1).filter(fresh).for_each(&mut insert);
-        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
-        for flow in order(0x85eb_ca6b).filter(|flow| flow % 2 == 1) {
-            for tuple in [Tuple::forward(), Tuple::reverse()] {
-                table.remove(&Raw(tuple.key(flow))).expect("a flow");
-            }
+            tables.insert([reverse, forward]);
         }
-        let mut insert = |flow: u32| {
+        for flow in order(0x85eb_ca6b).filter(|flow| flow % 2 == 1) {
+            tables.remove(flow);
+        }
+        for flow in order(0xc2b2_ae35).filter(|flow| flow % 2 == 1) {
             let (forward, reverse) = entries(flow, now);
-            table.insert(Raw(forward.0), Raw(forward.1), 0).expect("room");
-            table.insert(Raw(reverse.0), Raw(reverse.1), 0).expect("room");
-        };
-        order(0xc2b2_ae35).filter(|flow| flow % 2 == 1).for_each(&mut insert);
+            tables.insert([forward, reverse]);
+        }
         self.flows = flows;
     }
 
     /// Removes flows, so that as many others find room; how many are left.
     pub(crate) fn make_room(&mut self, runner: &mut Runner, flows: u32) -> u32 {
-        let mut table = runner.path.hash::<FlowKey, FlowEntry>(map::FLOWS);
+        let mut tables = runner.tables();
         for flow in 0..flows {
-            for tuple in [Tuple::forward(), Tuple::reverse()] {
-                table.remove(&Raw(tuple.key(flow))).expect("a flow");
-            }
+            tables.remove(flow);
         }
         self.flows -= flows;
         self.flows
@@ -372,11 +387,11 @@ fn pair<A: Address>(
 /// Removes new flows, established or half-open.
 pub(crate) fn forget(runner: &mut Runner, flows: u32) {
     for name in [map::FLOWS, map::HALF_OPEN] {
-        let mut table = runner.path.hash::<FlowKey, FlowEntry>(name);
+        let table = runner.path.lines(name);
         for flow in 0..flows {
             for tuple in [Tuple::new_forward(), Tuple::new_reverse()] {
                 // It is in one of the two tables only.
-                _ = table.remove(&Raw(tuple.key(flow))).is_ok();
+                table.remove(&tuple.key(flow)).expect("a mapped table");
             }
         }
     }

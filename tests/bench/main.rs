@@ -34,8 +34,9 @@ fn main() {
     let cpu = alb_tests::cpu::stay_on_one();
     println!(
         "ns a packet, wrapper subtracted: median [min max] of {ROUNDS} rounds in each of {TABLES} \
-         sets of tables, on CPU {cpu}.\nA ratio is to a lookup of the same keys in the same round; \
-         its median, min and max are of these ratios."
+         sets of tables, on CPU {cpu}.\nA ratio is to what was measured of the same keys in the same \
+         round, a lookup in the kernel's hash table or a load of their lines; its median, min and max \
+         are of these ratios."
     );
     let mut report = Report::default();
     if let [word, other] = &only[..]

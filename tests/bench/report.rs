@@ -5,10 +5,8 @@
 struct Row {
     name: String,
     times: Vec<f64>,
-    /// Each time's ratio to that of something else in the same round.
-    ratios: Vec<f64>,
-    /// What that is.
-    beside: &'static str,
+    /// Each time's ratios to those of other things in the same round, by what these are.
+    ratios: Vec<(&'static str, Vec<f64>)>,
 }
 
 /// Every row, in the order they were first measured.
@@ -38,24 +36,38 @@ impl Report {
     }
 
     /// Notes a measurement and what it must be compared with: its time, and what it is.
-    pub(crate) fn compare(&mut self, name: &str, time: f64, (other, beside): (f64, &'static str)) {
+    pub(crate) fn compare(&mut self, name: &str, time: f64, other: (f64, &'static str)) {
+        self.compare_all(name, time, [other]);
+    }
+
+    /// The same with several.
+    pub(crate) fn compare_all<const N: usize>(
+        &mut self,
+        name: &str,
+        time: f64,
+        others: [(f64, &'static str); N],
+    ) {
         let row = self.row(name);
         row.times.push(time);
-        row.ratios.push(time / other);
-        row.beside = beside;
+        for (other, beside) in others {
+            let ratio = time / other;
+            match row.ratios.iter_mut().find(|(known, _)| *known == beside) {
+                Some((_, ratios)) => ratios.push(ratio),
+                None => row.ratios.push((beside, vec![ratio])),
+            }
+        }
     }
 
     /// Prints every row.
     pub(crate) fn print(&self) {
-        for Row { name, times, ratios, beside } in &self.rows {
+        for Row { name, times, ratios } in &self.rows {
             let [low, median, high] = spread(times);
             print!("{name:<66}{median:>7.0}  [{low:>5.0} {high:>6.0}]");
-            if ratios.is_empty() {
-                println!();
-            } else {
+            for (beside, ratios) in ratios {
                 let [low, median, high] = spread(ratios);
-                println!("   {median:.2} [{low:.2} {high:.2}] x {beside}");
+                print!("   {median:.2} [{low:.2} {high:.2}] x {beside}");
             }
+            println!();
         }
     }
 }

@@ -81,8 +81,9 @@ fn measure(runner: &mut Runner, plan: &Plan, program: Program, packets: u32, ver
     f64::from(full) - f64::from(empty)
 }
 
-/// Packets of established flows, each direction beside a lookup of its own keys. Within a round
-/// the two alternate in slices, so that what else the machine does meets both alike.
+/// Packets of established flows, each direction beside a lookup of its own keys in the kernel's hash
+/// table and a load of their home lines in the packet path's. Within a round they alternate in
+/// slices, so that what else the machine does meets all alike.
 pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) {
     let ack = |tuple| plan(tuple, flows, flag::ACK, 5, 6);
     let directions = [("forward", ack(Tuple::forward())), ("reverse", ack(Tuple::reverse()))];
@@ -91,11 +92,13 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
     let slices = (PACKETS / packets).max(1);
     for _ in 0..ROUNDS {
         for (direction, plan) in &directions {
-            let (mut looked_up, mut sent) = (0.0, 0.0);
+            let [mut looked_up, mut loaded, mut sent] = [0.0; 3];
             for _ in 0..slices {
-                for (program, total) in
-                    [(Program::Lookup, &mut looked_up), (Program::PacketPath, &mut sent)]
-                {
+                for (program, total) in [
+                    (Program::Lookup, &mut looked_up),
+                    (Program::Load, &mut loaded),
+                    (Program::PacketPath, &mut sent),
+                ] {
                     // Not timed: else the lookups would find, and write back, what the packets
                     // before have changed.
                     runner.raw(plan, program, packets.min(SETTLE));
@@ -103,10 +106,11 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
                 }
             }
             report.add(&format!("lookup {direction}, {flows} flows"), looked_up);
-            report.compare(
+            report.add(&format!("load {direction}, {flows} flows"), loaded);
+            report.compare_all(
                 &format!("established {direction}, {flows} flows"),
                 sent,
-                (looked_up, "lookup"),
+                [(looked_up, "lookup"), (loaded, "load")],
             );
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use alb_common::abi::map;
+use alb_common::{abi::map, flow_table::lines_for};
 use alb_ebpf::bench::{FRAME, FRAME6, Plan};
 use alb_tests::{
     netns::must,
@@ -14,8 +14,13 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 
+use crate::fill::Tables;
+
 /// Entries of the flow table: 1 Mi flows, both directions.
 const FLOWS: u32 = 2 << 20;
+
+/// The kernel's hash table, which the bench's primitives work on.
+const TABLE: &str = "TABLE";
 
 /// What a packet goes on to, by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub(crate) enum Program {
     Lookup,
     Insert,
     Remove,
+    Load,
 }
 
 /// The loaded programs.
@@ -84,7 +90,8 @@ impl Runner {
             // Of a ring buffer it is bytes, a page at least.
             loader.map_max_entries(name, if name == map::FLOW_LOG { 1 << 16 } else { 1 });
         }
-        loader.map_max_entries("TABLE", FLOWS).map_pin_path("TABLE", &pin);
+        loader.map_max_entries(TABLE, FLOWS);
+        loader.map_max_entries("LINES", lines_for(FLOWS)).map_pin_path("LINES", &pin);
         let mut bench = loader.load(&object).expect("the bench's object loads");
         let programs = bench.take_map("PROGRAMS").expect("a map");
         let mut programs: ProgramArray<_> = programs.try_into().expect("a program array");
@@ -93,6 +100,7 @@ impl Runner {
             ("bench_lookup", Program::Lookup),
             ("bench_insert", Program::Insert),
             ("bench_remove", Program::Remove),
+            ("bench_load", Program::Load),
         ];
         for (name, slot) in own {
             let program = load(&mut bench, name);
@@ -129,6 +137,12 @@ impl Runner {
         assert_ne!(result.return_value, 0, "the wrapper could not go on: {:?}", counters());
         let nanoseconds = u32::try_from(result.duration.as_nanos()).expect("a short time");
         (nanoseconds, result.return_value)
+    }
+
+    /// The tables of open flows.
+    pub(crate) fn tables(&mut self) -> Tables<'_> {
+        let hash = self.bench.map_mut(TABLE).expect("a map").try_into().expect("a hash map");
+        Tables { lines: self.path.lines(map::FLOWS), hash }
     }
 
     /// Kernel memory of the flow table, by its own account, a flow.

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 
-/// Resident memory, bytes (`VmRSS`, `proc_pid_status(5)`).
+/// Resident memory, bytes (`RssAnon`, `proc_pid_status(5)`): without the kernel's maps, which this
+/// process has in its memory.
 pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or_default() * 1_024
 }

@@ -17,11 +17,11 @@ use alb_common::{
 use alb_tests::{
     client::{Conversation, seen},
     daemon::{Instance, binary},
-    packet_path::Raw,
+    packet_path::lines,
     topology::{Lab, Shape, VIP},
     wait,
 };
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::MapData;
 use serde_json::Value;
 
 use crate::setting::{PORT, Service, servers, vip};
@@ -199,8 +199,7 @@ fn the_list_is_bounded_and_says_what_it_leaves_out() {
     let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
     let path = version.expect("a version").path().join("maps").join(map::FLOWS);
     let data = MapData::from_pin(path).expect("a map");
-    let mut flows: HashMap<_, Raw<FlowKey>, Raw<FlowEntry>> =
-        Map::HashMap(data).try_into().expect("a table of flows");
+    let flows = lines(map::FLOWS, &data);
     let client = Be32::from(std::net::Ipv4Addr::new(198, 18, 0, 200));
     for port in 0..MADE {
         let key = FlowKey {
@@ -210,7 +209,7 @@ fn the_list_is_bounded_and_says_what_it_leaves_out() {
             dport: Be16::new(PORT),
         };
         let entry = FlowEntry { tag: key.tag(), bytes: 1, packets: 1, ..FlowEntry::default() };
-        flows.insert(Raw(key), Raw(entry), 0).expect("room");
+        assert!(flows.insert(&key, &entry).expect("room"), "{key:?}");
     }
     let of_client = ["--client", "198.18.0.200"];
     let left_out = |args: &[&str]| {

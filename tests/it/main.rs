@@ -16,6 +16,7 @@ mod family;
 mod fast_ipv6;
 mod flow_log;
 mod flows;
+mod half_way;
 mod health;
 mod http;
 mod limitation;

@@ -1,6 +1,7 @@
 //! The packet path in the kernel without a device: loaded into fresh maps of its own, run on
 //! single frames by `PROG_TEST_RUN`, its maps read and written as typed values.
 
+mod lines;
 mod records;
 mod skb;
 
@@ -17,8 +18,9 @@ use alb_common::{
     abi::{self, Plain, map},
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, Totals},
+    flow_table::lines_for,
     local::{place, word},
-    net::{Address, Be32, Be128},
+    net::{Be32, Be128},
     reason::{COUNTERS, Event},
     target::TargetState,
 };
@@ -27,6 +29,9 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, ProgramArray, lpm_trie::Key},
     programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
+
+use self::lines::Tables;
+pub use self::lines::lines;
 
 /// A contract type as aya takes it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,7 @@ unsafe impl<T: Plain> Pod for Raw<T> {}
 /// Sizes of the maps that matter to a test, entries.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// `FLOWS`: two a flow.
+    /// `FLOWS`: two a flow. Of IPv4 there is room for more than these.
     pub flows: u32,
     /// `HALF_OPEN`: two a flow.
     pub half_open: u32,
@@ -90,8 +95,11 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Prog {
     ebpf: Ebpf,
+    /// Its flow tables of IPv4.
+    tables: Tables,
     /// The TC program over maps of its own, which are written like the others.
     twin: Option<Ebpf>,
+    twin_tables: Option<Tables>,
 }
 
 /// The object under test: the one that `ALB_BPF_OBJECT` names, else the committed one.
@@ -119,7 +127,8 @@ impl Prog {
             retry(|| program.load()).expect("the verifier takes the program");
         }
         join(&mut ebpf, map::XDP_PARTS, abi::XDP6_PROGRAM);
-        Self { ebpf, twin: None }
+        let tables = Tables::of(&ebpf);
+        Self { ebpf, tables, twin: None, twin_tables: None }
     }
 
     /// The same, and the TC program beside it.
@@ -134,7 +143,8 @@ impl Prog {
             retry(|| program.load()).expect("the verifier takes the program");
         }
         join(&mut twin, map::TC_PARTS, abi::TC6_PROGRAM);
-        Self { twin: Some(twin), ..Self::load(sizes) }
+        let twin_tables = Some(Tables::of(&twin));
+        Self { twin: Some(twin), twin_tables, ..Self::load(sizes) }
     }
 
     /// Pins a map, so that other programs can be loaded with it.
@@ -288,22 +298,14 @@ impl Prog {
         }
     }
 
-    /// Everything in a flow table: [`map::FLOWS`] or [`map::HALF_OPEN`].
-    pub fn flows<A: Address>(&self, name: &str) -> BTreeMap<FlowKey<A>, FlowEntry<A>>
-    where
-        FlowKey<A>: Plain,
-        FlowEntry<A>: Plain,
-    {
-        flows(&self.ebpf, name)
+    /// Everything in a flow table of IPv6: [`map::FLOWS6`] or [`map::HALF_OPEN6`].
+    pub fn flows6(&self, name: &str) -> BTreeMap<FlowKey<Be128>, FlowEntry<Be128>> {
+        flows6(&self.ebpf, name)
     }
 
     /// The same of the TC program, if it is loaded.
-    pub fn twin_flows<A: Address>(&self, name: &str) -> Option<BTreeMap<FlowKey<A>, FlowEntry<A>>>
-    where
-        FlowKey<A>: Plain,
-        FlowEntry<A>: Plain,
-    {
-        self.twin.as_ref().map(|twin| flows(twin, name))
+    pub fn twin_flows6(&self, name: &str) -> Option<BTreeMap<FlowKey<Be128>, FlowEntry<Be128>>> {
+        self.twin.as_ref().map(|twin| flows6(twin, name))
     }
 
     /// Counters that are not zero, of all CPUs together, by label.
@@ -360,8 +362,8 @@ fn join(ebpf: &mut Ebpf, parts: &str, program: &str) {
 fn parse(object: &[u8], sizes: Sizes) -> Ebpf {
     let mut loader = EbpfLoader::new();
     for (name, size) in [
-        (map::FLOWS, sizes.flows),
-        (map::HALF_OPEN, sizes.half_open),
+        (map::FLOWS, lines_for(sizes.flows)),
+        (map::HALF_OPEN, lines_for(sizes.half_open)),
         (map::HALF_OPEN_RING, sizes.ring),
         (map::CLOSED_RING, sizes.ring),
         (map::TARGETS, sizes.targets),
@@ -399,12 +401,8 @@ fn hash<'a, K: Plain, V: Plain>(
     ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
 }
 
-fn flows<A: Address>(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey<A>, FlowEntry<A>>
-where
-    FlowKey<A>: Plain,
-    FlowEntry<A>: Plain,
-{
-    let hash: HashMap<&MapData, Raw<FlowKey<A>>, Raw<FlowEntry<A>>> =
+fn flows6(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey<Be128>, FlowEntry<Be128>> {
+    let hash: HashMap<&MapData, Raw<FlowKey<Be128>>, Raw<FlowEntry<Be128>>> =
         ebpf.map(name).expect("a map").try_into().expect("a hash map");
     let element = |element: Result<(Raw<_>, Raw<_>), _>| {
         let (key, entry) = element.expect("an element");

@@ -1,8 +1,11 @@
 //! A table in memory that this process shares with the kernel, or with its own threads.
 
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, SeqCst},
+use core::{
+    mem::offset_of,
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, SeqCst},
+    },
 };
 
 use super::{
@@ -10,12 +13,35 @@ use super::{
 };
 use crate::flow::{FlowEntry, FlowKey};
 
-/// A line as words: the state, three of the key, twelve of the entry.
+/// A line as words: the state, three of the key, twelve of the entry; the last two of these at once,
+/// since they are one number.
 #[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Line([AtomicU32; 16]);
+#[repr(C)]
+pub struct Line([AtomicU32; 14], AtomicU64);
 
 const _: () = assert!(size_of::<Line>() == size_of::<FlowLine>());
+const _: () = assert!(
+    offset_of!(FlowLine, entry) + offset_of!(FlowEntry, bytes) == size_of::<[AtomicU32; 14]>()
+);
+
+/// What a line holds.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Words([u32; 14], u64);
+
+impl Line {
+    fn load(&self) -> Words {
+        Words(core::array::from_fn(|at| self.0[at].load(Acquire)), self.1.load(Acquire))
+    }
+
+    /// Writes all but the state.
+    fn store(&self, Words(words, last): Words) {
+        for (word, value) in self.0.iter().zip(words).skip(1) {
+            word.store(value, Relaxed);
+        }
+        self.1.store(last, Relaxed);
+    }
+}
 
 /// A table: all lines of the array.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +53,7 @@ pub struct FlowTable<'a> {
 impl<'a> FlowTable<'a> {
     /// The table in an array whose first line has its shape.
     pub fn new(lines: &'a [Line]) -> Self {
-        let shape = lines.first().map_or_else(Shape::default, |first| {
-            let words: [u32; 16] = core::array::from_fn(|at| first.0[at].load(Acquire));
-            from_words(words)
-        });
+        let shape = lines.first().map_or_else(Shape::default, |first| from_words(first.load()));
         // What the array has no lines for cannot be reached.
         let most = Shape::of(u32::try_from(lines.len()).unwrap_or(u32::MAX), [0; 4]).groups;
         Self { lines, shape: Shape { groups: shape.groups.min(most), ..shape } }
@@ -40,11 +63,8 @@ impl<'a> FlowTable<'a> {
     pub fn make(lines: &'a [Line], seeds: [u64; 4]) -> Self {
         let shape = Shape::of(u32::try_from(lines.len()).unwrap_or(u32::MAX), seeds);
         if let Some(first) = lines.first() {
-            let [groups, words @ ..]: [u32; 16] = to_words(shape);
-            for (word, value) in first.0.iter().skip(1).zip(words) {
-                word.store(value, Relaxed);
-            }
-            first.0[0].store(groups, SeqCst);
+            first.store(to_words(shape));
+            first.0[0].store(shape.groups, SeqCst);
         }
         Self { lines, shape }
     }
@@ -100,13 +120,11 @@ impl<'a> FlowTable<'a> {
 
     /// Key and entry of a line that is taken, and was while they were read.
     pub fn read(&self, line: u32) -> Option<(FlowKey, FlowEntry)> {
-        let words = &self.lines.get(line as usize)?.0;
-        let state = words[0].load(Acquire);
+        let state = self.lines.state(line);
         if !is_taken(state) {
             return None;
         }
-        let words: [u32; 16] = core::array::from_fn(|at| words[at].load(Acquire));
-        let FlowLine { key, entry, .. } = from_words(words);
+        let FlowLine { key, entry, .. } = from_words(self.lines.get(line as usize)?.load());
         is_same(self.lines.state(line), state).then_some((key, entry))
     }
 }
@@ -117,7 +135,7 @@ impl Lines for &[Line] {
     }
 
     fn has(&self, line: u32, key: &FlowKey) -> bool {
-        let Some(Line([_, src, dst, ports, ..])) = self.get(line as usize) else { return false };
+        let Some(Line([_, src, dst, ports, ..], _)) = self.get(line as usize) else { return false };
         let [wanted_src, wanted_dst, wanted_ports]: [u32; 3] = key_words(key);
         src.load(Acquire) == wanted_src
             && dst.load(Acquire) == wanted_dst
@@ -135,25 +153,22 @@ impl Lines for &[Line] {
 
     fn fill(&self, line: u32, key: &FlowKey, entry: &FlowEntry) {
         let Some(line) = self.get(line as usize) else { return };
-        let [_, words @ ..]: [u32; 16] = to_words(FlowLine { state: 0, key: *key, entry: *entry });
-        for (word, value) in line.0.iter().skip(1).zip(words) {
-            word.store(value, Relaxed);
-        }
+        line.store(to_words(FlowLine { state: 0, key: *key, entry: *entry }));
     }
 }
 
 #[expect(unsafe_code, reason = "values as words")]
-fn to_words<T: crate::abi::Plain>(value: T) -> [u32; 16] {
-    const { assert!(size_of::<T>() == size_of::<[u32; 16]>()) };
-    // SAFETY: of the same size; a `Plain` type has no padding.
+fn to_words<T: crate::abi::Plain>(value: T) -> Words {
+    const { assert!(size_of::<T>() == size_of::<Words>()) };
+    // SAFETY: of the same size; a `Plain` type has no padding, and the copy is unaligned.
     unsafe { core::mem::transmute_copy(&value) }
 }
 
 #[expect(unsafe_code, reason = "words as values")]
-fn from_words<T: crate::abi::Plain>(words: [u32; 16]) -> T {
-    const { assert!(size_of::<T>() == size_of::<[u32; 16]>()) };
-    // SAFETY: of the same size; every bit pattern is a valid `Plain` value, and the copy is
-    // unaligned.
+fn from_words<T: crate::abi::Plain>(words: Words) -> T {
+    const { assert!(size_of::<T>() == size_of::<Words>()) };
+    // SAFETY: of the same size, without padding; every bit pattern is a valid `Plain` value, and the
+    // copy is unaligned.
     unsafe { core::mem::transmute_copy(&words) }
 }
 

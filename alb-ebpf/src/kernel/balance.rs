@@ -79,6 +79,12 @@ fn path<P: Host, A: Tables>(packet: &mut P) -> Outcome {
             let mut reason = control::message::<P, A>(packet, &mut egress);
             if matches!(reason, Reason::IcmpEcho) {
                 reason = control::echo::<P, A>(packet, &mut egress);
+            } else if egress.ifindex != 0 {
+                let found = reason;
+                reason = control::translate::<P, A>(packet, found);
+                if reason != found {
+                    return refuse(reason);
+                }
             }
             conclude(packet, reason, egress)
         }
@@ -229,6 +235,9 @@ fn look<P: Host, A: Tables>(
     looks: u32,
     egress: &mut Egress,
 ) -> Result<Look, Reason> {
+    if segment.flags & flag::SYN != 0 {
+        A::expect_half_open(&segment.key);
+    }
     if let Some((reason, egress)) = A::along(packet, segment, settings, now)? {
         return Ok(Look::Sent(reason, egress));
     }
@@ -252,27 +261,41 @@ fn look<P: Host, A: Tables>(
     Ok(if again { Look::Again(1) } else { Look::Nothing })
 }
 
-/// Sends a packet of an established flow on its way: what to count and the way out; `None` if it is
-/// of none.
-#[inline(always)]
-pub(super) fn along<P: Host, A: Tables>(
+/// What [`open`] tells beside the reason.
+#[derive(Clone, Copy)]
+pub(super) struct Open {
+    /// The way out; none = the packet does not go on.
+    pub(super) egress: Egress,
+    /// The flow's state changes with this packet.
+    pub(super) ends: bool,
+}
+
+/// Takes a packet of an established flow on its way; `None` if it is of none.
+#[inline(never)]
+pub(super) fn open<P: Host, A: Tables>(
     packet: &mut P,
     segment: &Segment<A>,
     settings: &Settings,
     now: u32,
-) -> Result<Option<(Reason, Egress)>, Reason> {
-    let Some(forward) = established::find(packet, segment, settings, now)? else {
-        return Ok(None);
+    open: &mut Open,
+) -> Option<Reason> {
+    let forward = match established::find(packet, segment, settings, now, &mut open.ends) {
+        Ok(Some(forward)) => forward,
+        Ok(None) => return None,
+        Err(reason) => return Some(reason),
     };
-    finish(packet, segment, &forward)?;
-    Ok(Some((forward.reason, forward.egress)))
+    if let Err(reason) = finish(packet, segment, &forward) {
+        return Some(reason);
+    }
+    open.egress = forward.egress;
+    Some(forward.reason)
 }
 
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
-/// This and the steps of [`no_flow`] are calls of their own, so that their stack frames are not
-/// added to that of established flows nor to each other. They return one number, because a
+/// This, [`open`] and the steps of [`no_flow`] are calls of their own, so that their stack frames are not
+/// added to each other. They return one number, because a
 /// larger result would be returned by pointer, which the verifier refuses.
 #[inline(never)]
 fn half_open<P: Host, A: Tables>(

@@ -24,17 +24,17 @@ use crate::{
     parse::{self, Segment, TCP_LEN},
 };
 
-/// Takes an ICMP message to one of our addresses on its way. `egress` is set when it goes on. A
-/// ping is left to [`echo`].
+/// What an ICMP message to one of our addresses is. `egress` is set when it goes on, and then it is
+/// left to [`translate`]; a ping to [`echo`].
 #[inline(never)]
-pub(super) fn message<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Reason {
+pub(super) fn message<P: Packet, A: Tables>(packet: &P, egress: &mut Egress) -> Reason {
     match decide::<P, A>(packet, egress) {
         Ok(reason) | Err(reason) => reason,
     }
 }
 
 #[inline(always)]
-fn decide<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Result<Reason, Reason> {
+fn decide<P: Packet, A: Tables>(packet: &P, egress: &mut Egress) -> Result<Reason, Reason> {
     let (l3, addr, kind) = address::<P, A>(packet)?;
     if arrival(packet).is_none() {
         return Err(Reason::OtherStation);
@@ -50,7 +50,6 @@ fn decide<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Result<R
                     if quote.ip_len > forward.mtu as u32 {
                         return Err(Reason::MtuExceeded);
                     }
-                    A::translate(packet, &quote, &forward.rewrite)?;
                     *egress = forward.egress;
                     Ok(reason)
                 }
@@ -65,6 +64,25 @@ fn decide<P: Packet, A: Tables>(packet: &mut P, egress: &mut Egress) -> Result<R
         Ok(Message::Other) => Err(Reason::IcmpUnsupported),
         Err(reason) => Err(reason),
     }
+}
+
+/// Rewrites an ICMP error by the flow that [`message`] has found; why not, if that is so. Reads it
+/// once more: the stack has no room for what it says while the flow is looked for.
+#[inline(never)]
+pub(super) fn translate<P: Packet, A: Tables>(packet: &mut P, found: Reason) -> Reason {
+    match rewrite::<P, A>(packet, found) {
+        Ok(reason) | Err(reason) => reason,
+    }
+}
+
+#[inline(always)]
+fn rewrite<P: Packet, A: Tables>(packet: &mut P, found: Reason) -> Result<Reason, Reason> {
+    let l3 = parse::ip_offset::<P, A>(packet)?;
+    let Message::Error(quote) = A::icmp(packet, l3)? else { return Err(Reason::Internal) };
+    let Scratch { forward: copy, .. } = A::scratch().ok_or(Reason::Internal)?;
+    let forward = established::way(copy, found)?;
+    A::translate(packet, &quote, &forward.rewrite)?;
+    Ok(found)
 }
 
 /// Answers a ping. `egress` is set when the answer goes out.

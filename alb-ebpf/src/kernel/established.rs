@@ -21,15 +21,17 @@ use super::{
 };
 use crate::{parse::Segment, rewrite::Rewrite};
 
-/// The way of a packet whose flow is established; `None` if it has none.
+/// The way of a packet whose flow is established; `None` if it has none. `ends` is set if it is to be
+/// followed by [`close`].
 #[inline(always)]
 pub(super) fn find<P: Host, A: Tables>(
     packet: &P,
     segment: &Segment<A>,
     settings: &Settings,
     now: u32,
+    ends: &mut bool,
 ) -> Result<Option<Forward<A>>, Reason> {
-    let Some(entry) = A::flow(&segment.key) else {
+    let Some(entry) = A::flow_here(&segment.key) else {
         return Ok(None);
     };
     let Some(copy) = copy(entry, &segment.key) else {
@@ -55,9 +57,7 @@ pub(super) fn find<P: Host, A: Tables>(
         mark_told(entry);
     } else {
         touch(segment, entry, copy, now);
-        if copy.flags.concerns(copy.flags.direction(), segment.flags) {
-            note(packet, segment, entry, now);
-        }
+        *ends = copy.flags.concerns(copy.flags.direction(), segment.flags);
     }
     match copy.flags.direction() {
         Direction::Forward => {
@@ -95,18 +95,13 @@ pub(super) fn mark_told<A>(entry: *mut FlowEntry<A>) {
     unsafe { (*entry).flags.0 |= FlowFlags::CUT }
 }
 
-/// Notes a FIN that came with the very ACK that established its flow.
-#[inline(always)]
-pub(super) fn close<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, now: u32) {
-    if let Some(entry) = A::flow(&segment.key) {
-        note(packet, segment, entry, now);
-    }
-}
-
 /// Notes a FIN or RST, and queues a flow that it ends.
 #[inline(always)]
-fn note<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, entry: *mut FlowEntry<A>, now: u32) {
-    if close::note(packet, segment, entry) && ring::push_closed::<A>(now) {
+pub(super) fn close<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, now: u32) {
+    if let Some(entry) = A::flow(&segment.key)
+        && close::note(packet, segment, entry)
+        && ring::push_closed::<A>(now)
+    {
         count::event(Event::ClosedReclaimed);
     }
 }

@@ -6,7 +6,6 @@ use alb_common::{
     flow::{FlowEntry, Scratch},
     tcp::{Direction, FlowFlags, flag},
 };
-use aya_ebpf::bindings::BPF_ANY;
 
 use super::{
     balance::{self, Forward},
@@ -164,10 +163,10 @@ fn promote<A: Tables>(
 #[inline(always)]
 fn insert<A: Tables>(segment: &Segment<A>, forward: &FlowEntry<A>, reverse: &FlowEntry<A>) -> bool {
     let reverse_key = forward.peer_key();
-    if A::insert_flow(&reverse_key, reverse, BPF_ANY as u64).is_err() {
+    if A::put_flow(&reverse_key, reverse).is_err() {
         return false;
     }
-    if A::insert_flow(&segment.key, forward, BPF_ANY as u64).is_err() {
+    if A::put_flow(&segment.key, forward).is_err() {
         // Back to where it was: only in the half-open table.
         _ = A::remove_flow(&reverse_key);
         return false;

@@ -6,6 +6,7 @@ use alb_common::{
     filter::FilterEntry,
     flow::{FlowEntry, FlowKey, RingSlot, Scratch, Totals, ring},
     flow_log::RING_BYTES,
+    flow_table::{FlowLine, lines_for},
     interface::{HopEntry, InterfaceEntry},
     limits::{
         DEFAULT_CLOSED_RING, DEFAULT_FLOWS, DEFAULT_HALF_OPEN, LEAST_CLOSED_RING, LEAST_FLOWS,
@@ -117,16 +118,16 @@ pub(super) static INTERFACES: Array<InterfaceEntry, { MAX_INTERFACES }> = Array:
 #[btf_map]
 pub(super) static INTERFACE_SLOTS: HashMap<u32, u32, { MAX_INTERFACES }> = HashMap::new();
 
-/// Established flows: two entries each.
+/// Established flows: two entries each. Mapped by the daemon, which takes part.
 #[btf_map]
-pub(super) static FLOWS: Table<Be32, { DEFAULT_FLOWS as usize * 2 }> = Table::new();
+pub(super) static FLOWS: Lines<{ lines_for(DEFAULT_FLOWS * 2) as usize }> = Lines::new();
 
-type Table<A, const ENTRIES: usize> = HashMap<FlowKey<A>, FlowEntry<A>, ENTRIES>;
+type Lines<const LINES: usize> = Array<FlowLine, LINES, { BPF_F_MMAPABLE as usize }>;
 
 /// Half-open flows: two entries each. Apart from `FLOWS`, so that a SYN flood evicts none.
 #[btf_map]
-pub(super) static HALF_OPEN: Table<Be32, { half_open_entries(DEFAULT_HALF_OPEN) as usize }> =
-    Table::new();
+pub(super) static HALF_OPEN: Lines<{ lines_for(half_open_entries(DEFAULT_HALF_OPEN)) as usize }> =
+    Lines::new();
 
 /// Half-open flows by age: what a new one overwrites here is the oldest, and gives way.
 #[btf_map]
@@ -195,10 +196,13 @@ pub(super) static FILTERS6: LpmTrie<[u32; 5], FilterEntry, { MAX_PREFIXES }> = L
 #[btf_map]
 pub(super) static TARGETS6: Targets<Be128> = Targets::new();
 
-/// [`FLOWS`] of IPv6. Small until the loader enlarges it, as what follows: a node without an IPv6
-/// address to serve needs no memory for it.
+/// [`FLOWS`] of IPv6, a hash table of the kernel's: a line of its keys and entries would be 128
+/// bytes. Small until the loader enlarges it, as what follows: a node without an IPv6 address to
+/// serve needs no memory for it.
 #[btf_map]
 pub(super) static FLOWS6: Table<Be128, { LEAST_FLOWS as usize * 2 }> = Table::new();
+
+type Table<A, const ENTRIES: usize> = HashMap<FlowKey<A>, FlowEntry<A>, ENTRIES>;
 
 /// [`HALF_OPEN`] of IPv6.
 #[btf_map]

@@ -10,7 +10,6 @@ use alb_common::{
     service::{ListenerEntry, ListenerKey, algorithm},
     tcp::{FlowFlags, flag},
 };
-use aya_ebpf::bindings::BPF_NOEXIST;
 
 use super::{
     balance::{self, Forward},
@@ -172,10 +171,9 @@ pub(super) fn commit<A: Tables>(segment: &Segment<A>, place: u32) -> Result<Forw
         bytes: segment.ip_len as u64,
         ..*reverse
     };
-    if A::insert_half_open(&segment.key, forward, BPF_NOEXIST as u64).is_err() {
+    if A::insert_half_open(&segment.key, forward).is_err() {
         // The same SYN on another CPU was faster, or the table is full; the client repeats it.
-        let reverse_key = forward.peer_key();
-        _ = A::remove_half_open(&reverse_key);
+        A::give_back();
         return Err(Reason::HalfOpenFull);
     }
     count::new_flow(forward);

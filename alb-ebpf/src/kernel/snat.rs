@@ -9,7 +9,6 @@ use alb_common::{
     reason::Event,
     target::TargetEntry,
 };
-use aya_ebpf::bindings::BPF_NOEXIST;
 
 use super::{balance, close, count, established, maps, ring, tables::Tables};
 use crate::parse::Segment;
@@ -33,6 +32,10 @@ pub(super) fn claim<A: Tables>(segment: &Segment<A>, now: u32) -> Option<Reason>
     }
     match claimed {
         claimed::YES => None,
+        claimed::OF_A_DONE_FLOW => {
+            A::take_over();
+            None
+        }
         claimed::NONE_LEFT => Some(Reason::SnatExhausted),
         claimed::TABLE_FULL => Some(Reason::HalfOpenFull),
         _ => Some(Reason::Internal),
@@ -44,6 +47,8 @@ mod claimed {
     pub(super) const YES: u32 = 1;
     pub(super) const NONE_LEFT: u32 = 2;
     pub(super) const TABLE_FULL: u32 = 3;
+    /// Yes, and a flow that is over has to be removed.
+    pub(super) const OF_A_DONE_FLOW: u32 = 4;
 }
 
 /// [`claim_port`] of IPv4, a global function: see the module `kernel`.
@@ -93,6 +98,7 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
     while probe < SNAT_PROBES {
         match tried {
             Try::Claimed => return claimed::YES,
+            Try::OfADoneFlow => return claimed::OF_A_DONE_FLOW,
             Try::NoRoom => return claimed::TABLE_FULL,
             Try::Taken => {}
         }
@@ -103,6 +109,7 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
     }
     match tried {
         Try::Claimed => claimed::YES,
+        Try::OfADoneFlow => claimed::OF_A_DONE_FLOW,
         Try::NoRoom => claimed::TABLE_FULL,
         Try::Taken => claimed::NONE_LEFT,
     }
@@ -126,6 +133,7 @@ fn claim_oldest<A: Tables>(now: u32) -> u32 {
     }
     match attempt(&key, fixed(&scratch.reverse, target), scratch, now) {
         Try::Claimed => claimed::YES,
+        Try::OfADoneFlow => claimed::OF_A_DONE_FLOW,
         Try::NoRoom => claimed::TABLE_FULL,
         Try::Taken => claimed::NONE_LEFT,
     }
@@ -193,6 +201,8 @@ fn fixed<A: Tables>(reverse: &FlowEntry<A>, target: &TargetEntry<A>) -> u64 {
 enum Try {
     /// The port is the new flow's.
     Claimed,
+    /// The same, and a flow that had it is over.
+    OfADoneFlow,
     /// Another flow has it.
     Taken,
     /// The half-open table is full.
@@ -205,7 +215,8 @@ fn attempt<A: Tables>(key: &FlowKey<A>, fixed: u64, scratch: &mut Scratch<A>, no
     let Scratch { forward, reverse } = scratch;
     reverse.tag = key.tag();
     reverse.check_delta = checksum::fold(fixed + key.dst.taken() + (!key.dport.0) as u64);
-    match A::insert_half_open(key, reverse, BPF_NOEXIST as u64) {
+    A::expect_flow(key);
+    match A::insert_half_open(key, reverse) {
         Ok(()) => {}
         Err(E2BIG) => return Try::NoRoom,
         Err(_) => {
@@ -213,23 +224,72 @@ fn attempt<A: Tables>(key: &FlowKey<A>, fixed: u64, scratch: &mut Scratch<A>, no
             return Try::Taken;
         }
     }
-    let port = state(key, forward, now);
+    let port = A::flow(key).map_or(Port::Free, |entry| state(entry, key, forward, now));
     if port == Port::Live {
         // Gives back what was claimed just now; nothing can be done about a failure.
         _ = A::remove_half_open(key);
         return Try::Taken;
     }
-    if port == Port::Done
-        && let Some(entry) = A::flow(key)
-    {
-        A::remove(key, entry);
-        count::event(Event::PortReclaimed);
-    }
     forward.src = key.dst;
     forward.dst = key.src;
     forward.sport = key.dport;
     forward.dport = key.sport;
-    Try::Claimed
+    if port == Port::Done { Try::OfADoneFlow } else { Try::Claimed }
+}
+
+/// Removes the flow that is over and whose port was claimed for the one under construction. Not at
+/// once, since the stack has no room for both calls below each other.
+#[inline(always)]
+fn take_over<A: Tables>() -> u32 {
+    let Some(scratch) = A::scratch() else { return 0 };
+    let key = scratch.forward.peer_key();
+    if let Some(entry) = A::flow(&key) {
+        A::remove(&key, entry);
+        count::event(Event::PortReclaimed);
+    }
+    0
+}
+
+/// Gives back the port of the flow under construction.
+#[inline(always)]
+fn give_back<A: Tables>() -> u32 {
+    if let Some(scratch) = A::scratch() {
+        // It was inserted just now; nothing can be done about a failure.
+        _ = A::remove_half_open(&scratch.forward.peer_key());
+    }
+    0
+}
+
+/// [`give_back`] of IPv4, a global function.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_give_back() -> u32 {
+    give_back::<Be32>()
+}
+
+/// The same of IPv6.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_give_back6() -> u32 {
+    give_back::<Be128>()
+}
+
+/// [`take_over`] of IPv4, a global function.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_take_over() -> u32 {
+    take_over::<Be32>()
+}
+
+/// The same of IPv6.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_take_over6() -> u32 {
+    take_over::<Be128>()
 }
 
 /// What the established table says of a port.
@@ -244,11 +304,15 @@ enum Port {
     Live,
 }
 
-/// Asks the established table for a reverse key. `syn` holds the new flow's sequence number
-/// and timestamp.
+/// What an entry of the established table says of the port in its reverse key. `syn` holds the new
+/// flow's sequence number and timestamp.
 #[inline(never)]
-fn state<A: Tables>(key: &FlowKey<A>, syn: &FlowEntry<A>, now: u32) -> Port {
-    let Some(entry) = A::flow(key) else { return Port::Free };
+fn state<A: Tables>(
+    entry: *mut FlowEntry<A>,
+    key: &FlowKey<A>,
+    syn: &FlowEntry<A>,
+    now: u32,
+) -> Port {
     let Some(Scratch { forward, reverse }) = A::spare() else { return Port::Live };
     if !established::copy_to(reverse, entry, key) {
         return Port::Free;

@@ -1,4 +1,4 @@
-//! What `balance::along` does, for IPv6: in steps that are calls of their own, because together they
+//! What `balance::open` does, for IPv6: in steps that are calls of their own, because together they
 //! would outgrow the BPF stack. They hand the flow's entry on beside it, with the way out in it.
 
 use alb_common::{
@@ -30,7 +30,7 @@ mod found {
     pub(super) const OPEN: u32 = 3;
 }
 
-/// As `balance::along`.
+/// As `Tables::along`.
 #[inline(always)]
 pub(super) fn along<P: Host>(
     packet: &mut P,

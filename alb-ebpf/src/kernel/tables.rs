@@ -12,13 +12,16 @@ use alb_common::{
     target::TargetEntry,
     tcp::FlowFlags,
 };
-use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST, bpf_fib_lookup},
+    btf_maps::lpm_trie::Key,
+};
 
 use super::{
-    balance::{self, Egress},
-    close, filter, flow_log,
+    balance::{self, Egress, Open},
+    close, established, filter, flow_log,
     host::Host,
-    maps, ring as rings, snat, steps,
+    lines, maps, ring as rings, snat, steps,
 };
 use crate::{family::Family, packet::Packet, parse::Segment};
 
@@ -39,15 +42,19 @@ pub(super) trait Tables: Family {
     fn filter(id: u32, client: Self) -> Option<&'static FilterEntry>;
 
     fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
-    fn insert_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>, flags: u64) -> Result<(), i32>;
+    /// The same, for the packets that are most.
+    fn flow_here(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
+    /// Says that [`Self::flow`] is asked for a key soon.
+    fn expect_flow(key: &FlowKey<Self>);
+    /// Says that [`Self::half_open`] is.
+    fn expect_half_open(key: &FlowKey<Self>);
+    /// Inserts or replaces.
+    fn put_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32>;
     fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32>;
 
     fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
-    fn insert_half_open(
-        key: &FlowKey<Self>,
-        entry: &FlowEntry<Self>,
-        flags: u64,
-    ) -> Result<(), i32>;
+    /// Inserts a key that is not there.
+    fn insert_half_open(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32>;
     fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32>;
 
     fn half_open_place(place: u32) -> Option<*mut RingSlot<Self>>;
@@ -70,6 +77,10 @@ pub(super) trait Tables: Family {
     fn claim_port(spread: u32, port: u32, now: u32) -> u32;
     /// `snat::claim_oldest` in a global function.
     fn claim_oldest(now: u32) -> u32;
+    /// `snat::give_back` in a global function.
+    fn give_back();
+    /// `snat::take_over` in a global function.
+    fn take_over();
     /// `close::remove` in a global function.
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>);
     /// `flow_log::write` in a global function.
@@ -83,7 +94,8 @@ pub(super) trait Tables: Family {
         room: &'a mut Option<Segment<Self>>,
     ) -> Result<(&'a Segment<Self>, u32), Reason>;
 
-    /// `balance::along`, where the family has room for its stack frame.
+    /// Sends a packet of an established flow on its way: what to count and the way out; `None` if it
+    /// is of none. In as many calls as the stack wants.
     fn along<P: Host>(
         packet: &mut P,
         segment: &Segment<Self>,
@@ -113,8 +125,8 @@ pub(super) trait Tables: Family {
 }
 
 macro_rules! tables {
-    ($listeners:ident, $targets:ident, $flows:ident, $half_open:ident, $half_open_ring:ident,
-     $closed_ring:ident, $scratch:ident) => {
+    ($listeners:ident, $targets:ident, $half_open_ring:ident, $closed_ring:ident,
+     $scratch:ident) => {
         #[inline(always)]
         fn listener(key: &ListenerKey<Self>) -> Option<*const ListenerEntry> {
             maps::$listeners.get_ptr(key)
@@ -123,44 +135,6 @@ macro_rules! tables {
         #[inline(always)]
         fn target(index: u32) -> Option<&'static TargetEntry<Self>> {
             maps::$targets.get(index)
-        }
-
-        #[inline(always)]
-        fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
-            maps::$flows.get_ptr_mut(key)
-        }
-
-        #[inline(always)]
-        fn insert_flow(
-            key: &FlowKey<Self>,
-            entry: &FlowEntry<Self>,
-            flags: u64,
-        ) -> Result<(), i32> {
-            maps::$flows.insert(key, entry, flags)
-        }
-
-        #[inline(always)]
-        fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32> {
-            maps::$flows.remove(key)
-        }
-
-        #[inline(always)]
-        fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
-            maps::$half_open.get_ptr_mut(key)
-        }
-
-        #[inline(always)]
-        fn insert_half_open(
-            key: &FlowKey<Self>,
-            entry: &FlowEntry<Self>,
-            flags: u64,
-        ) -> Result<(), i32> {
-            maps::$half_open.insert(key, entry, flags)
-        }
-
-        #[inline(always)]
-        fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32> {
-            maps::$half_open.remove(key)
         }
 
         #[inline(always)]
@@ -184,7 +158,7 @@ impl Tables for Be32 {
     const RINGS: u32 = 0;
     const LOOPS: bool = true;
 
-    tables!(LISTENERS, TARGETS, FLOWS, HALF_OPEN, HALF_OPEN_RING, CLOSED_RING, SCRATCH);
+    tables!(LISTENERS, TARGETS, HALF_OPEN_RING, CLOSED_RING, SCRATCH);
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
@@ -197,6 +171,51 @@ impl Tables for Be32 {
             // SAFETY: the value is a word that userspace replaces whole.
             Said::Nothing => unsafe { maps::LOCALS.get(self) }.copied(),
         }
+    }
+
+    #[inline(always)]
+    fn flow(key: &FlowKey) -> Option<*mut FlowEntry> {
+        lines::find(&lines::Open, key)
+    }
+
+    #[inline(always)]
+    fn flow_here(key: &FlowKey) -> Option<*mut FlowEntry> {
+        lines::find_here(core::hint::black_box(key))
+    }
+
+    #[inline(always)]
+    fn expect_flow(key: &FlowKey) {
+        lines::touch(&lines::Open, core::hint::black_box(key));
+    }
+
+    #[inline(always)]
+    fn expect_half_open(key: &FlowKey) {
+        lines::touch(&lines::HalfOpen, core::hint::black_box(key));
+    }
+
+    #[inline(always)]
+    fn put_flow(key: &FlowKey, entry: &FlowEntry) -> Result<(), i32> {
+        lines::put(&lines::Open, key, entry)
+    }
+
+    #[inline(always)]
+    fn remove_flow(key: &FlowKey) -> Result<(), i32> {
+        lines::remove(&lines::Open, key)
+    }
+
+    #[inline(always)]
+    fn half_open(key: &FlowKey) -> Option<*mut FlowEntry> {
+        lines::find(&lines::HalfOpen, key)
+    }
+
+    #[inline(always)]
+    fn insert_half_open(key: &FlowKey, entry: &FlowEntry) -> Result<(), i32> {
+        lines::insert(&lines::HalfOpen, key, entry)
+    }
+
+    #[inline(always)]
+    fn remove_half_open(key: &FlowKey) -> Result<(), i32> {
+        lines::remove(&lines::HalfOpen, key)
     }
 
     #[inline(always)]
@@ -241,6 +260,16 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
+    fn give_back() {
+        snat::alb_give_back();
+    }
+
+    #[inline(always)]
+    fn take_over() {
+        snat::alb_take_over();
+    }
+
+    #[inline(always)]
     fn remove(key: &FlowKey, entry: *mut FlowEntry) {
         let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
         close::alb_remove(key.src.0, key.dst.0, ports, entry);
@@ -272,7 +301,14 @@ impl Tables for Be32 {
         settings: &Settings,
         now: u32,
     ) -> Result<Option<(Reason, Egress)>, Reason> {
-        balance::along(packet, segment, settings, now)
+        let mut open = Open { egress: Egress::NONE, ends: false };
+        let Some(reason) = balance::open(packet, segment, settings, now, &mut open) else {
+            return Ok(None);
+        };
+        if open.ends {
+            established::close(packet, segment, now);
+        }
+        if open.egress.is_none() { Err(reason) } else { Ok(Some((reason, open.egress))) }
     }
 }
 
@@ -280,13 +316,55 @@ impl Tables for Be128 {
     const RINGS: u32 = ring::IPV6;
     const LOOPS: bool = false;
 
-    tables!(LISTENERS6, TARGETS6, FLOWS6, HALF_OPEN6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6);
+    tables!(LISTENERS6, TARGETS6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6);
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
     fn local_kind(self) -> Option<u32> {
         // SAFETY: the value is a word that userspace replaces whole.
         unsafe { maps::LOCALS6.get(self) }.copied()
+    }
+
+    #[inline(always)]
+    fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+        maps::FLOWS6.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn flow_here(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+        Self::flow(key)
+    }
+
+    // The kernel's hash tables can only be waited for.
+    #[inline(always)]
+    fn expect_flow(_: &FlowKey<Self>) {}
+
+    #[inline(always)]
+    fn expect_half_open(_: &FlowKey<Self>) {}
+
+    #[inline(always)]
+    fn put_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
+        maps::FLOWS6.insert(key, entry, BPF_ANY as u64)
+    }
+
+    #[inline(always)]
+    fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32> {
+        maps::FLOWS6.remove(key)
+    }
+
+    #[inline(always)]
+    fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+        maps::HALF_OPEN6.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn insert_half_open(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
+        maps::HALF_OPEN6.insert(key, entry, BPF_NOEXIST as u64)
+    }
+
+    #[inline(always)]
+    fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32> {
+        maps::HALF_OPEN6.remove(key)
     }
 
     #[inline(always)]
@@ -332,6 +410,16 @@ impl Tables for Be128 {
     #[inline(always)]
     fn claim_oldest(now: u32) -> u32 {
         snat::alb_claim_oldest6(now)
+    }
+
+    #[inline(always)]
+    fn give_back() {
+        snat::alb_give_back6();
+    }
+
+    #[inline(always)]
+    fn take_over() {
+        snat::alb_take_over6();
     }
 
     #[inline(always)]

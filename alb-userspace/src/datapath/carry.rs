@@ -14,12 +14,10 @@ use alb_common::{
 use super::{
     collect::now,
     kernel::KernelError,
-    maps::{Arrays, Dual, Family, MapError, Maps},
+    maps::{Arrays, Family, Flows, MapError, Maps},
     shape::Room,
     wide::{FlowEntry, FlowKey, RingSlot, Wide as _, tag},
 };
-
-type Flows = Dual<FlowKey, FlowEntry>;
 
 /// Places of the half-open ring that are looked at again: another CPU may have taken a place
 /// and not written it yet.

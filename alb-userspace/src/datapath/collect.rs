@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     active::Active,
-    maps::{Dual, MapError, Maps, Table},
+    maps::{Flows, HalfWay, MapError, Maps, Table},
     reconcile::Observation,
     replies::Replies,
     traffic::sum,
@@ -46,6 +46,8 @@ pub struct Sweep {
     pub provoke: Vec<FlowKey>,
     /// Records of the open flows that it removed, if they are wanted.
     pub ended: Vec<FlowRecord>,
+    /// Lines of the tables of established and of half-open flows that were being written.
+    pub half_way: Box<[HalfWay; 2]>,
     /// How long it took.
     pub took: Duration,
 }
@@ -116,10 +118,10 @@ impl Sweep {
         }
     }
 
-    /// How long to wait before the next one: sweeps take a twentieth of a CPU, more only so that
+    /// How long to wait before the next one: sweeps take a fiftieth of a CPU, more only so that
     /// one ends within 10 s of the last, which is how long a counter may be wrong.
     pub fn pause(&self) -> Duration {
-        (self.took * 20).clamp(Duration::from_secs(1), Duration::from_secs(8))
+        (self.took * 50).clamp(Duration::from_secs(1), Duration::from_secs(8))
     }
 }
 
@@ -141,13 +143,15 @@ pub fn nanoseconds() -> u64 {
 const LINGER: u32 = expiry::ticks(15);
 
 /// Sweeps both tables and sets the active counters of these targets and listeners right. `cuts` says when the
-/// flows of targets that drain are over, `tells` whether the open flows that it removes are told of.
+/// flows of targets that drain are over, `tells` whether the open flows that it removes are told of;
+/// `half_way` is of the sweep before.
 pub fn sweep(
     maps: &Maps,
     active: (&Active, &Active),
     (targets, listeners): (&[u32], &[u32]),
     cuts: &BTreeMap<u32, u32>,
     tells: bool,
+    half_way: &[HalfWay; 2],
 ) -> Result<Sweep, MapError> {
     let started = Instant::now();
     let start = now();
@@ -181,7 +185,7 @@ pub fn sweep(
     };
     // First those under way: one that is promoted meanwhile is in the other table by then.
     let mut opening = HashSet::new();
-    let expired = walk(&maps.half_open, half_open, |key, entry| {
+    let (expired, half_open_lines) = walk(&maps.half_open, half_open, |key, entry| {
         if entry.flags.direction() == Direction::Forward {
             opening.insert(*key);
             found.half_open += 1;
@@ -198,7 +202,7 @@ pub fn sweep(
             found.take_off(&forward, 1);
         }
     }
-    let expired = walk(&maps.flows, established, |key, entry| {
+    let (expired, lines) = walk(&maps.flows, established, |key, entry| {
         let mut live = Live::default();
         live.add(entry);
         // A promotion is a packet, so only flows of this moment can be among those.
@@ -245,8 +249,22 @@ pub fn sweep(
     };
     before_listeners.correct(seen, &removed_of_listeners)?;
     found.corrected = corrected;
+    found.half_way = Box::new([lines, half_open_lines]);
+    clear(maps, half_way, &mut found.half_way)?;
     found.took = started.elapsed();
     Ok(found)
+}
+
+/// Empties lines that were being written at the sweep before and still are.
+fn clear(maps: &Maps, earlier: &[HalfWay; 2], later: &mut [HalfWay; 2]) -> Result<(), MapError> {
+    let tables = [&maps.flows, &maps.half_open];
+    for ((table, earlier), later) in tables.into_iter().zip(earlier).zip(later) {
+        let cleared = table.clear(earlier, later)?;
+        if cleared > 0 {
+            tracing::debug!(lines = cleared, "emptied what was left half-way in a flow table");
+        }
+    }
+    Ok(())
 }
 
 /// Counters of targets or listeners at one moment: flows begun, and flows active.
@@ -310,27 +328,28 @@ fn idle_timeouts(maps: &Maps) -> Result<BTreeMap<u16, u32>, MapError> {
     Ok(timeouts)
 }
 
-/// Visits every entry; returns the keys of those that have had their time.
+/// Visits every entry; returns the keys of those that have had their time, and which lines were
+/// being written.
 fn walk(
-    table: &Dual<FlowKey, FlowEntry>,
+    table: &Flows,
     is_over: impl Fn(&FlowEntry) -> bool,
     mut visit: impl FnMut(&FlowKey, &FlowEntry),
-) -> Result<Vec<FlowKey>, MapError> {
+) -> Result<(Vec<FlowKey>, HalfWay), MapError> {
     let mut expired = Vec::new();
-    table.for_each(|key, entry| {
+    let half_way = table.look_through(|key, entry| {
         visit(key, entry);
         if is_over(entry) {
             expired.push(*key);
         }
     })?;
-    Ok(expired)
+    Ok((expired, half_way))
 }
 
 /// Removes the flow of an expired entry, if it still is one and the other direction is too:
 /// a transfer in one direction keeps both. The forward entry goes first. Returns what was
 /// removed: the forward key, both entries.
 fn remove(
-    table: &Dual<FlowKey, FlowEntry>,
+    table: &Flows,
     key: &FlowKey,
     is_over: impl Fn(&FlowEntry) -> bool,
 ) -> Result<Option<(FlowKey, FlowEntry, FlowEntry)>, MapError> {

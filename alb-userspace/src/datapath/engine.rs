@@ -33,7 +33,7 @@ use super::{
     extents::Extents,
     flow_ring::FlowRing,
     kernel::{self, Attachment, Found, Kernel, KernelError, Place},
-    maps::{MapError, Maps},
+    maps::{HalfWay, MapError, Maps},
     pins::Pins,
     plan::plan,
     provoke,
@@ -66,6 +66,8 @@ pub struct Engine {
     extents: Extents,
     ledger: Ledger,
     flows: FlowsReport,
+    /// Lines of the flow tables that the last sweep found being written.
+    half_way: Box<[HalfWay; 2]>,
     attached: Vec<Attachment>,
     /// That there is little room for IPv6.
     told_of_room: bool,
@@ -132,6 +134,7 @@ impl Engine {
                 established: capacity(|flows| flows),
                 half_open: capacity(limits::half_open_for),
             },
+            half_way: Box::default(),
             attached: Vec::new(),
             told_of_room: false,
             cpus: flood::cpus(),
@@ -321,9 +324,10 @@ impl Engine {
         let epoch = self.compiler.epoch();
         let cuts = self.compiler.cuts().clone();
         let tells = self.node.logs_flows;
+        let half_way = self.half_way.clone();
         move || {
             let indices = (targets.as_slice(), listeners.as_slice());
-            let sweep = collect::sweep(&maps, (&active, &open), indices, &cuts, tells)?;
+            let sweep = collect::sweep(&maps, (&active, &open), indices, &cuts, tells, &half_way)?;
             provoke::provoke(&sweep.provoke);
             let ended = Ended::read(&maps, &targets, &listeners)?;
             Ok(Swept { sweep, ended, epoch })
@@ -339,6 +343,7 @@ impl Engine {
         self.ledger.take_in(sweep, ended);
         self.flows.established.used = sweep.established;
         self.flows.half_open.used = sweep.half_open;
+        self.half_way.clone_from(&sweep.half_way);
         let snat_before = self.compiler.snat_addresses();
         let ports_before = self.compiler.reply_ports(self.node.ports);
         let (targets, listeners) = self.compiler.free(*epoch, sweep);

@@ -1,5 +1,5 @@
 //! The live flows, read from the pinned tables: also while no daemon runs, and without changing
-//! anything, by descriptors that can only read. What is told of a flow is in `flows/`.
+//! anything, by mappings and descriptors that can only read. What is told of a flow is in `flows/`.
 
 mod changes;
 mod filter;
@@ -14,6 +14,7 @@ use std::{
 
 use alb_common::{
     abi::{ABI_VERSION, map},
+    flow_table::FlowLine,
     tcp::Direction,
 };
 
@@ -26,11 +27,11 @@ use self::{changes::Tracker, flow::Stage};
 use super::{
     collect::now,
     kernel::KernelError,
-    maps::{Dual, MapError},
+    maps::{Flows, MapError},
     pins::{MapSet, Pins, PinsError},
     shape,
     sys::link,
-    wide::{FlowEntry, FlowKey, Wide, tag},
+    wide::{FlowEntry, FlowKey, tag},
 };
 
 /// The flow tables cannot be read.
@@ -104,8 +105,8 @@ pub struct Listing {
 /// The two flow tables.
 #[derive(Debug)]
 pub(super) struct FlowTables {
-    flows: Dual<FlowKey, FlowEntry>,
-    half_open: Dual<FlowKey, FlowEntry>,
+    flows: Flows,
+    half_open: Flows,
 }
 
 /// A flow as it was found by one of its keys.
@@ -133,7 +134,7 @@ struct Found {
 /// Lists the flows under this pin directory that a filter takes: `limit` at most, if there is
 /// one; which of more is left to their places in the table.
 ///
-/// The tables are read in batches, bucket by bucket, while packets go on changing them: a flow
+/// The tables are read line by line, or bucket by bucket, while packets go on changing them: a flow
 /// that is there all the time is seen once, one that begins or ends meanwhile may be seen or not.
 pub fn list(
     bpffs: &Path,
@@ -231,8 +232,9 @@ impl FlowTables {
                     FlowsError::Version { bpffs, found }
                 }));
             }
-            let fd = link::open_to_read(&path)
-                .map_err(|source| FlowsError::Open { path: path.clone(), source })?;
+            // Lines are mapped, for reading; the kernel maps nothing for what can only read.
+            let fd = if is_of_lines(name) { link::open(&path) } else { link::open_to_read(&path) };
+            let fd = fd.map_err(|source| FlowsError::Open { path: path.clone(), source })?;
             let (found, wanted) = (shape::element(&path, name)?, entry_sizes(name));
             if found != wanted {
                 return Err(FlowsError::Layout { name, found, wanted });
@@ -240,12 +242,12 @@ impl FlowTables {
             Ok(fd)
         };
         Ok(Self {
-            flows: Dual::open(map::FLOWS, map::FLOWS6, &mut open)?,
-            half_open: Dual::open(map::HALF_OPEN, map::HALF_OPEN6, &mut open)?,
+            flows: Flows::open_to_read(map::FLOWS, map::FLOWS6, &mut open)?,
+            half_open: Flows::open_to_read(map::HALF_OPEN, map::HALF_OPEN6, &mut open)?,
         })
     }
 
-    fn of(&self, stage: Stage) -> &Dual<FlowKey, FlowEntry> {
+    fn of(&self, stage: Stage) -> &Flows {
         match stage {
             Stage::Opening => &self.half_open,
             Stage::Open => &self.flows,
@@ -285,12 +287,16 @@ impl FlowTables {
     }
 }
 
+/// Whether a map is one of IPv4: an array of lines.
+fn is_of_lines(name: &str) -> bool {
+    [map::FLOWS, map::HALF_OPEN].contains(&name)
+}
+
 /// Bytes of a key and of a value of one of these maps.
 fn entry_sizes(name: &str) -> (u32, u32) {
     let of = |size| u32::try_from(size).unwrap_or(u32::MAX);
-    if [map::FLOWS, map::HALF_OPEN].contains(&name) {
-        type Narrow<T> = <T as Wide>::Narrow;
-        (of(size_of::<Narrow<FlowKey>>()), of(size_of::<Narrow<FlowEntry>>()))
+    if is_of_lines(name) {
+        (of(size_of::<u32>()), of(size_of::<FlowLine>()))
     } else {
         (of(size_of::<FlowKey>()), of(size_of::<FlowEntry>()))
     }

@@ -7,11 +7,13 @@ mod error;
 mod links;
 mod programs;
 mod recover;
+mod seeds;
 pub mod step;
 
 pub(super) use attach::refuse_foreign;
 pub use error::KernelError;
 pub(super) use programs::{program, xdp};
+pub(super) use seeds::make_tables;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -138,8 +140,9 @@ impl Kernel {
         };
         let (pinned, attached) = (found == Found::Adopted, false);
         let mut kernel = Self { ebpf, pins, room, found, carry, pinned, attached };
+        let new = kernel.maps()?;
+        make_tables(&new)?;
         if let Some(carry) = &kernel.carry {
-            let new = kernel.maps()?;
             carry.tables(&new)?;
             // Now too, so that it is known early whether they fit and what they name.
             kernel.mirror(&new)?;

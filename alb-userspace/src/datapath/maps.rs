@@ -2,6 +2,8 @@
 //! for each family, and one table here.
 
 mod dual;
+mod flows;
+mod lines;
 
 use std::{
     io,
@@ -20,11 +22,15 @@ use alb_common::{
     target::{TargetState, TargetTimes},
 };
 
-pub use self::dual::{Arrays, Dual, Family};
+pub use self::{
+    dual::{Arrays, Dual, Family},
+    flows::{Flows, HalfWay},
+    lines::FlowLines,
+};
 use super::{
     active::Active,
     sys,
-    wide::{Addr, FilterKey, FlowEntry, FlowKey, ListenerKey, RingSlot, TargetEntry},
+    wide::{Addr, FilterKey, ListenerKey, RingSlot, TargetEntry},
 };
 
 /// A map of `K` to `V`.
@@ -196,9 +202,9 @@ maps! {
     /// By target index.
     targets: Arrays<TargetEntry> = TARGETS, TARGETS6;
     /// Established flows.
-    flows: Dual<FlowKey, FlowEntry> = FLOWS, FLOWS6;
+    flows: Flows = FLOWS, FLOWS6;
     /// Half-open flows.
-    half_open: Dual<FlowKey, FlowEntry> = HALF_OPEN, HALF_OPEN6;
+    half_open: Flows = HALF_OPEN, HALF_OPEN6;
     /// Half-open flows by age.
     half_open_ring: Arrays<RingSlot> = HALF_OPEN_RING, HALF_OPEN_RING6;
     /// Closed flows by age.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use alb_common::{abi::map, limits};
+use alb_common::{abi::map, flow_table::lines_for, limits};
 use aya::maps::MapInfo;
 
 use super::{
@@ -42,7 +42,7 @@ pub(super) fn has_room_for_ipv6(pins: &Pins) -> bool {
     info.is_ok_and(|info| info.max_entries() > limits::LEAST_FLOWS * 2)
 }
 
-/// Sizes that follow: map name and entries.
+/// Sizes that follow: map name and elements; two lines an entry of the flow tables of IPv4.
 pub(super) fn sizes(room: Room) -> [(&'static str, u32); 8] {
     let of = |flows: u32| {
         let half_open = limits::half_open_for(flows);
@@ -52,8 +52,8 @@ pub(super) fn sizes(room: Room) -> [(&'static str, u32); 8] {
     let ((flows, half_open, ring, closed), (flows6, half_open6, ring6, closed6)) =
         (of(room.four), of(room.six));
     [
-        (map::FLOWS, flows),
-        (map::HALF_OPEN, half_open),
+        (map::FLOWS, lines_for(flows)),
+        (map::HALF_OPEN, lines_for(half_open)),
         (map::HALF_OPEN_RING, ring),
         (map::CLOSED_RING, closed),
         (map::FLOWS6, flows6),
@@ -150,26 +150,44 @@ fn aya_obj_maps() -> Vec<Definition> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use alb_common::net::Be128;
 
     use super::*;
 
     #[test]
     fn the_object_has_every_map_in_the_contract_s_layout() {
-        use alb_common::flow::{FlowEntry, FlowKey};
+        use alb_common::{
+            flow::{FlowEntry, FlowKey},
+            flow_table::FlowLine,
+        };
+        use aya::maps::MapType;
 
         let maps = aya_obj_maps();
         let names: BTreeSet<&str> = maps.iter().map(|map| map.name.as_str()).collect();
         assert_eq!(names, map::ALL.into_iter().collect());
-        let flows = maps.iter().find(|found| found.name == map::FLOWS).unwrap();
-        assert_eq!(
-            (flows.key as usize, flows.value as usize, flows.entries),
-            (size_of::<FlowKey>(), size_of::<FlowEntry>(), limits::DEFAULT_FLOWS * 2)
-        );
+        // Of default sizes, and for a few flows of IPv6.
+        let defaults: BTreeMap<&str, u32> =
+            sizes(Room::new(limits::DEFAULT_FLOWS, false)).into_iter().collect();
+        let lines = (MapType::Array as u32, size_of::<u32>(), size_of::<FlowLine>());
+        let hash =
+            (MapType::Hash as u32, size_of::<FlowKey<Be128>>(), size_of::<FlowEntry<Be128>>());
+        for (name, layout) in [
+            (map::FLOWS, lines),
+            (map::HALF_OPEN, lines),
+            (map::FLOWS6, hash),
+            (map::HALF_OPEN6, hash),
+        ] {
+            let found = maps.iter().find(|found| found.name == name).unwrap();
+            let of_found = (found.kind, found.key as usize, found.value as usize);
+            assert_eq!((of_found, found.entries), (layout, defaults[name]), "{name}");
+        }
         for map in &maps {
             let flags = match map.name.as_str() {
-                map::TARGET_STATES | map::LISTENER_ACTIVE => 1 << 10, // `BPF_F_MMAPABLE` of linux/bpf.h
-                map::FILTERS | map::FILTERS6 => 1,                    // `BPF_F_NO_PREALLOC`
+                // `BPF_F_MMAPABLE` of linux/bpf.h
+                map::TARGET_STATES | map::LISTENER_ACTIVE | map::FLOWS | map::HALF_OPEN => 1 << 10,
+                map::FILTERS | map::FILTERS6 => 1, // `BPF_F_NO_PREALLOC`
                 _ => 0,
             };
             assert_eq!(map.flags, flags, "{}", map.name);

@@ -1,9 +1,10 @@
 //! The `bpf(2)` commands on maps that aya 0.14 has not got in the shape needed here: typed by
-//! [`Plain`], and in batches (Linux 5.6). This and `sys/link.rs` are the only files of the daemon
-//! with unsafe code for it.
+//! [`Plain`], and in batches (Linux 5.6). This, `sys/link.rs` and `sys/memory.rs` are the only files of
+//! the daemon with unsafe code for it.
 
 pub(super) mod filter;
 pub(super) mod link;
+pub(super) mod memory;
 
 use std::{
     io,

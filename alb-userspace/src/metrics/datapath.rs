@@ -23,7 +23,7 @@ pub(super) fn families(datapath: &DatapathReport, out: &mut Vec<MetricFamily>) {
     abi.with_count(&[], u64::from(*abi_version));
 
     let mut used = gauge("flows", "Flows in a table");
-    let mut capacity = gauge("flows_capacity", "Flows a table can hold");
+    let mut capacity = gauge("flows_capacity", "Flows a table is made for");
     for (label, table) in [("established", &flows.established), ("half_open", &flows.half_open)] {
         used.with_count(&[("table", label)], table.used);
         capacity.with_count(&[("table", label)], table.capacity);

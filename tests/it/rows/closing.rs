@@ -11,7 +11,7 @@ use alb_tests::packet_path::{Sizes, now};
 
 use super::{
     flow::{CLIENT_ISN, Flow, TARGET_ISN},
-    world::{HEADERS, World, sent},
+    world::{HEADERS, LEAST, ROOM, World, sent},
 };
 
 const FIN: u8 = flag::FIN | flag::ACK;
@@ -202,10 +202,12 @@ fn closed_flows_are_collected_in_their_time() {
 
 #[test]
 fn a_full_table_collects_closed_flows() {
-    let mut world = World::sized(Sizes { flows: 4, ..Sizes::default() });
-    let [first, second, third] = [1, 2, 3].map(|n| Flow::to_one(12_000 + n));
-    world.open(&first);
-    world.open(&second);
+    let mut world = World::sized(Sizes { flows: LEAST, ..Sizes::default() });
+    let open: Vec<_> = (12_001..).take(ROOM / 2).map(Flow::to_one).collect();
+    let (first, third) = (&open[0], Flow::to_one(13_000));
+    for flow in &open {
+        world.open(flow);
+    }
     world.pass_on("SYN", third.syn(), Reason::NewFlow);
     world.pass_on("SYN-ACK", third.syn_ack(), Reason::HandshakeReverse);
     let full =
@@ -215,7 +217,7 @@ fn a_full_table_collects_closed_flows() {
         world.check(name, &packet, &expected);
         world.pass_on("answer", third.answer(flag::ACK, &[2]), Reason::HandshakeReverse);
     }
-    assert_eq!((world.flows().len(), world.half_open().len()), (4, 2));
+    assert_eq!((world.flows().len(), world.half_open().len()), (ROOM, 2));
     let (before, after) = third.ack();
     let [mut before, mut after] = [before, after];
     // Far into the transfer, long after the handshake.
@@ -225,7 +227,7 @@ fn a_full_table_collects_closed_flows() {
     let (packet, expected) = full((before, after));
     world.check("200 kB later", &packet, &expected);
 
-    world.close_by_client(&first);
+    world.close_by_client(first);
     let (packet, expected) = full(third.ack());
     world.check("closed just now", &packet, &expected);
 
@@ -237,5 +239,5 @@ fn a_full_table_collects_closed_flows() {
     assert!(world.half_open().is_empty());
     assert!(!world.flows().contains_key(&first.key()));
     assert!(world.flows().contains_key(&third.reverse_key()));
-    assert_eq!(world.prog.active(0), 2);
+    assert_eq!(world.prog.active(0), open.len() as u64);
 }

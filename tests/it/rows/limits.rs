@@ -1,11 +1,11 @@
 //! Half-open flows are bounded, and the oldest give way.
 
-use alb_common::{Reason, reason::Event, tcp::flag};
+use alb_common::{Reason, abi::map, flow::FlowEntry, reason::Event, tcp::flag};
 use alb_tests::packet_path::Sizes;
 
 use super::{
     flow::{CLIENT_ISN, Flow},
-    world::{World, dropped, passed, sent},
+    world::{LEAST, ROOM, World, dropped, passed, sent},
 };
 
 const RING: u16 = 4;
@@ -61,18 +61,25 @@ fn a_place_left_behind_evicts_no_younger_flow_of_the_same_client() {
 
 #[test]
 fn a_full_half_open_table_refuses() {
-    // An odd size too: then the client's entry finds no room, and the target's is taken back.
-    for half_open in [2, 3] {
-        let world = World::sized(Sizes { half_open, ..Sizes::default() });
-        let (first, second) = (Flow::to_one(12_000), Flow::to_one(12_001));
-        world.pass_on("SYN", first.syn(), Reason::NewFlow);
-        let syn = second.syn().0;
+    // With room for one entry too: then the client's finds none, and the target's is taken back.
+    for left in [0, 1] {
+        let mut world = World::sized(Sizes { half_open: LEAST, ..Sizes::default() });
+        if left > 0 {
+            let key = Flow::to_one(14_000).key();
+            world.put([map::HALF_OPEN, map::HALF_OPEN6], key, FlowEntry::default());
+        }
+        let flows: Vec<_> = (12_000..).take(ROOM / 2 - left).map(Flow::to_one).collect();
+        for flow in &flows {
+            world.pass_on("SYN", flow.syn(), Reason::NewFlow);
+        }
+        let next = Flow::to_one(13_000);
+        let syn = next.syn().0;
         world.check("no room", &syn, &dropped(Reason::HalfOpenFull, &syn.frame()));
-        assert_eq!(world.half_open().len(), 2, "{half_open}");
-        assert_eq!(world.prog.active(0), 1);
-        assert_eq!(world.totals(0, 3).new_flows, 1);
-        world.pass_on("SYN-ACK", first.syn_ack(), Reason::HandshakeReverse);
-        world.pass_on("ACK", first.ack(), Reason::Promoted);
-        world.pass_on("room again", second.syn(), Reason::NewFlow);
+        assert_eq!(world.half_open().len(), ROOM - left);
+        let made = flows.len() as u64;
+        assert_eq!((world.prog.active(0), world.totals(0, 3).new_flows), (made, made));
+        world.pass_on("SYN-ACK", flows[0].syn_ack(), Reason::HandshakeReverse);
+        world.pass_on("ACK", flows[0].ack(), Reason::Promoted);
+        world.pass_on("room again", next.syn(), Reason::NewFlow);
     }
 }

@@ -117,6 +117,9 @@ pub enum KernelError {
         /// Its id.
         id: u32,
     },
+    /// The flow tables need seeds that nobody can guess.
+    #[error("the operating system gave no randomness for the flow tables")]
+    Randomness,
     /// A file could not be handled.
     #[error(transparent)]
     Pins(#[from] PinsError),

@@ -58,26 +58,6 @@ impl<K: Key, V: Wide> Dual<K, V> {
         }
     }
 
-    /// Writes an element if there is none; whether it did.
-    pub fn insert(&self, key: &K, value: &V) -> Result<bool, MapError> {
-        match Family::of(key) {
-            Family::Four => self.four.insert(&key.narrow(), &value.narrow()),
-            Family::Six => self.six.insert(key, value),
-        }
-    }
-
-    /// Writes many elements of one family.
-    pub fn set_all(&self, family: Family, keys: &[K], values: &[V]) -> Result<(), MapError> {
-        match family {
-            Family::Four => {
-                let keys: Vec<_> = keys.iter().map(Wide::narrow).collect();
-                let values: Vec<_> = values.iter().map(Wide::narrow).collect();
-                self.four.set_all(&keys, &values)
-            }
-            Family::Six => self.six.set_all(keys, values),
-        }
-    }
-
     /// Deletes an element; `false` if there was none.
     pub fn remove(&self, key: &K) -> Result<bool, MapError> {
         match Family::of(key) {
@@ -88,21 +68,8 @@ impl<K: Key, V: Wide> Dual<K, V> {
 
     /// Visits every element.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) -> Result<(), MapError> {
-        Family::ALL.into_iter().try_for_each(|family| self.for_each_of(family, &mut visit))
-    }
-
-    /// Visits every element of one family.
-    pub fn for_each_of(
-        &self,
-        family: Family,
-        mut visit: impl FnMut(&K, &V),
-    ) -> Result<(), MapError> {
-        match family {
-            Family::Four => {
-                self.four.for_each(|key, value| visit(&K::widen(key), &V::widen(value)))
-            }
-            Family::Six => self.six.for_each(visit),
-        }
+        self.four.for_each(|key, value| visit(&K::widen(key), &V::widen(value)))?;
+        self.six.for_each(visit)
     }
 
     /// Copies all to other maps.

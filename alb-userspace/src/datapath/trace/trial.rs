@@ -5,6 +5,7 @@ use std::path::Path;
 use alb_common::{
     Reason,
     abi::map,
+    flow_table::lines_for,
     net::Mac,
     reason::{COUNTERS, Event},
 };
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::datapath::{
     flows::{FlowTables, FlowsError, InTable},
-    kernel::{KernelError, OBJECT, duplicate, map_data, program, xdp},
+    kernel::{KernelError, OBJECT, duplicate, make_tables, map_data, program, xdp},
     maps::{MapError, Maps},
     pins::{MapSet, Pins},
     shape::{Room, Shape, pinned_shape},
@@ -50,8 +51,8 @@ const READ: [&str; 15] = [
 /// What it writes and needs little room for: the flows of one packet and those in its way; one
 /// place of each ring; no totals; records of ended flows that nobody reads.
 const SMALL: [(&str, u32); 13] = [
-    (map::FLOWS, 128),
-    (map::HALF_OPEN, 128),
+    (map::FLOWS, lines_for(128)),
+    (map::HALF_OPEN, lines_for(128)),
     (map::HALF_OPEN_RING, 1),
     (map::CLOSED_RING, 1),
     (map::FLOWS6, 128),
@@ -82,7 +83,7 @@ pub(super) struct Stored {
 pub(super) struct Trial {
     ebpf: Ebpf,
     own: Maps,
-    /// What is pinned, by descriptors that can only read.
+    /// What is pinned, by descriptors that can only read; of the flow tables those map nothing.
     pub(super) live: Maps,
 }
 
@@ -110,6 +111,7 @@ impl Trial {
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
         xdp(&mut ebpf)?;
         let own = Maps::open(|name| duplicate(map_data(&ebpf, name)?, name))?;
+        make_tables(&own)?;
         Ok(Self { ebpf, own, live })
     }
 
