@@ -5,13 +5,13 @@ use std::{env, fs, path::PathBuf, process::Command};
 use alb_common::{abi::map, flow_table::lines_for};
 use alb_ebpf::bench::{FRAME, FRAME6, Plan};
 use alb_tests::{
-    netns::must,
+    netns::{Namespace, must},
     packet_path::{Prog, Raw, Sizes, object},
 };
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, ProgramArray},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{TestRun as _, TestRunOptions, Xdp, XdpMode},
 };
 
 use crate::fill::Tables;
@@ -38,6 +38,7 @@ pub(crate) enum Program {
 pub(crate) struct Runner {
     pub(crate) path: Prog,
     bench: Ebpf,
+    _devices: Namespace,
     /// The kernel empties a program array that nothing in userspace holds.
     _programs: ProgramArray<MapData>,
 }
@@ -108,9 +109,13 @@ impl Runner {
         }
         let fd = path.program().fd().expect("loaded");
         programs.set(Program::PacketPath as u32, fd, 0).expect("a slot");
-        load(&mut bench, "bench_packet");
-        load(&mut bench, "bench_packet6");
-        let mut runner = Self { path, bench, _programs: programs };
+        let devices = Namespace::new("bench");
+        devices.ip("link add six type veth peer name peer");
+        for (wrapper, device) in [("bench_packet", "lo"), ("bench_packet6", "six")] {
+            load(&mut bench, wrapper);
+            attach(&mut bench, wrapper, &devices, device);
+        }
+        let mut runner = Self { path, bench, _devices: devices, _programs: programs };
         crate::fill::configure(&mut runner);
         runner
     }
@@ -154,6 +159,18 @@ impl Runner {
 /// Whether a plan's packets are of IPv6, by their Ethernet type.
 fn is_ipv6(plan: &Plan) -> bool {
     plan.template[3].to_ne_bytes()[..2] == [0x86, 0xdd]
+}
+
+/// Attaches a program to a device, where no packet comes. For a program that is nowhere the kernel
+/// patches its XDP dispatcher before and after each test run (`bpf_prog_change_xdp`), and waits for an
+/// RCU grace period each time: some 20 ms in which others use the CPU's caches, so that nothing would
+/// ever be hot.
+fn attach(bench: &mut Ebpf, program: &str, devices: &Namespace, device: &str) {
+    let program: &mut Xdp = bench
+        .program_mut(program)
+        .and_then(|program| program.try_into().ok())
+        .expect("an XDP program of the bench");
+    devices.enter(|| program.attach(device, XdpMode::Skb).expect("attached"));
 }
 
 fn load<'a>(bench: &'a mut Ebpf, name: &str) -> &'a Xdp {
