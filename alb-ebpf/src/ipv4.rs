@@ -96,12 +96,15 @@ impl Family for Be32 {
 
     #[inline(always)]
     fn hop(ip: Ipv4<'_>, src: Self, dst: Self) -> Added {
-        let ttl = ip.u8::<8>();
-        let old_ttl_word = ip.u16::<8>();
-        ip.set_u8::<8>(ttl - 1);
+        // As the word that the checksum is of: one read after half of it was written would wait for
+        // that write.
+        let old = ip.u16::<8>();
+        let [ttl, protocol] = old.to_ne_bytes();
+        let new = u16::from_ne_bytes([ttl - 1, protocol]);
+        ip.set_u16::<8>(new);
         let addresses =
             checksum::replace32(ip.u32::<12>(), src.0) + checksum::replace32(ip.u32::<16>(), dst.0);
-        let delta = addresses + checksum::replace16(old_ttl_word, ip.u16::<8>());
+        let delta = addresses + checksum::replace16(old, new);
         ip.set_u16::<10>(checksum::update(ip.u16::<10>(), delta));
         ip.set_u32::<12>(src.0);
         ip.set_u32::<16>(dst.0);

@@ -79,7 +79,7 @@ fn path<P: Host, A: Tables>(packet: &mut P) -> Outcome {
             let mut reason = control::message::<P, A>(packet, &mut egress);
             if matches!(reason, Reason::IcmpEcho) {
                 reason = control::echo::<P, A>(packet, &mut egress);
-            } else if egress.ifindex != 0 {
+            } else if !egress.is_none() {
                 let found = reason;
                 reason = control::translate::<P, A>(packet, found);
                 if reason != found {
@@ -114,7 +114,7 @@ fn path<P: Host, A: Tables>(packet: &mut P) -> Outcome {
 /// Sends what has a way out, and refuses the rest.
 #[inline(always)]
 fn conclude<P: Packet>(packet: &P, reason: Reason, egress: Egress) -> Outcome {
-    if egress.ifindex == 0 {
+    if egress.is_none() {
         return refuse(reason);
     }
     count::reason(reason);
@@ -195,7 +195,7 @@ fn decide<P: Host, A: Tables>(
             no_flow(packet, segment, now, &mut egress)
         }
     };
-    if egress.ifindex == 0 {
+    if egress.is_none() {
         return Err(reason);
     }
     if segment.flags & flag::SYN != 0 {
@@ -242,7 +242,7 @@ fn look<P: Host, A: Tables>(
         return Ok(Look::Sent(reason, egress));
     }
     if let Some(reason) = half_open(packet, segment, now, looks != 0, egress) {
-        if reason == Reason::FlowTableFull && egress.ifindex == 0 && looks == 0 {
+        if reason == Reason::FlowTableFull && egress.is_none() && looks == 0 {
             count::event(Event::TableFull);
             A::reclaim_closed(now);
             return Ok(Look::Again(1));
@@ -377,44 +377,58 @@ pub(super) fn finish<P: Packet, A: Tables>(
     rewrite::apply(packet, segment.l3(), segment.l4(), &forward.rewrite)
 }
 
-/// The way out of the host.
+/// The way out of the host: interface index, [`interface_flag`] bits and MTU in one word. It is
+/// handed on in memory, and a CPU that reads at once what was written in parts waits for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Egress {
-    /// Interface index; 0 = not known yet.
-    ifindex: u32,
-    /// [`interface_flag`] bits.
-    flags: u16,
-    /// Largest IP packet that fits through it.
-    pub(super) mtu: u16,
-}
+pub(super) struct Egress(u64);
 
 impl Egress {
-    pub(super) const NONE: Self = Self { ifindex: 0, flags: 0, mtu: 0 };
+    /// Not known yet.
+    pub(super) const NONE: Self = Self(0);
 
-    /// Whether it is [`Self::NONE`].
+    #[inline(always)]
+    pub(super) const fn of(interface: &InterfaceEntry) -> Self {
+        let InterfaceEntry { ifindex, mtu, flags, .. } = *interface;
+        Self(ifindex as u64 | (flags as u16 as u64) << 32 | (mtu as u64) << 48)
+    }
+
+    /// Whether it is [`Self::NONE`]: there is no interface 0.
     #[inline(always)]
     pub(super) const fn is_none(self) -> bool {
-        self.ifindex == 0
+        self.ifindex() == 0
+    }
+
+    #[inline(always)]
+    const fn ifindex(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Largest IP packet that fits through it.
+    #[inline(always)]
+    pub(super) const fn mtu(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline(always)]
+    const fn has(self, flag: u32) -> bool {
+        self.0 >> 32 & flag as u64 != 0
     }
 
     #[inline(always)]
     pub(super) const fn is_loopback(self) -> bool {
-        self.flags & interface_flag::LOOPBACK as u16 != 0
-    }
-
-    #[inline(always)]
-    pub(super) const fn of(interface: &InterfaceEntry) -> Self {
-        Self { ifindex: interface.ifindex, flags: interface.flags as u16, mtu: interface.mtu }
+        self.has(interface_flag::LOOPBACK)
     }
 }
 
+const _: () = assert!(interface_flag::LOOPBACK | interface_flag::REDIRECT <= u16::MAX as u32);
+
 #[inline(always)]
 fn send<P: Packet>(packet: &P, egress: Egress) -> Outcome {
-    let Egress { ifindex, flags, .. } = egress;
+    let ifindex = egress.ifindex();
     if egress.is_loopback() {
         packet.mark();
     }
-    if ifindex == packet.ifindex() && flags & interface_flag::REDIRECT as u16 == 0 {
+    if ifindex == packet.ifindex() && !egress.has(interface_flag::REDIRECT) {
         return Outcome::Reflect;
     }
     // SAFETY: takes an index and flags; a wrong index is found out when the frame is sent.

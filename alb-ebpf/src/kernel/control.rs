@@ -173,7 +173,7 @@ pub(super) fn too_big<P: Packet, A: Tables>(
 #[inline(never)]
 pub(super) fn clamp<P: Host, A: Tables>(packet: &mut P, segment: &Segment<A>, egress: Egress) {
     let back = neighbour::slot_of(packet.ifindex()).and_then(balance::interface);
-    let mtu = back.map_or(egress.mtu, |interface| interface.mtu.min(egress.mtu));
+    let mtu = back.map_or(egress.mtu(), |interface| interface.mtu.min(egress.mtu()));
     let most = mtu.saturating_sub((A::IP_LEN + TCP_LEN) as u16);
     packet.clamp(segment.l4() as u32, segment.tcp_header_len, most as u32);
 }
