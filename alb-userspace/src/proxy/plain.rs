@@ -21,6 +21,11 @@ use tokio::{
 pub struct Plain(TcpStream);
 
 impl Plain {
+    /// The socket, as the runtime knows it.
+    pub fn into_inner(self) -> TcpStream {
+        self.0
+    }
+
     /// Whether something came, or the end, as far as the runtime has heard.
     pub fn has_come(socket: &TcpStream) -> bool {
         socket.try_io(Interest::READABLE, || Ok(())).is_ok()

@@ -6,6 +6,7 @@ mod connect;
 mod direction;
 mod line;
 mod relay;
+pub(in crate::proxy) mod ring;
 mod side;
 
 use std::{
@@ -163,32 +164,41 @@ pub async fn reach(backend: &Backend, choose: &mut impl Choose) -> Result<Reache
 
 /// Forwards a client's connection to a target, to its end. `first` goes to the target before
 /// anything else.
-pub async fn forward<C: Side>(
-    mut client: C,
+///
+/// Not an `async fn`: that would keep room for the client twice, where it was given and where it is
+/// used, for as long as it lasts.
+pub fn forward<C: Side>(
+    client: C,
     reached: Reached,
     first: Option<&[u8]>,
     idle: Duration,
     follow: &mut impl Follow,
-) -> Ended {
-    let Reached { mut stream, position, time, tried, counted: _counted } = reached;
-    let began = Instant::now();
-    let Relayed { end, received, sent } =
-        relay::relay(&mut client, &mut stream, first.unwrap_or_default(), idle, follow).await;
-    match end {
-        End::ClientReset | End::TargetReset | End::Idle | End::Drained => {
-            reset(client.socket());
-            reset(&stream);
+) -> impl Future<Output = Ended> {
+    let Reached { stream, position, time, tried, counted } = reached;
+    let mut sides = Some((client, stream));
+    async move {
+        let _counted = counted;
+        let began = Instant::now();
+        let Relayed { end, received, sent } =
+            relay::relay(&mut sides, first.unwrap_or_default(), idle, follow).await;
+        match end {
+            End::ClientReset | End::TargetReset | End::Idle | End::Drained => {
+                if let Some((client, target)) = &sides {
+                    reset(client.socket());
+                    reset(target);
+                }
+            }
+            End::Closed | End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {}
         }
-        End::Closed | End::NoTarget | End::ConnectFailed | End::ConnectTimeout => {}
-    }
-    Ended {
-        end,
-        target: Some(position),
-        connect_time: Some(time),
-        target_time: Some(began.elapsed()),
-        received,
-        sent,
-        retries: count(tried),
+        Ended {
+            end,
+            target: Some(position),
+            connect_time: Some(time),
+            target_time: Some(began.elapsed()),
+            received,
+            sent,
+            retries: count(tried),
+        }
     }
 }
 

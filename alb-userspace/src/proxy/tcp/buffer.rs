@@ -25,6 +25,11 @@ impl Buffer {
         Self { bytes: free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice()), filled: 0..0 }
     }
 
+    /// One that holds these bytes.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { filled: 0..bytes.len(), bytes: bytes.into_boxed_slice() }
+    }
+
     /// What is to be written.
     pub(super) fn filled(&self) -> &[u8] {
         &self.bytes[self.filled.clone()]
@@ -53,7 +58,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         FREE.with_borrow_mut(|free| {
-            if free.len() < KEPT {
+            if bytes.len() == SIZE && free.len() < KEPT {
                 free.push(bytes);
             }
         });

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{io::ReadBuf, task::coop::has_budget_remaining};
 
-use super::{Side, buffer::Buffer};
+use super::{Side, buffer::Buffer, ring::Rest};
 use crate::proxy::{pipe::Pipe, plain::Plain};
 
 /// A transfer of at least this much speaks for moving, a smaller one for copying, bytes.
@@ -18,6 +18,8 @@ const LARGE: u64 = 16 * 1024;
 /// a system call more for each message, and saves a copy both ways.
 const BEGIN: u64 = 48 * 1024;
 const END: u64 = 8 * 1024;
+/// What is more than a small message, bytes.
+const SMALL: u64 = 2048;
 /// The most that the weight grows to, so that a change is noticed soon.
 const MOST: u64 = 256 * 1024;
 /// Most that one call moves into a pipe.
@@ -48,6 +50,11 @@ pub(super) struct Direction {
     /// What had been read when a write to the source failed. That takes the error off its socket:
     /// a read then finds an end that is none.
     failed_at: Option<u64>,
+    /// The source reset the connection while the direction was in the ring.
+    is_reset: bool,
+    /// Reads, and those of them that brought more than a small message.
+    pub(super) reads: u64,
+    pub(super) large: u64,
     /// Bytes that came from the source.
     pub(super) moved: u64,
     /// Bytes that the destination took.
@@ -105,6 +112,27 @@ impl Direction {
         self.failed_at = Some(self.moved);
     }
 
+    /// Whether all that came was sent, and more may come.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_empty = self.buffer.as_ref().is_none_or(|buffer| buffer.filled().is_empty());
+        let holds = !is_empty || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0);
+        self.stage == Stage::Open && self.failed_at.is_none() && !holds && !self.unflushed
+    }
+
+    /// So many bytes came and were sent through the ring.
+    pub(super) fn advance(&mut self, (came, sent): (u64, u64)) {
+        self.moved += came;
+        self.written += sent;
+    }
+
+    /// Takes over from the ring.
+    pub(super) fn resume(&mut self, rest: Rest) {
+        let Rest { unsent, failed } = rest;
+        self.waits = false;
+        self.is_reset = failed;
+        self.buffer = (!unsent.is_empty()).then(|| Buffer::of(unsent));
+    }
+
     /// Another task is to be woken.
     pub(super) fn changes_task(&mut self) {
         self.waits = false;
@@ -139,6 +167,9 @@ impl Direction {
             return Poll::Pending;
         }
         self.waits = false;
+        if self.is_reset {
+            return Poll::Ready(Err(Fault::Read));
+        }
         loop {
             ready!(self.poll_write(cx, to)).map_err(|_error| Fault::Write)?;
             match self.stage {
@@ -239,6 +270,8 @@ impl Direction {
         }
         let count = count as u64;
         self.moved += count;
+        self.reads += 1;
+        self.large += u64::from(count > SMALL);
         self.weight = if count < LARGE {
             self.weight.midpoint(count)
         } else {

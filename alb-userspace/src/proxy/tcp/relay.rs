@@ -2,16 +2,18 @@
 
 use std::{
     future::{Future as _, poll_fn},
-    pin::pin,
+    io,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     End, Follow, Side,
     direction::{Direction, Fault},
+    ring::{Back, Chat, Taste, Way},
 };
 use crate::proxy::plain::Plain;
 
@@ -28,63 +30,171 @@ pub(super) struct Relayed {
 
 /// Relays until both sides have ended, one is reset, `follow` has it end, or no byte was sent or
 /// taken for `idle`, or up to a sixteenth longer: a receiver that is slow is not idle. `first`
-/// goes to the target before anything else, and without waiting for the client.
+/// goes to the target before anything else, and without waiting for the client. Both sides are there
+/// afterwards too, unless the process ran out of what it takes to watch them.
 pub(super) async fn relay<C: Side>(
-    client: &mut C,
-    target: &mut Plain,
+    sides: &mut Option<(C, Plain)>,
     first: &[u8],
     idle: Duration,
     follow: &mut impl Follow,
 ) -> Relayed {
     let mut pair = Pair { up: Direction::beginning_with(first), down: Direction::default() };
+    let mut watch = Watch {
+        deadline: pin!(sleep_until(Instant::now() + idle / LOOKS)),
+        idle,
+        is_new: true,
+        moved: 0,
+        quiet: Quiet::default(),
+        told: Told::default(),
+    };
+    let mut taste = Taste::of(C::PLAIN);
     let mut joined = first.is_empty();
-    let mut deadline = pin!(sleep_until(Instant::now() + idle / LOOKS));
-    let mut moved = 0;
-    let mut quiet = Quiet::default();
-    let mut is_new = true;
+    let end = loop {
+        // The process ran out of descriptors or memory to watch them.
+        let Some((client, target)) = sides else { break End::ClientReset };
+        let sides_of = (client, target);
+        let end = talk(sides_of, &mut pair, &mut joined, &mut watch, &mut taste, follow).await;
+        if let Some(end) = end {
+            break end;
+        }
+        let Some(chat) = enter(sides, &mut taste) else { continue };
+        let (end, back) = chatter(chat, &mut pair, &mut watch, follow).await;
+        if let Ok(back) = back {
+            pair.up.resume(back.up);
+            pair.down.resume(back.down);
+            taste.came_back(pair.reads());
+            *sides = C::of_plain(back.client).map(|client| (client, back.target));
+        }
+        if let Some(end) = end {
+            break end;
+        }
+    };
+    watch.told.tell(&pair, follow);
+    Relayed { end, received: pair.up.moved, sent: pair.down.moved }
+}
+
+/// Takes a connection to the ring, if there is one and it is for it.
+fn enter<C: Side>(sides: &mut Option<(C, Plain)>, taste: &mut Taste) -> Option<Chat> {
+    let Some(engine) = Chat::engine() else {
+        taste.stays();
+        return None;
+    };
+    let (client, target) = sides.take()?;
+    match client.into_plain() {
+        Ok(client) => Chat::begin(engine, client, target).ok(),
+        Err(client) => {
+            *sides = Some((client, target));
+            taste.stays();
+            None
+        }
+    }
+}
+
+/// Relays what comes as the runtime says that it does; `None` when the ring is to do so.
+async fn talk<C: Side>(
+    (client, target): (&mut C, &mut Plain),
+    pair: &mut Pair,
+    joined: &mut bool,
+    watch: &mut Watch<'_>,
+    taste: &mut Taste,
+    follow: &mut impl Follow,
+) -> Option<End> {
     let mut waker: Option<Waker> = None;
-    let mut told = Told::default();
-    let end = poll_fn(|cx| {
+    poll_fn(|cx| {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             waker = Some(cx.waker().clone());
             pair.up.changes_task();
             pair.down.changes_task();
         }
-        if !joined {
-            joined = true;
+        if !*joined {
+            *joined = true;
             if pair.up.join(cx, client).is_err() {
-                return Poll::Ready(End::ClientReset);
+                return Poll::Ready(Some(End::ClientReset));
             }
         }
         if let Poll::Ready(end) = pair.poll(cx, client, target) {
-            return Poll::Ready(end);
+            return Poll::Ready(Some(end));
         }
-        if follow.poll_over(cx).is_ready() {
-            return Poll::Ready(End::Drained);
+        if let Poll::Ready(end) = watch.poll(cx, pair, follow) {
+            return Poll::Ready(Some(end));
         }
-        let total = pair.up.progress() + pair.down.progress();
-        if total != moved {
-            moved = total;
-            told.tell(&pair, follow);
+        let is_for_the_ring = taste.is_for_the_ring(pair.reads(), pair.large());
+        if is_for_the_ring && pair.up.is_at_rest() && pair.down.is_at_rest() {
+            return Poll::Ready(None);
         }
-        // Looked at only when it fires: while bytes flow, neither it nor a clock is.
-        while is_new || deadline.is_elapsed() {
-            if !is_new {
-                if quiet.looked(moved) >= LOOKS {
-                    return Poll::Ready(End::Idle);
-                }
-                deadline.as_mut().reset(Instant::now() + idle / LOOKS);
-            }
-            is_new = false;
-            if deadline.as_mut().poll(cx).is_pending() {
-                break;
-            }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Has the ring relay until it gives the connection back, or the connection is to end.
+async fn chatter(
+    chat: Chat,
+    pair: &mut Pair,
+    watch: &mut Watch<'_>,
+    follow: &mut impl Follow,
+) -> (Option<End>, io::Result<Back>) {
+    let mut end = None;
+    let mut left = false;
+    poll_fn(|cx| {
+        let over = chat.poll_over(cx);
+        pair.up.advance(chat.take_counts(Way::Up));
+        pair.down.advance(chat.take_counts(Way::Down));
+        if over.is_ready() {
+            return over;
+        }
+        if end.is_none()
+            && let Poll::Ready(why) = watch.poll(cx, pair, follow)
+        {
+            end = Some(why);
+        }
+        if end.is_some() && !left {
+            left = true;
+            chat.leave();
+            return chat.poll_over(cx);
         }
         Poll::Pending
     })
     .await;
-    told.tell(&pair, follow);
-    Relayed { end, received: pair.up.moved, sent: pair.down.moved }
+    (end, chat.end())
+}
+
+/// What is looked at beside the bytes.
+struct Watch<'a> {
+    deadline: Pin<&'a mut Sleep>,
+    idle: Duration,
+    is_new: bool,
+    moved: u64,
+    quiet: Quiet,
+    told: Told,
+}
+
+impl Watch<'_> {
+    /// Tells what moved; `Ready` if the connection is to end.
+    fn poll(&mut self, cx: &mut Context<'_>, pair: &Pair, follow: &mut impl Follow) -> Poll<End> {
+        if follow.poll_over(cx).is_ready() {
+            return Poll::Ready(End::Drained);
+        }
+        let total = pair.up.progress() + pair.down.progress();
+        if total != self.moved {
+            self.moved = total;
+            self.told.tell(pair, follow);
+        }
+        // Looked at only when it fires: while bytes flow, neither it nor a clock is.
+        while self.is_new || self.deadline.is_elapsed() {
+            if !self.is_new {
+                if self.quiet.looked(self.moved) >= LOOKS {
+                    return Poll::Ready(End::Idle);
+                }
+                self.deadline.as_mut().reset(Instant::now() + self.idle / LOOKS);
+            }
+            self.is_new = false;
+            if self.deadline.as_mut().poll(cx).is_pending() {
+                break;
+            }
+        }
+        Poll::Pending
+    }
 }
 
 /// In how many looks in a row nothing had moved.
@@ -126,6 +236,15 @@ struct Pair {
 }
 
 impl Pair {
+    fn reads(&self) -> u64 {
+        self.up.reads + self.down.reads
+    }
+
+    /// Reads that were not small.
+    fn large(&self) -> u64 {
+        self.up.large + self.down.large
+    }
+
     fn poll<C: Side>(
         &mut self,
         cx: &mut Context<'_>,

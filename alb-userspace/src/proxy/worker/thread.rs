@@ -11,7 +11,9 @@ use tokio::{
 use super::{Open, Order, Worker, doors::Doors};
 use crate::{
     health::Passive,
-    proxy::{access_log::WorkerLog, cut::Cuts, mirror::Mirrors, stats::WorkerId, upstream::Pool},
+    proxy::{
+        access_log::WorkerLog, cut::Cuts, mirror::Mirrors, stats::WorkerId, tcp, upstream::Pool,
+    },
 };
 
 /// Handle on a running worker. It ends when it was told to drain and has no connections left,
@@ -67,6 +69,7 @@ pub(in crate::proxy) fn spawn(
 
 fn run(runtime: &LocalRuntime, worker: Worker, mut orders: mpsc::UnboundedReceiver<Order>) {
     runtime.block_on(async {
+        tcp::ring::allow();
         let worker = Rc::new(worker);
         if worker.log.is_some() {
             let worker = Rc::clone(&worker);
