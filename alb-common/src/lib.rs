@@ -15,6 +15,7 @@
 )]
 
 pub mod abi;
+pub mod capture;
 pub mod checksum;
 pub mod expiry;
 pub mod filter;

@@ -168,6 +168,18 @@ impl Event {
             Self::FlowRecordLost => "flow_record_lost",
         }
     }
+
+    /// Half a sentence for people.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::HalfOpenEvicted => "an older half-open flow gives way",
+            Self::ClosedReclaimed => "a closed flow is collected",
+            Self::PortReclaimed => "the SNAT port of a finished flow is taken over",
+            Self::ClientMoved => "the client's link-layer address is another than before",
+            Self::TableFull => "the flow table is full",
+            Self::FlowRecordLost => "there is no room for the record of a flow that ends",
+        }
+    }
 }
 
 /// Length of the counter array: reasons, then events.

@@ -104,9 +104,21 @@ pub struct Prog {
 
 /// The object under test: the one that `ALB_BPF_OBJECT` names, else the committed one.
 pub fn object() -> Vec<u8> {
+    read(&object_path())
+}
+
+/// The object of `alb capture`, which is beside it.
+pub fn capture_object() -> Vec<u8> {
+    read(&object_path().with_file_name("capture.bpf.o"))
+}
+
+fn object_path() -> PathBuf {
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../alb-ebpf/prebuilt/alb.bpf.o");
-    let path = env::var_os("ALB_BPF_OBJECT").map_or_else(|| committed.into(), PathBuf::from);
-    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    env::var_os("ALB_BPF_OBJECT").map_or_else(|| committed.into(), PathBuf::from)
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 impl Prog {

@@ -1,4 +1,5 @@
-//! `cargo xtask build-ebpf`: the packet path from source to one small object.
+//! `cargo xtask build-ebpf`: the packet path from source to one small object, and the
+//! programs of `alb capture` to another beside it.
 
 mod source_hash;
 mod strip;
@@ -17,6 +18,9 @@ use crate::{
 };
 
 const TARGET: &str = "bpfel-unknown-none";
+
+/// The object of `alb capture`, beside the packet path's: `alb-userspace/build.rs` looks there.
+const CAPTURE: &str = "capture.bpf.o";
 
 /// Flags of the BPF compiler.
 /// `target-cpu=v3` gives 32-bit jumps and atomics that return the old value (Linux 5.12);
@@ -55,19 +59,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     )
 }
 
-/// Builds the object from source into `out`.
+/// Builds the packet path from source into `out`, and beside it the programs of `alb capture`.
 pub(crate) fn build(out: &Path) -> Result<()> {
     let toolchain = BpfToolchain::find()?;
     step(&format!("building the packet path with {}", toolchain.describe()));
-    let target_dir = workspace::root().join("target/bpf");
     shell::run(cargo(&toolchain, "build").arg("--bins"))?;
-    let linked = target_dir.join(TARGET).join("release/alb-ebpf");
-    let object = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
-    let stripped = strip::debug_sections(&object)
-        .with_context(|| format!("cannot strip {}", linked.display()))?;
-    write(out, &stripped)?;
-    println!("{}: {} bytes", out.display(), stripped.len());
+    let linked = workspace::root().join("target/bpf").join(TARGET).join("release");
+    let capture = beside(out);
+    for (program, out) in [("alb-ebpf", out), ("alb-capture", &capture)] {
+        let linked = linked.join(program);
+        let object =
+            fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
+        let stripped = strip::debug_sections(&object)
+            .with_context(|| format!("cannot strip {}", linked.display()))?;
+        write(out, &stripped)?;
+        println!("{}: {} bytes", out.display(), stripped.len());
+    }
     Ok(())
+}
+
+/// Where the programs of `alb capture` are, beside this object.
+pub(crate) fn beside(object: &Path) -> PathBuf {
+    object.with_file_name(CAPTURE)
 }
 
 /// Builds the bench's programs; where the object is.

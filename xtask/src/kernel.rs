@@ -28,7 +28,7 @@ pub(crate) enum Kernel {
 
 /// What is run there unless something is named: every packet row of IPv4, those of IPv6 whose text
 /// is IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
-const TESTS: [&str; 14] = [
+const TESTS: [&str; 16] = [
     "rows::",
     "rows6::closing",
     "rows6::established",
@@ -37,6 +37,8 @@ const TESTS: [&str; 14] = [
     "rows6::opening",
     "verifier::",
     "tc::a_kill_and_a_restart",
+    "capture::a_connection",
+    "capture::ends::whatever_ends_it",
     "path_mtu::on_the_targets_side",
     "round_robin_follows_the_weights",
     "kill_and_restart_during_50_transfers",

@@ -45,7 +45,7 @@ pub(crate) fn run() -> Result<()> {
     } else {
         step("compiler warnings, the BPF target");
         println!("{} has no clippy; the library was linted on the host", toolchain.describe());
-        for target in [["--lib"].as_slice(), &["--bin", "alb-ebpf"]] {
+        for target in [&["--lib"][..], &["--bin", "alb-ebpf"], &["--bin", "alb-capture"]] {
             let mut rustc = build_ebpf::cargo(&toolchain, "rustc");
             shell::run(rustc.args(target).args(["--", "--deny=warnings"]))?;
         }

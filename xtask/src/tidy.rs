@@ -147,6 +147,8 @@ fn no_path_of_a_machine() {
     for (name, text) in [files("toml"), files("yaml")].concat() {
         assert_eq!(wrong(&text), None, "{name}");
     }
-    let object = fs::read(workspace::prebuilt_object()).unwrap();
-    assert_eq!(wrong(&String::from_utf8_lossy(&object)), None, "the committed object");
+    for object in [workspace::prebuilt_object(), workspace::prebuilt_capture()] {
+        let bytes = fs::read(&object).unwrap();
+        assert_eq!(wrong(&String::from_utf8_lossy(&bytes)), None, "{}", object.display());
+    }
 }

@@ -32,7 +32,13 @@ pub(crate) fn prebuilt_object() -> PathBuf {
     root().join("alb-ebpf/prebuilt/alb.bpf.o")
 }
 
-/// The hash of the sources the committed object was built from.
+/// The committed object of `alb capture`.
+#[cfg(test)]
+pub(crate) fn prebuilt_capture() -> PathBuf {
+    root().join("alb-ebpf/prebuilt/capture.bpf.o")
+}
+
+/// The hash of the sources the committed objects were built from.
 pub(crate) fn prebuilt_hash() -> PathBuf {
     root().join("alb-ebpf/prebuilt/sources.sha256")
 }

@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::shell::{self, find_program};
+use crate::{
+    build_ebpf,
+    shell::{self, find_program},
+};
 
 /// What goes in.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub(super) fn pack(dir: &Path, files: &Files<'_>, tests: &[&str]) -> Result<Path
     strip(files.alb, &root.join("bin/alb"))?;
     strip(files.rings, &root.join("bin/rings"))?;
     copy(files.object, &root.join("alb.bpf.o"))?;
+    copy(&build_ebpf::beside(files.object), &root.join("capture.bpf.o"))?;
     let mut programs = vec![root.join("bin/alb"), root.join("bin/rings")];
     for name in PROGRAMS {
         let path = find_program(name).with_context(|| format!("{name} is not installed"))?;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use alb_common::{Reason, Verdict, reason::Event, service::algorithm};
+use alb_common::{Reason, Verdict, service::algorithm};
 use serde::Serialize;
 
 use super::names::Names;
@@ -121,7 +121,7 @@ fn lines(
         line("SNAT", format!("{ports_taken} ports towards it were taken"))?;
     }
     for event in events {
-        line("also", event_text(*event).to_owned())?;
+        line("also", event.help().to_owned())?;
     }
     match sent {
         Some(sent) => line("leaves", sent_text(&sent, reason))?,
@@ -182,17 +182,6 @@ fn sent_text(sent: &Sent, reason: Reason) -> String {
     format!("{what}{from} -> {to}{by}, to station {}", station(next))
 }
 
-fn event_text(event: Event) -> &'static str {
-    match event {
-        Event::HalfOpenEvicted => "an older half-open flow gives way",
-        Event::ClosedReclaimed => "a closed flow is collected",
-        Event::PortReclaimed => "the SNAT port of a finished flow is taken over",
-        Event::ClientMoved => "the client's link-layer address is another than before",
-        Event::TableFull => "the flow table is full",
-        Event::FlowRecordLost => "there is no room for the record of a flow that ends",
-    }
-}
-
 fn interface(ifindex: u32) -> String {
     interface_name(ifindex).unwrap_or_else(|| format!("interface {ifindex}"))
 }
@@ -212,6 +201,8 @@ fn algorithm_name(code: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use alb_common::reason::Event;
+
     use super::*;
     use crate::datapath::trace::TcpFlags;
 
