@@ -1,7 +1,8 @@
 //! The datapath compiler and loader: snapshot → tables → plan → map operations → kernel.
 //!
 //! `tables`, `wide`, `replies`, `indices`, `extents` and `plan` are pure. Only `kernel`,
-//! `shape`, `maps`, `flow_ring`, `sys` and `trace/trial` know of BPF system calls or name aya.
+//! `shape`, `maps`, `flow_ring`, `sys`, `trace/trial` and `capture` know of BPF system calls or name
+//! aya.
 
 mod claim;
 mod engine;
@@ -21,6 +22,7 @@ pub mod plan;
 mod active;
 mod apply;
 pub mod by_index;
+pub mod capture;
 mod carry;
 pub mod collect;
 mod flow_ring;

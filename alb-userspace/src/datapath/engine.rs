@@ -336,6 +336,7 @@ impl Engine {
 
     /// Takes in what a sweep found. True = something became free, so the tables can shrink.
     pub fn swept(&mut self, swept: &Swept) -> Result<bool, MapError> {
+        self.kernel.end_lost_capture();
         let Swept { sweep, ended, epoch } = swept;
         if !sweep.corrected.is_empty() {
             tracing::debug!(targets = ?sweep.corrected, "active flows corrected");

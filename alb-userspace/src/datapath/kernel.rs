@@ -1,6 +1,7 @@
 //! The packet path in the kernel: load it over what is pinned, or over maps of its own.
 //!
-//! Together with `shape.rs`, `maps.rs`, `flow_ring.rs` and `trace/trial.rs` the only place that names aya.
+//! Together with `shape.rs`, `maps.rs`, `flow_ring.rs`, `trace/trial.rs` and `capture/programs.rs` the
+//! only place that names aya.
 
 mod attach;
 mod error;
@@ -12,7 +13,8 @@ pub mod step;
 
 pub(super) use attach::refuse_foreign;
 pub use error::KernelError;
-pub(super) use programs::{program, xdp};
+pub(super) use links::{Link, open as open_links, program as running, replace};
+pub(super) use programs::{Hook, load_alone, program, xdp};
 pub(super) use seeds::make_tables;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -24,6 +26,7 @@ use aya::{
 };
 
 use super::{
+    capture,
     carry::Carry,
     maps::Maps,
     pins::{LinkPin, MapSet, Pins},
@@ -162,6 +165,11 @@ impl Kernel {
     /// How many flows the tables are made for.
     pub fn room(&self) -> Room {
         self.room
+    }
+
+    /// Puts the programs back where a capture was killed.
+    pub(super) fn end_lost_capture(&self) {
+        capture::put_back(&self.pins);
     }
 
     /// The maps, for reading and writing.

@@ -1,10 +1,11 @@
 //! Where maps and links are pinned: `DIR/vN/maps/NAME` and `DIR/vN/links/IFINDEX-MODE`, `N`
 //! being the ABI version. Maps are pinned whole or not at all: first in `maps-new`, which then
 //! changes places with `maps`. Of an interface with a filter instead of a link its program is
-//! pinned. Knows files; nothing of what is in the maps.
+//! pinned. A capture has `DIR/capture` (see `capture`). Knows files; nothing of what is in the maps.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
@@ -132,6 +133,23 @@ impl Pins {
         Claim::of(&self.root)
     }
 
+    /// Claims the packet path for a capture, for as long as the result lives.
+    pub(super) fn claim_capture(&self) -> Result<Claim, PinsError> {
+        Claim::of(&self.capture_dir())
+    }
+
+    /// Keeps others from changing what runs on the links, for as long as the result lives; `None` =
+    /// there are no links. What replaces a program by another looks what runs there first.
+    pub(super) fn hold_links(&self) -> Result<Option<File>, PinsError> {
+        let dir = self.links_dir();
+        let held = match File::open(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open", &dir))?,
+        };
+        held.lock().map_err(failed("lock", &dir))?;
+        Ok(Some(held))
+    }
+
     /// Makes the directory of the links.
     pub fn create_links(&self) -> Result<(), PinsError> {
         let dir = self.links_dir();
@@ -176,6 +194,11 @@ impl Pins {
         root.is_dir().then(|| Self { root: root.to_owned() })
     }
 
+    /// The directory itself.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn version_dir(&self) -> PathBuf {
         self.root.join(format!("v{ABI_VERSION}"))
     }
@@ -189,6 +212,11 @@ impl Pins {
 
     fn links_dir(&self) -> PathBuf {
         self.version_dir().join("links")
+    }
+
+    /// What a capture needs while it runs, whatever becomes of its process.
+    pub(super) fn capture_dir(&self) -> PathBuf {
+        self.root.join("capture")
     }
 
     /// File of a map of this ABI version.
@@ -242,6 +270,7 @@ impl Pins {
 
     /// Removes everything: no program runs then.
     pub fn remove(self) -> Result<(), PinsError> {
+        let _held = self.hold_links()?;
         self.links()?.iter().try_for_each(LinkPin::take_off)?;
         fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
     }

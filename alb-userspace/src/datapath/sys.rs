@@ -10,6 +10,8 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd as _, BorrowedFd},
+    thread::sleep,
+    time::Duration,
 };
 
 use alb_common::abi::Plain;
@@ -62,6 +64,19 @@ fn call<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_long> {
     // the command reads and writes, and those outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<A>()) };
     if result >= 0 { Ok(result) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns when no packet is in a program any more that was in one before: the kernel's grace period.
+pub(super) fn wait_for_packets() {
+    /// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h, which is `synchronize_rcu()`.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: takes numbers.
+    #[expect(unsafe_code, reason = "a system call")]
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result != 0 {
+        // Not to be had with `nohz_full`: far longer than a packet takes.
+        sleep(Duration::from_millis(100));
+    }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

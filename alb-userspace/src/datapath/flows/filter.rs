@@ -20,7 +20,17 @@ pub struct EndFilter {
 }
 
 impl EndFilter {
-    fn takes(self, end: SocketAddr) -> bool {
+    /// The addresses; `None` = any.
+    pub(in crate::datapath) fn prefix(self) -> Option<IpNet> {
+        self.prefix
+    }
+
+    /// The port; `None` = any.
+    pub(in crate::datapath) fn port(self) -> Option<NonZeroU16> {
+        self.port
+    }
+
+    pub(in crate::datapath) fn takes(self, end: SocketAddr) -> bool {
         self.prefix.is_none_or(|prefix| prefix.contains(&end.ip()))
             && self.port.is_none_or(|port| port.get() == end.port())
     }

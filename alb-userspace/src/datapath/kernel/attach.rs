@@ -13,12 +13,14 @@ use aya::{
 };
 
 use super::{
-    Attachment, Found, Kernel, KernelError, Place, links,
+    Attachment, Found, Kernel, KernelError, Place,
+    links::{self, Link},
     programs::{self, Hook},
-    step,
+    recover, step,
 };
 use crate::{
     datapath::{
+        capture,
         pins::{LinkPin, MapSet, Pins, failed},
         sys::filter,
     },
@@ -38,13 +40,24 @@ pub(in crate::datapath) fn refuse_foreign(
     }
     let ours = links::open(pins)?;
     for Place { interface, ifindex, programs } in places {
-        let is_ours =
-            |id: &u32| ours.iter().any(|link| link.on == Some(*ifindex) && link.program == *id);
-        if !programs.iter().all(is_ours) {
-            return Err(KernelError::Foreign { interface: interface.clone() });
+        for id in programs {
+            let runs_here = |link: &Link| link.on == Some(*ifindex) && link.program == *id;
+            if !ours.iter().any(runs_here) && !was_ours(pins, *id)? {
+                return Err(KernelError::Foreign { interface: interface.clone() });
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a program that ran somewhere a moment ago is gone, or works on our maps: while a capture
+/// begins or ends, another takes its place.
+fn was_ours(pins: &Pins, id: u32) -> Result<bool, KernelError> {
+    match links::maps_of(id) {
+        Ok(maps) => Ok(!maps.is_disjoint(&recover::ids(pins, MapSet::Current)?)),
+        Err(KernelError::NoProgram { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 impl Kernel {
@@ -62,6 +75,8 @@ impl Kernel {
             // Nothing was there before, so nothing of a failed start is left.
             self.pins.clone().remove()?;
         }
+        // What a capture that was killed has left runs nowhere any more.
+        capture::put_back(&self.pins);
         attached
     }
 
@@ -72,6 +87,7 @@ impl Kernel {
     ) -> Result<Vec<Attachment>, KernelError> {
         refuse_foreign(&self.pins, places, wanted)?;
         self.pins.create_links()?;
+        let _held = self.pins.hold_links()?;
         let mut pinned = if self.pinned { self.switch_links()? } else { self.replace_maps()? };
         for pin in &mut pinned {
             self.adopt(pin)?;

@@ -20,18 +20,18 @@ use crate::{
 
 /// A pinned link as it is now.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) pin: LinkPin,
+pub(in crate::datapath) struct Link {
+    pub(in crate::datapath) pin: LinkPin,
     /// Of a filter: of the pinned program.
     fd: OwnedFd,
     /// Id of the program that runs on it.
-    pub(super) program: u32,
+    pub(in crate::datapath) program: u32,
     /// Interface it is on; `None` = its device is gone, and it cannot be put to use again.
-    pub(super) on: Option<u32>,
+    pub(in crate::datapath) on: Option<u32>,
 }
 
 /// Opens all pinned links.
-pub(super) fn open(pins: &Pins) -> Result<Vec<Link>, KernelError> {
+pub(in crate::datapath) fn open(pins: &Pins) -> Result<Vec<Link>, KernelError> {
     pins.links()?
         .into_iter()
         .map(|pin| {
@@ -49,7 +49,7 @@ pub(super) fn open(pins: &Pins) -> Result<Vec<Link>, KernelError> {
 }
 
 /// A program that runs somewhere.
-pub(super) fn program(id: u32) -> Result<ProgramInfo, KernelError> {
+pub(in crate::datapath) fn program(id: u32) -> Result<ProgramInfo, KernelError> {
     // Others come and go while we look.
     let mut programs = loaded_programs().filter_map(Result::ok);
     programs.find(|program| program.id() == id).ok_or(KernelError::NoProgram { id })
@@ -57,7 +57,12 @@ pub(super) fn program(id: u32) -> Result<ProgramInfo, KernelError> {
 
 /// Ids of the maps that a link's program works on.
 pub(super) fn maps_under(link: &Link) -> Result<BTreeSet<u32>, KernelError> {
-    let ids = program(link.program)?.map_ids().map_err(KernelError::Programs)?;
+    maps_of(link.program)
+}
+
+/// Ids of the maps that a program works on.
+pub(super) fn maps_of(id: u32) -> Result<BTreeSet<u32>, KernelError> {
+    let ids = program(id)?.map_ids().map_err(KernelError::Programs)?;
     Ok(ids.unwrap_or_default().into_iter().collect())
 }
 
@@ -110,6 +115,39 @@ pub(super) fn switch(link: &Link, program: BorrowedFd<'_>) -> Result<bool, Kerne
             Ok(false)
         }
         Err(error) => Err(broken("switch", &link.pin)(error)),
+    }
+}
+
+/// Puts a program on a link if the one before is what runs there by now; whether it did. The links are
+/// held ([`Pins::hold_links`]): with a filter this is not one step.
+pub(in crate::datapath) fn replace(
+    link: &Link,
+    (id, before): (u32, BorrowedFd<'_>),
+    program: BorrowedFd<'_>,
+) -> Result<bool, KernelError> {
+    let Link { pin, fd, .. } = link;
+    let replaced = match pin.mode {
+        AttachMode::TcFilter => match filter::program(pin.ifindex) {
+            Ok(found) if found != Some(id) => return Ok(false),
+            Ok(_) => set_filter(pin, program),
+            Err(error) => Err(error),
+        },
+        AttachMode::Xdp | AttachMode::XdpGeneric | AttachMode::Tc => {
+            link::replace(fd.as_fd(), before, program)
+        }
+    };
+    match replaced {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                // Another runs there; or the device was removed.
+                Some(libc::EPERM | libc::ENOLINK | libc::ENODEV)
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(broken("switch", pin)(error)),
     }
 }
 

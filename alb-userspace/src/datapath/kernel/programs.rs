@@ -28,20 +28,20 @@ const LOAD_ATTEMPTS: u32 = 5;
 
 /// A kind of hook, and so of program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hook {
+pub(in crate::datapath) enum Hook {
     Xdp,
     Tc,
 }
 
 impl Hook {
-    pub(super) const fn of(mode: AttachMode) -> Self {
+    pub(in crate::datapath) const fn of(mode: AttachMode) -> Self {
         match mode {
             AttachMode::Xdp | AttachMode::XdpGeneric => Self::Xdp,
             AttachMode::Tc | AttachMode::TcFilter => Self::Tc,
         }
     }
 
-    const fn program(self) -> &'static str {
+    pub(in crate::datapath) const fn program(self) -> &'static str {
         match self {
             Self::Xdp => XDP_PROGRAM,
             Self::Tc => TC_PROGRAM,
@@ -91,6 +91,22 @@ fn load_tc(ebpf: &mut Ebpf, name: &str) -> Result<bool, KernelError> {
         retry(|| program.load())?;
     }
     Ok(is_new)
+}
+
+/// Loads a program of another object that has this kind of hook; its id and descriptor.
+pub(in crate::datapath) fn load_alone(
+    ebpf: &mut Ebpf,
+    hook: Hook,
+    name: &'static str,
+) -> Result<(u32, OwnedFd), KernelError> {
+    match hook {
+        Hook::Xdp => load_xdp(ebpf, name)?,
+        Hook::Tc => load_tc(ebpf, name)?,
+    };
+    let program = ebpf.program(name).ok_or(ProgramError::NotLoaded).map_err(refused)?;
+    let id = program.info().map_err(refused)?.id();
+    let fd = program.fd().map_err(refused)?.as_fd().try_clone_to_owned();
+    Ok((id, fd.map_err(|error| refused(ProgramError::IOError(error)))?))
 }
 
 /// Puts an IPv6 program where its hook's program leaves packets to it. What is there already is of

@@ -70,7 +70,7 @@ fn carries(pins: &Pins, flows: u32) -> Result<bool, KernelError> {
 }
 
 /// Ids of the maps pinned in a set.
-fn ids(pins: &Pins, set: MapSet) -> Result<BTreeSet<u32>, KernelError> {
+pub(super) fn ids(pins: &Pins, set: MapSet) -> Result<BTreeSet<u32>, KernelError> {
     let mut ids = BTreeSet::new();
     for name in map::ALL {
         let path = pins.map(set, name);

@@ -20,6 +20,8 @@ const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 /// `BPF_F_RDONLY` of linux/bpf.h.
 const READ_ONLY: u32 = 1 << 3;
+/// `BPF_F_REPLACE` of linux/bpf.h.
+const REPLACE: u32 = 1 << 2;
 
 /// `bpf_attr` for `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
@@ -109,6 +111,21 @@ pub(in crate::datapath) fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 pub(in crate::datapath) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr =
         UpdateAttr { link: number(link), program: number(program), ..UpdateAttr::default() };
+    bpf(LINK_UPDATE, &mut attr)
+}
+
+/// The same if another is what runs there by now; `EPERM` if it is not.
+pub(in crate::datapath) fn replace(
+    link: BorrowedFd<'_>,
+    before: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut attr = UpdateAttr {
+        link: number(link),
+        program: number(program),
+        flags: REPLACE,
+        old_program: number(before),
+    };
     bpf(LINK_UPDATE, &mut attr)
 }
 
