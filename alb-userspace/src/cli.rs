@@ -1,5 +1,6 @@
 //! The command line: what each subcommand takes. What each does is in `cli/`.
 
+mod capture;
 mod check;
 mod completions;
 mod detach;
@@ -37,6 +38,8 @@ enum Command {
     Flows(flows::FlowsArgs),
     /// Ask the packet path what it would do with a packet now, and why; nothing is changed.
     Trace(trace::TraceArgs),
+    /// Write packets to a file (pcapng) as they come and as they leave, each with the reason why.
+    Capture(capture::CaptureArgs),
     /// Look at this host: kernel, capabilities, interfaces, ports, the way to the targets.
     Doctor(doctor::Doctor),
     /// Take the packet path, its tables and its VIPs off this host, after the daemon has ended.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
     }

@@ -4,6 +4,7 @@ mod busy;
 mod lab;
 mod setting;
 
+mod capture;
 mod check;
 mod claim;
 mod counters;

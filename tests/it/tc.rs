@@ -21,7 +21,7 @@ use crate::{
 const BYTES: u64 = 100_000_000;
 
 /// Links at TC are there since Linux 6.6.
-fn ways() -> &'static [&'static str] {
+pub(crate) fn ways() -> &'static [&'static str] {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
     let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {

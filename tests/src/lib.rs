@@ -12,6 +12,7 @@ pub mod http;
 pub mod netns;
 pub mod origin;
 pub mod packet_path;
+pub mod pcapng;
 pub mod program;
 pub mod server;
 pub mod stack;
