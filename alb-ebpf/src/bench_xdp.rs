@@ -5,6 +5,8 @@
 #![no_main]
 #![allow(clippy::cast_possible_truncation, clippy::cast_lossless, reason = "BPF")]
 
+mod object;
+
 use alb_common::{
     flow::{FlowEntry, FlowKey},
     flow_table::{FlowLine, Shape},
@@ -196,16 +198,4 @@ pub fn bench_insert(ctx: XdpContext) -> u32 {
 pub fn bench_remove(ctx: XdpContext) -> u32 {
     let Some(key) = key(&Frame(ctx)) else { return XDP_ABORTED };
     if TABLE.remove(&key).is_ok() { XDP_PASS } else { XDP_DROP }
-}
-
-/// As in the shipped object.
-#[expect(unsafe_code, reason = "the loader looks for this section")]
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "license")]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-/// Never reached.
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
 }

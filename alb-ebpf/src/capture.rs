@@ -13,6 +13,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod around;
+#[cfg(target_arch = "bpf")]
+mod object;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

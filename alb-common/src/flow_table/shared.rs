@@ -96,16 +96,6 @@ impl<'a> FlowTable<'a> {
         self.is_ready() && remove(&self.lines, self.shape.places(key), key)
     }
 
-    /// How many lines there are, the first one included.
-    pub const fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
     /// State of a line.
     pub fn state(&self, line: u32) -> u32 {
         self.lines.state(line)

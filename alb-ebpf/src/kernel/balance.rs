@@ -294,9 +294,9 @@ pub(super) fn open<P: Host, A: Tables>(
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
-/// This, [`open`] and the steps of [`no_flow`] are calls of their own, so that their stack frames are not
-/// added to each other. They return one number, because a
-/// larger result would be returned by pointer, which the verifier refuses.
+/// This, [`open`] and the steps of [`no_flow`] are calls of their own, so that their stack frames
+/// are not added to each other. They return one number, because a larger result would be returned
+/// by pointer, which the verifier refuses.
 #[inline(never)]
 fn half_open<P: Host, A: Tables>(
     packet: &mut P,

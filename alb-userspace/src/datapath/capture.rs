@@ -37,7 +37,7 @@ use super::{
     flows::FlowTables,
     kernel::{self, KernelError, Link, open_links, replace},
     maps::MapError,
-    pins::{Pins, PinsError, failed},
+    pins::{ELSEWHERE, Pins, PinsError, failed},
     sys,
     wide::between,
 };
@@ -51,9 +51,8 @@ pub enum CaptureError {
     /// There is no packet path.
     #[error(
         "no packet path is pinned under {}: `alb run` puts one there unless node.datapath is proxy; \
-         --config or --bpffs names another directory, and `ip netns exec` hides what is pinned \
-         (`nsenter --net=/run/netns/NAME` does not)",
-        bpffs.display()
+         {elsewhere}",
+        bpffs.display(), elsewhere = ELSEWHERE
     )]
     Absent {
         /// The pin directory.

@@ -255,7 +255,7 @@ pub fn sweep(
     Ok(found)
 }
 
-/// Empties lines that were being written at the sweep before and still are.
+/// Empties lines that are being written since long before.
 fn clear(maps: &Maps, earlier: &[HalfWay; 2], later: &mut [HalfWay; 2]) -> Result<(), MapError> {
     let tables = [&maps.flows, &maps.half_open];
     for ((table, earlier), later) in tables.into_iter().zip(earlier).zip(later) {

@@ -28,7 +28,7 @@ use super::{
     collect::now,
     kernel::KernelError,
     maps::{Flows, MapError},
-    pins::{MapSet, Pins, PinsError},
+    pins::{ELSEWHERE, MapSet, Pins, PinsError},
     shape,
     sys::link,
     wide::{FlowEntry, FlowKey, tag},
@@ -40,9 +40,8 @@ pub enum FlowsError {
     /// There are none.
     #[error(
         "no flow table is pinned under {}: `alb run` makes one unless node.datapath is proxy; \
-         --config or --bpffs names another directory, and `ip netns exec` hides what is pinned \
-         (`nsenter --net=/run/netns/NAME` does not)",
-        bpffs.display()
+         {elsewhere}",
+        bpffs.display(), elsewhere = ELSEWHERE
     )]
     Absent {
         /// The pin directory.

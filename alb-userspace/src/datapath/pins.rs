@@ -62,6 +62,10 @@ pub enum PinsError {
     },
 }
 
+/// What to try where nothing is pinned.
+pub(super) const ELSEWHERE: &str = "--config or --bpffs names another directory, and `ip netns \
+     exec` hides what is pinned (`nsenter --net=/run/netns/NAME` does not)";
+
 /// The pin directory of one instance.
 #[derive(Clone, Debug)]
 pub struct Pins {

@@ -51,9 +51,8 @@ pub(super) async fn relay<C: Side>(
     let mut joined = first.is_empty();
     let end = loop {
         // The process ran out of descriptors or memory to watch them.
-        let Some((client, target)) = sides else { break End::ClientReset };
-        let sides_of = (client, target);
-        let end = talk(sides_of, &mut pair, &mut joined, &mut watch, &mut taste, follow).await;
+        let Some(both) = sides else { break End::ClientReset };
+        let end = talk(both, &mut pair, &mut joined, &mut watch, &mut taste, follow).await;
         if let Some(end) = end {
             break end;
         }
@@ -92,7 +91,7 @@ fn enter<C: Side>(sides: &mut Option<(C, Plain)>, taste: &mut Taste) -> Option<C
 
 /// Relays what comes as the runtime says that it does; `None` when the ring is to do so.
 async fn talk<C: Side>(
-    (client, target): (&mut C, &mut Plain),
+    (client, target): &mut (C, Plain),
     pair: &mut Pair,
     joined: &mut bool,
     watch: &mut Watch<'_>,

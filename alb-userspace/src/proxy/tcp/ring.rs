@@ -57,6 +57,12 @@ pub(super) fn allow_at_once() {
     MINE.set(Mine::Wanted);
 }
 
+/// Whether a connection went over to this thread's.
+#[cfg(test)]
+pub(super) fn is_used() -> bool {
+    MINE.with_borrow(|mine| matches!(mine, Mine::Made(_)))
+}
+
 /// The thread's ring, if it has one.
 fn mine() -> Option<Rc<Engine>> {
     MINE.with_borrow_mut(|mine| match mine {
