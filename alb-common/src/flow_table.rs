@@ -7,19 +7,21 @@
 //! # Where a key may be
 //!
 //! A keyed hash names a line in each of [`GROUPS`] groups of lines; the first is the key's home. The
-//! key is at home, or, if another was there first, in any line of the group that had the most empty
-//! ones; then the home counts it as displaced. So a lookup ends at the home unless something of it
-//! was displaced, also if the key is in no line. With two lines an entry three of four are at home in
-//! a table of nominal size, and there is room for a third more at least.
+//! key is at home, or, if another was there first, in any line of the home's group, which is in the
+//! same page of memory, or, if that is almost full, of the group that has the most empty lines; then
+//! the home counts it as displaced. So a lookup ends at the home unless something of it was displaced,
+//! also if the key is in no line. With two lines an entry, in a table of nominal size that flows have
+//! come to and gone from for long, half of the keys are at home and six of seven in its group, and
+//! there is room for a third more at least.
 //!
 //! # How it is changed without locks
 //!
 //! A line is empty, [`BUSY`] while its key is written, [`OFFERED`] when the key can be read, and
 //! [`TAKEN`] when it counts. Of several that insert the same key at once, each offers a line, then
 //! looks for the key in all others: as what is offered is seen by whoever looks later, at most one
-//! finds none (both may find the other's, then neither has inserted it). That holds also if one is
-//! at home and one is displaced: who is displaced has the home count it before offering, and who is
-//! at home reads that count with its own offer. Only atomic operations change a line's state, and
+//! finds none (both may find the other's, then neither has inserted it). What is displaced has the
+//! home count it before it is offered; so whoever finds, after its own offer, that the home counts
+//! nobody else need not look further than the home. Only atomic operations change a line's state, and
 //! each removal gives it a new version, so that nobody takes a line for what it was.
 //!
 //! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody;
@@ -302,7 +304,13 @@ fn displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEnt
     lines.fill(line, key, entry);
     lines.add(places[0], DISPLACED);
     lines.add(line, OFFERED - BUSY);
-    if lines.is_elsewhere(places, line, key) {
+    let is_only_one = lines.state(places[0]) & DISPLACED_BITS == DISPLACED;
+    let exists = if is_only_one {
+        lines.holds(places[0], OFFERED, key)
+    } else {
+        lines.is_elsewhere(places, line, key)
+    };
+    if exists {
         lines.add(line, WITHDRAWN);
         lines.add(places[0], DISPLACED.wrapping_neg());
         return Inserted::Exists;
@@ -311,16 +319,20 @@ fn displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEnt
     Inserted::Yes
 }
 
-/// Makes an empty line busy, not the home: of the group that has the most. None also if others take
-/// all of those meanwhile.
+/// Makes an empty line busy, not the home: of the home's group while that leaves a quarter of it
+/// empty, else of the group that has the most. None also if others take all of those meanwhile.
+///
+/// A group that is filled to the last line would leave keys no room whose other groups are full too.
 #[inline(always)]
 pub fn claim<L: Lines>(lines: &L, places: Places) -> Option<u32> {
-    let [home, mut best, third] = places;
-    let mut most = lines.empty_lines(best);
-    for place in [third, home] {
-        let empty = lines.empty_lines(place);
-        if empty > most {
-            (best, most) = (place, empty);
+    let [home, second, third] = places;
+    let (mut best, mut most) = (home, lines.empty_lines(home));
+    if most <= L::WAYS / 4 {
+        for place in [second, third] {
+            let empty = lines.empty_lines(place);
+            if empty > most {
+                (best, most) = (place, empty);
+            }
         }
     }
     // So that the compiler keeps no line of the search above for this one, on a small stack.

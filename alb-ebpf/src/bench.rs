@@ -46,6 +46,11 @@ pub struct Plan {
     pub mask: u32,
     /// Slot of the program to go on to.
     pub slot: u32,
+    /// Bits of a line's number that count, of a row of loads that wait for each other: all, or none
+    /// to load the first line each time.
+    pub reach: u32,
+    /// Zero, which the compiler does not know.
+    pub zero: u32,
     /// Source address.
     pub src: Field,
     /// Source port.
@@ -58,7 +63,7 @@ pub struct Plan {
     pub template: [u32; FRAME6 / 4],
 }
 
-const _: () = assert!(size_of::<Plan>() == 4 * (4 + 4 * 3 + FRAME6 / 4), "padding in a map type");
+const _: () = assert!(size_of::<Plan>() == 4 * (6 + 4 * 3 + FRAME6 / 4), "padding in a map type");
 
 // SAFETY: `repr(C)`, of 32-bit integers alone; the assert above proves that there is no padding.
 #[expect(unsafe_code, reason = "integers")]

@@ -65,6 +65,8 @@ fn of(frame: &[u8], tuple: Tuple, flows: u32) -> Plan {
         multiplier: 0xc4cc_23eb,
         mask: flows - 1,
         slot: 0,
+        reach: u32::MAX,
+        zero: 0,
         src,
         sport,
         dst,
@@ -81,6 +83,17 @@ fn measure(runner: &mut Runner, plan: &Plan, program: Program, packets: u32, ver
     f64::from(full) - f64::from(empty)
 }
 
+/// Time of a random load that the next packet waits for: beside such loads of one line.
+fn load(runner: &mut Runner, plan: &Plan, packets: u32) -> f64 {
+    let [random, same] = [u32::MAX, 0].map(|reach| {
+        let plan = Plan { reach, ..*plan };
+        let (time, returned) = runner.raw(&plan, Program::Load, packets);
+        assert_eq!(returned, SENT, "a line's state");
+        f64::from(time)
+    });
+    random - same
+}
+
 /// Packets of established flows, each direction beside a lookup of its own keys in the kernel's hash
 /// table and a load of their home lines in the packet path's. Within a round they alternate in
 /// slices, so that what else the machine does meets all alike.
@@ -94,11 +107,11 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
         for (direction, plan) in &directions {
             let [mut looked_up, mut loaded, mut sent] = [0.0; 3];
             for _ in 0..slices {
-                for (program, total) in [
-                    (Program::Lookup, &mut looked_up),
-                    (Program::Load, &mut loaded),
-                    (Program::PacketPath, &mut sent),
-                ] {
+                runner.raw(plan, Program::Load, packets.min(SETTLE));
+                loaded += load(runner, plan, packets) / f64::from(slices);
+                for (program, total) in
+                    [(Program::Lookup, &mut looked_up), (Program::PacketPath, &mut sent)]
+                {
                     // Not timed: else the lookups would find, and write back, what the packets
                     // before have changed.
                     runner.raw(plan, program, packets.min(SETTLE));

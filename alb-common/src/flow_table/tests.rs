@@ -95,6 +95,28 @@ fn whatever_the_keys_and_the_seeds_its_nominal_size_fits() {
 }
 
 #[test]
+fn after_long_use_most_are_in_their_home_s_group() {
+    const ENTRIES: u32 = 8_192;
+    let lines = lines(lines_for(ENTRIES));
+    let table = FlowTable::make(&lines, SEEDS);
+    for n in 0..6 * ENTRIES {
+        assert_eq!(table.insert(&key(n), &entry(n)), Inserted::Yes, "{n}");
+        if let Some(oldest) = n.checked_sub(ENTRIES) {
+            assert!(table.remove(&key(oldest)));
+        }
+    }
+    let shape = Shape::of(lines_for(ENTRIES), SEEDS);
+    let is_within = |n: u32, ways: u32| {
+        let home = shape.places(&key(n))[0];
+        (0..ways).any(|step| table.read(home ^ step).is_some_and(|(found, _)| found == key(n)))
+    };
+    let count = |ways| (5 * ENTRIES..6 * ENTRIES).filter(|n| is_within(*n, ways)).count();
+    let (at_home, in_group) = (count(1), count(GROUP));
+    assert!(at_home * 100 > ENTRIES as usize * 48, "{at_home} of {ENTRIES}");
+    assert!(in_group * 100 > ENTRIES as usize * 83, "{in_group} of {ENTRIES}");
+}
+
+#[test]
 fn a_full_table_says_so_and_keeps_what_it_has() {
     let lines = lines(GROUP * 3);
     let table = FlowTable::make(&lines, SEEDS);
