@@ -72,6 +72,6 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     if facts.planned.datapath != DatapathMode::Proxy {
         findings.extend(ports::examine(&facts.ports, facts.planned.snat));
     }
-    findings.extend(target::examine(&facts.targets, facts.neighbour_limit));
+    findings.extend(target::examine(&facts.targets, facts.neighbour_limits));
     findings
 }

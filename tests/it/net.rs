@@ -6,7 +6,7 @@ pub(crate) mod pair;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -114,28 +114,34 @@ fn vips_come_and_go_and_foreign_addresses_stay() {
 fn vips_are_kept_unless_another_host_has_them() {
     let pair = Pair::new();
     pair.far.ip("address add 198.18.1.11/32 dev far");
+    pair.far.ip("address add 2001:db8::11/128 dev far nodad");
     pair.far.ip("neighbour add 198.18.1.10 lladdr 02:00:00:00:00:99 nud stale dev far");
     pair.on_near(async || {
         let keeper = VipKeeper::spawn().unwrap();
         let want = |addresses: &[&str]| keeper.want(vec!["near".into()], set(addresses));
-        let has = |address: &str| pair.near.ip("address").contains(&format!("{address}/32"));
+        let has = |address: &str| pair.near.ip("address").contains(&format!(" {address}/"));
         let until = async |is: fn(&Arc<VipStatus>) -> bool| {
             let mut status = keeper.subscribe();
             let found = tokio::time::timeout(wait::LONG, status.wait_for(is)).await;
             found.unwrap().unwrap().clone()
         };
 
-        want(&["198.18.1.10", "198.18.1.11"]);
+        let (free, taken) = (["198.18.1.10", "2001:db8::10"], ["198.18.1.11", "2001:db8::11"]);
+        want(&[free, taken].concat());
         let status = keeper.settled(wait::LONG).await;
-        assert_eq!(status.on.keys().copied().collect::<BTreeSet<_>>(), set(&["198.18.1.10"]));
-        assert_eq!(status.conflicts.get(&ip("198.18.1.11")), Some(&FAR));
-        assert!(has("198.18.1.10") && !has("198.18.1.11"));
+        assert_eq!(status.on.keys().copied().collect::<BTreeSet<_>>(), set(&free));
+        for taken in taken {
+            assert_eq!(status.conflicts.get(&ip(taken)), Some(&FAR), "{taken}");
+            assert!(!has(taken), "{taken}");
+        }
+        assert!(free.into_iter().all(has));
         let cache = || pair.far.ip("neighbour show 198.18.1.10");
         eventually(|| cache().contains("02:00:00:00:00:01")).await;
 
         pair.far.ip("address delete 198.18.1.11/32 dev far");
+        pair.far.ip("address delete 2001:db8::11/128 dev far");
         until(|status| status.conflicts.is_empty()).await;
-        eventually(|| has("198.18.1.11")).await;
+        eventually(|| taken.into_iter().all(has)).await;
 
         // Taken off by hand, it is put back.
         pair.near.ip("address delete 198.18.1.10/32 dev near");
@@ -166,18 +172,20 @@ fn an_announcement_moves_an_address_in_the_caches_of_others() {
 #[test]
 fn an_address_in_use_is_found_with_its_holder() {
     let pair = Pair::new();
+    for (host, address) in [(&pair.near, "::1/64 dev near"), (&pair.far, "::2/64 dev far")] {
+        host.ip(&format!("address add 2001:db8:1{address} nodad"));
+    }
     pair.on_near(async || {
         let interfaces = Netlink::open().unwrap().interfaces().await.unwrap();
         let near = interfaces.named("near").unwrap();
-        let asked = async |last, within| {
-            let address = Ipv4Addr::from([198, 18, 1, last]);
-            arp::in_use(near, address, within).await.unwrap()
-        };
-        assert_eq!(asked(2, wait::LONG).await, Some(FAR));
+        let asked = async |address, within| arp::in_use(near, ip(address), within).await.unwrap();
+        assert_eq!(asked("198.18.1.2", wait::LONG).await, Some(FAR));
+        assert_eq!(asked("2001:db8:1::2", wait::LONG).await, Some(FAR));
         let short = Duration::from_millis(300);
-        assert_eq!(asked(3, short).await, None);
-        // Our own is no conflict.
-        assert_eq!(asked(1, short).await, None);
+        // Nobody's, and our own, which is no conflict.
+        for free in ["198.18.1.3", "198.18.1.1", "2001:db8:1::3", "2001:db8:1::1"] {
+            assert_eq!(asked(free, short).await, None, "{free}");
+        }
     });
 }
 

@@ -30,9 +30,9 @@ pub struct Facts {
     pub ports: Ports,
     /// Targets named in the file.
     pub targets: Vec<TargetFacts>,
-    /// `net.ipv4.neigh.default.gc_thresh3`, neighbours the kernel keeps at most; `None` where
-    /// it cannot be seen (other network namespaces).
-    pub neighbour_limit: Option<usize>,
+    /// `gc_thresh3` of `net.ipv4.neigh.default` and `net.ipv6.neigh.default`, neighbours the kernel
+    /// keeps at most; `None` where it cannot be seen (other network namespaces).
+    pub neighbour_limits: [Option<usize>; 2],
 }
 
 /// What `alb run` would use: from the file, else the defaults.

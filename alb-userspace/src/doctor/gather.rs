@@ -36,7 +36,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const ASKED_AT_ONCE: usize = 64;
 
 /// Gathers everything; `None` = without a file, so for the defaults. Asks the neighbours of
-/// configured targets by ARP, which leaves no trace anywhere.
+/// configured targets by ARP and neighbour discovery, which leaves no trace anywhere.
 pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
     let netlink = Netlink::open()?;
     let interfaces = netlink.interfaces().await?;
@@ -53,8 +53,10 @@ pub async fn gather(model: Option<&Model>) -> Result<Facts, Error> {
         interfaces: interfaces.0.into_iter().filter(is_of_use).map(interface).collect(),
         ports: ports(),
         targets,
-        neighbour_limit: read("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
-            .and_then(|text| text.trim().parse().ok()),
+        neighbour_limits: ["ipv4", "ipv6"].map(|family| {
+            let limit = read(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"))?;
+            limit.trim().parse().ok()
+        }),
     })
 }
 
@@ -162,11 +164,11 @@ async fn targets(
     let answers: BTreeMap<_, _> = stream::iter(hops)
         .map(|(index, hop, known)| async move {
             let interface = interfaces.0.iter().find(|interface| interface.index == index);
-            let mac = match (interface, hop) {
-                (Some(interface), IpAddr::V4(hop)) if !interface.is_loopback => {
+            let mac = match interface {
+                Some(interface) if !interface.is_loopback => {
                     arp::in_use(interface, hop, ANSWER).await
                 }
-                (_, _) => Ok(known),
+                _ => Ok(known),
             };
             // Without the right to ask, what the kernel knows has to do.
             ((index, hop), mac.unwrap_or(known))

@@ -7,7 +7,7 @@ use super::{Finding, Reach, TargetFacts};
 /// Names so many addresses at most in one sentence.
 const NAMED: usize = 5;
 
-pub(super) fn examine(targets: &[TargetFacts], limit: Option<usize>) -> Vec<Finding> {
+pub(super) fn examine(targets: &[TargetFacts], limits: [Option<usize>; 2]) -> Vec<Finding> {
     if targets.is_empty() {
         return vec![];
     }
@@ -29,13 +29,15 @@ pub(super) fn examine(targets: &[TargetFacts], limit: Option<usize>) -> Vec<Find
         findings.push(Finding::warn(
             "targets",
             format!("nobody answers for {}", list(&silent)),
-            "neither they nor the router on the way to them answered an ARP request; they will \
-             be unhealthy",
+            "neither they nor the router on the way to them answered ARP or neighbour \
+             discovery; they will be unhealthy",
             "look whether they run and are on the link this node thinks they are on \
              (ip route get ADDRESS)",
         ));
     }
-    findings.extend(limit.and_then(|limit| crowded(targets, limit)));
+    for (family, limit) in ["ipv4", "ipv6"].into_iter().zip(limits) {
+        findings.extend(limit.and_then(|limit| crowded(targets, family, limit)));
+    }
     let answering = of(|reach| matches!(reach, Reach::Neighbour { mac: Some(_), .. })).len();
     if answering > 0 {
         let all = targets.len();
@@ -45,19 +47,21 @@ pub(super) fn examine(targets: &[TargetFacts], limit: Option<usize>) -> Vec<Find
 }
 
 /// Half of what the kernel keeps is left to clients on the link and everyone else.
-fn crowded(targets: &[TargetFacts], limit: usize) -> Option<Finding> {
+fn crowded(targets: &[TargetFacts], family: &str, limit: usize) -> Option<Finding> {
     let hop = |target: &TargetFacts| match target.reach {
-        Reach::Neighbour { address, mac: _ } => Some(address),
+        Reach::Neighbour { address, mac: _ } => {
+            (address.is_ipv6() == (family == "ipv6")).then_some(address)
+        }
         Reach::NoRoute => None,
     };
     let hops = targets.iter().filter_map(hop).collect::<BTreeSet<_>>().len();
     (hops > limit / 2).then(|| {
         Finding::warn(
             "targets",
-            format!("{hops} neighbours, and the kernel keeps {limit} at most"),
+            format!("{hops} neighbours of {family}, and the kernel keeps {limit} at most"),
             "when its table is full it forgets some, and what is sent to them is lost until \
              they are found again",
-            &format!("sysctl -w net.ipv4.neigh.default.gc_thresh3={}", hops.saturating_mul(4)),
+            &format!("sysctl -w net.{family}.neigh.default.gc_thresh3={}", hops.saturating_mul(4)),
         )
     })
 }
@@ -81,7 +85,7 @@ mod tests {
         targets.push(target(8, Reach::NoRoute));
         targets.push(target(9, by(Some([2, 0, 0, 0, 0, 1]))));
         let found: Vec<_> =
-            examine(&targets, None).into_iter().map(|finding| finding.found).collect();
+            examine(&targets, [None; 2]).into_iter().map(|finding| finding.found).collect();
         assert_eq!(
             found,
             [
@@ -91,7 +95,7 @@ mod tests {
                 "1 of 9 have a next hop",
             ]
         );
-        assert_eq!(examine(&[], Some(0)), []);
+        assert_eq!(examine(&[], [Some(0); 2]), []);
     }
 
     #[test]
@@ -101,8 +105,8 @@ mod tests {
             TargetFacts { address, reach: Reach::Neighbour { address, mac: Some([2; 6]) } }
         };
         let targets: Vec<_> = (0..100).map(target).collect();
-        let found = |limit| examine(&targets, Some(limit)).remove(0).found;
-        assert_eq!(found(1024), "100 of 100 have a next hop");
-        assert_eq!(found(128), "100 neighbours, and the kernel keeps 128 at most");
+        let found = |four, six| examine(&targets, [Some(four), Some(six)]).remove(0).found;
+        assert_eq!(found(1024, 1), "100 of 100 have a next hop");
+        assert_eq!(found(128, 1024), "100 neighbours of ipv4, and the kernel keeps 128 at most");
     }
 }

@@ -36,8 +36,8 @@ pub enum Error {
         /// Interfaces that exist.
         known: Vec<String>,
     },
-    /// Sending or receiving ARP failed.
-    #[error("cannot speak ARP on {interface}: {source}")]
+    /// Sending or receiving ARP or neighbour discovery failed.
+    #[error("cannot announce addresses on {interface}, nor ask whose they are: {source}")]
     Arp {
         /// Name of the interface.
         interface: String,

@@ -259,7 +259,7 @@ fn vips(interfaces: &Interfaces, wanted: &Wanted) -> BTreeSet<Vip> {
     wanted.addresses.iter().filter_map(place).collect()
 }
 
-/// Asks for those that are not on yet. (IPv6 addresses are taken on trust.)
+/// Asks for those that are not on yet.
 async fn conflicts(
     interfaces: &Interfaces,
     vips: &BTreeSet<Vip>,
@@ -268,14 +268,13 @@ async fn conflicts(
         let is_its = |interface: &&Interface| interface.index == vip.interface;
         let interface = interfaces.0.iter().find(is_its)?;
         let on = interface.addresses.iter().any(|net| net.addr() == vip.address);
-        let IpAddr::V4(address) = vip.address else { return None };
         let can_ask = interface.carrier && !interface.is_loopback;
-        (!on && can_ask).then_some((interface.clone(), address))
+        (!on && can_ask).then_some((interface.clone(), vip.address))
     });
     let answers: Vec<_> = stream::iter(new.collect::<Vec<_>>())
         .map(|(interface, address)| async move {
             let holder = arp::in_use(&interface, address, CONFLICT).await?;
-            Ok(holder.map(|mac| (IpAddr::V4(address), mac)))
+            Ok(holder.map(|mac| (address, mac)))
         })
         .buffer_unordered(ASKED_AT_ONCE)
         .collect()

@@ -49,7 +49,7 @@ fn facts(interface: InterfaceFacts) -> Facts {
         ports: Ports { ephemeral: None, reserved: vec![], listening: [].into() },
         unplaced: vec![],
         targets: vec![],
-        neighbour_limit: None,
+        neighbour_limits: [None; 2],
     }
 }
 

@@ -1,49 +1,51 @@
-//! A packet socket that sends frames and receives ARP on one interface.
+//! A packet socket that sends frames and receives those of one kind on one interface.
 
 use std::{
     io::{self, Read, Write},
     mem::size_of,
 };
 
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::frame::Arp;
 use crate::net::{Error, Interface};
 
-pub(super) struct ArpSocket {
+/// What a socket receives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Heard {
+    /// ARP.
+    Arp,
+    /// Neighbour advertisements.
+    Advertisements,
+}
+
+pub(super) struct LinkSocket {
     socket: AsyncFd<Socket>,
     interface: String,
 }
 
-impl ArpSocket {
+impl LinkSocket {
     /// Needs `CAP_NET_RAW`.
-    pub(super) fn open(interface: &Interface) -> Result<Self, Error> {
+    pub(super) fn open(interface: &Interface, heard: Heard) -> Result<Self, Error> {
         let name = interface.name.clone();
-        let socket = bound(interface.index).and_then(watched);
+        let socket = bound(interface.index, heard).and_then(watched);
         let socket = socket.map_err(|source| Error::Arp { interface: name.clone(), source })?;
         Ok(Self { socket, interface: name })
     }
 
-    pub(super) async fn send(&self, arp: &Arp) -> Result<(), Error> {
-        self.send_frame(&arp.to_frame()).await
-    }
-
-    pub(super) async fn send_frame(&self, frame: &[u8]) -> Result<(), Error> {
+    pub(super) async fn send(&self, frame: &[u8]) -> Result<(), Error> {
         let sending = self
             .socket
             .async_io(tokio::io::Interest::WRITABLE, |mut socket| socket.write_all(frame));
         sending.await.map_err(|source| self.error(source))
     }
 
-    /// The next frame; `None` = it is not one that can be read.
-    pub(super) async fn receive(&self) -> Result<Option<Arp>, Error> {
-        let mut frame = [0; 64];
-        let receiving = self
-            .socket
-            .async_io(tokio::io::Interest::READABLE, |mut socket| socket.read(&mut frame));
+    /// The next frame, cut to the room that there is.
+    pub(super) async fn receive<'a>(&self, room: &'a mut [u8]) -> Result<&'a [u8], Error> {
+        let receiving =
+            self.socket.async_io(tokio::io::Interest::READABLE, |mut socket| socket.read(room));
         let length = receiving.await.map_err(|source| self.error(source))?;
-        Ok(Arp::parse(&frame[..length]))
+        Ok(&room[..length])
     }
 
     fn error(&self, source: io::Error) -> Error {
@@ -58,16 +60,40 @@ fn watched(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
-fn bound(index: u32) -> io::Result<Socket> {
+fn bound(index: u32, heard: Heard) -> io::Result<Socket> {
     // Protocol 0 = nothing is received until it is bound to the interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(Protocol::from(0)))?;
-    socket.bind(&link_address(index)?)?;
+    let ether_type = match heard {
+        Heard::Arp => libc::ETH_P_ARP,
+        Heard::Advertisements => {
+            // Else all of the interface's IPv6 would come.
+            socket.attach_filter(&advertisements())?;
+            libc::ETH_P_IPV6
+        }
+    };
+    socket.bind(&link_address(index, ether_type)?)?;
     Ok(socket)
 }
 
+/// Classic BPF: the protocol behind the IPv6 header is `ICMPv6`, its type 136.
+#[expect(clippy::cast_possible_truncation, reason = "instructions are of 16 bits")]
+const fn advertisements() -> [SockFilter; 6] {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 20),
+        SockFilter::new(JUMP_EQUAL, 0, 3, 58),
+        SockFilter::new(LOAD_BYTE, 0, 0, 54),
+        SockFilter::new(JUMP_EQUAL, 0, 1, 136),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
 #[expect(unsafe_code, reason = "socket2 has no constructor for link-layer addresses")]
-fn link_address(index: u32) -> io::Result<SockAddr> {
-    let ether_type = u16::try_from(libc::ETH_P_ARP).map_err(io::Error::other)?;
+fn link_address(index: u32, ether_type: libc::c_int) -> io::Result<SockAddr> {
+    let ether_type = u16::try_from(ether_type).map_err(io::Error::other)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: `sockaddr_ll` is one of the platform's address types and is no larger than the
     // storage; all of its bytes are initialised and any bytes are valid for its integers.
