@@ -2,7 +2,7 @@
 //! ports. With `datapath: proxy` there is no such half: everything is the proxy's, and nothing
 //! here does anything. Which listener is whose says `LoadBalancer::engine`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -101,9 +101,7 @@ impl PacketPath {
     pub(super) async fn resolved(&self, within: Duration) {
         let Some(parts) = &self.0 else { return };
         let unresolved = parts.next_hops.resolved(within).await;
-        if !unresolved.is_empty() {
-            tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
-        }
+        tell_of(&unresolved);
     }
 
     /// Waits for the next hops of what a model brings that was not there, before it is published:
@@ -112,9 +110,7 @@ impl PacketPath {
         let Some(Parts { engine, next_hops, .. }) = &self.0 else { return };
         let fresh = next_hops.want_too(&engine.addresses(model));
         let unresolved = next_hops.resolved_of(&fresh, within).await;
-        if !unresolved.is_empty() {
-            tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
-        }
+        tell_of(&unresolved);
     }
 
     /// Keeps the host's own sockets off the SNAT ports.
@@ -201,6 +197,13 @@ impl PacketPath {
         } else {
             "nothing is served any more"
         }
+    }
+}
+
+/// Says which targets have to wait.
+fn tell_of(unresolved: &BTreeSet<IpAddr>) {
+    if !unresolved.is_empty() {
+        tracing::warn!(targets = ?unresolved, "no link-layer address yet; they get no traffic before they have one");
     }
 }
 
