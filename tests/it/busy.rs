@@ -13,6 +13,7 @@ use alb_tests::{
     daemon::Daemon,
     server::Server,
     topology::Lab,
+    wait,
 };
 
 use crate::setting::vip;
@@ -70,8 +71,7 @@ impl Busy {
             };
             let talkers = [&mut self.conversations, &mut self.near]
                 .map(|conversations| conversations.iter_mut().map(start).collect::<Vec<_>>());
-            // Set on the way out of a panic too, or the scope would wait for ever.
-            let _finish = Finish(&done);
+            let _ends = wait::Ends(&done);
             work();
             done.store(true, Ordering::Relaxed);
             talkers.map(|talkers| {
@@ -98,14 +98,6 @@ impl Busy {
         });
         assert_eq!(daemon.status()["datapath"]["adopted"], true);
         tally(&lab.client.namespace, to, 30).expect("served after the restart");
-    }
-}
-
-struct Finish<'a>(&'a AtomicBool);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -65,8 +65,7 @@ fn counters_of_a_busy_target_are_set_right() {
                 }
             }
         });
-        // Set on the way out of a panic too, or the scope would wait for ever.
-        let _finish = Finish(&done);
+        let _ends = wait::Ends(&done);
         daemon.kill();
         for talk in resetting {
             talk.reset().expect("a socket");
@@ -92,12 +91,4 @@ fn counters_of_a_busy_target_are_set_right() {
     wait::until("the busy client's last end", wait::LONG, || {
         (daemon.active("tcp") == [20]).then_some(())
     });
-}
-
-struct Finish<'a>(&'a AtomicBool);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

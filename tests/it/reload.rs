@@ -110,11 +110,11 @@ fn a_change_of_all_targets_refuses_nobody() {
         let only = |number: usize| Service { targets: vec![all.targets[number]], ..all.clone() };
         let daemon = only(0).serve(&lab);
         let client = &lab.client.namespace;
-        let changing = AtomicBool::new(true);
+        let done = AtomicBool::new(false);
         let (served, refused) = thread::scope(|scope| {
             let newcomers = scope.spawn(|| {
                 let (mut served, mut refused) = (BTreeSet::new(), Vec::new());
-                while changing.load(Relaxed) {
+                while !done.load(Relaxed) {
                     match who(client, None, vip()) {
                         Ok(name) => _ = served.insert(name),
                         Err(error) => refused.push(error.to_string()),
@@ -122,16 +122,17 @@ fn a_change_of_all_targets_refuses_nobody() {
                 }
                 (served, refused)
             });
+            let ends = wait::Ends(&done);
             for number in [1, 2, 0] {
                 // Nobody has spoken to it of late.
-                lab.balancer.namespace.ip("neighbour flush all");
+                lab.balancer.namespace.forget_neighbours();
                 assert!(daemon.reload(&only(number).body()), "{}", daemon.log());
                 let name = format!("t{}", number + 1);
                 wait::until(&format!("{name} to serve"), wait::LONG, || {
                     who(client, None, vip()).is_ok_and(|server| server == name).then_some(())
                 });
             }
-            changing.store(false, Relaxed);
+            drop(ends);
             newcomers.join().expect("they do not panic")
         });
         assert_eq!(refused, [""; 0], "checked: {checked}\n{}", daemon.log());

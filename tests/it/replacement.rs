@@ -39,7 +39,7 @@ fn another_size_during_50_transfers() {
     thread::scope(|scope| {
         scope.spawn(|| newcomers.come(&lab));
         // Told to leave on the way out of a panic too, or the scope would wait for ever.
-        let _leave = Leave(&newcomers);
+        let _ends = wait::Ends(&newcomers.leave);
         busy.during(|| {
             for flows in [131_072, SIZES[1]] {
                 daemon.terminate();
@@ -209,13 +209,5 @@ impl Newcomers {
         wait::until("newcomers", wait::LONG, || {
             (self.served.load(Ordering::Relaxed) >= wanted).then_some(())
         });
-    }
-}
-
-struct Leave<'a>(&'a Newcomers);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.leave.store(true, Ordering::Relaxed);
     }
 }

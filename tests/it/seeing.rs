@@ -97,14 +97,21 @@ pub(crate) fn wait_value(lab: &Lab, name: &str, labels: &[(&str, &str)], wanted:
 
 /// The value of the one series with this name and these labels.
 pub(crate) fn value(metrics: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
+    let found = values(metrics, name, labels);
+    let [value] = found[..] else { panic!("{name} {labels:?}: {found:?}\n{metrics}") };
+    value
+}
+
+/// Those of all series with this name and these labels.
+pub(crate) fn values(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Vec<u64> {
     let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
     let fits = |line: &&str| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
             && labels.iter().all(|label| line.contains(label))
     };
-    let found: Vec<_> = metrics.lines().filter(fits).collect();
-    let [line] = found[..] else { panic!("{name} {labels:?}: {found:?}\n{metrics}") };
-    line.rsplit_once(' ').expect("a value").1.parse().expect("a number")
+    let value = |line: &str| line.rsplit_once(' ')?.1.parse().ok();
+    let lines = metrics.lines().filter(fits);
+    lines.map(|line| value(line).unwrap_or_else(|| panic!("a number: {line}"))).collect()
 }
 
 fn signal(daemon: &Daemon<'_>) {

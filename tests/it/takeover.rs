@@ -97,6 +97,7 @@ fn no_request_is_lost_in_two_takeovers_under_load() {
                 transfers.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let _ends = wait::Ends(&stop);
         for _ in 0..2 {
             let before = (served.load(Ordering::Relaxed), pid(&daemon));
             daemon.take_over();
@@ -105,7 +106,6 @@ fn no_request_is_lost_in_two_takeovers_under_load() {
                 (served.load(Ordering::Relaxed) > before.0 + 200).then_some(())
             });
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(transfers.load(Ordering::Relaxed) > 0);
     assert_eq!(daemon.status()["ready"], true);
@@ -151,7 +151,7 @@ fn a_successor_that_dies_with_the_packet_path_gives_it_back() {
 
     let mut successor = daemon.successor_that_stops("attached");
     // Its neighbours have to be found again by whoever goes on.
-    lab.balancer.namespace.ip("neighbour flush to 198.18.1.0/24");
+    lab.balancer.namespace.forget_neighbours();
     successor.kill().expect("a stopped process can be killed");
     successor.wait().expect("a killed process ends");
     assert_eq!(pid(&daemon), old);

@@ -104,6 +104,14 @@ impl Namespace {
         must(self.command("ip").args(words.split_whitespace()))
     }
 
+    /// Empties its neighbour tables. `ip` fails if somebody else changes an entry meanwhile.
+    pub fn forget_neighbours(&self) {
+        wait::until("neighbours to be forgotten", wait::LONG, || {
+            let flushed = self.command("ip").args(["neighbour", "flush", "all"]).output();
+            flushed.is_ok_and(|flushed| flushed.status.success()).then_some(())
+        });
+    }
+
     /// Runs `ethtool {words}` in the namespace.
     pub fn ethtool(&self, words: &str) -> String {
         must(self.command("ethtool").args(words.split_whitespace()))

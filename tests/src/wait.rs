@@ -2,7 +2,10 @@
 
 use std::{
     env,
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +19,17 @@ static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
     let times = env::var("ALB_TEST_PATIENCE").unwrap_or_else(|_| "1".to_owned());
     times.parse().expect("ALB_TEST_PATIENCE is a whole number of times")
 });
+
+/// Sets a flag that ends threads when it goes: while a failed test unwinds too, whose scope would
+/// wait for them for ever.
+#[derive(Debug)]
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Asks every 10 ms until there is an answer; panics with `what` when `limit` has passed.
 pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {

@@ -48,10 +48,12 @@ fn the_death_of_a_target_fails_only_what_was_in_flight_there_and_may_not_be_repe
         let start = |request: &'static str| scope.spawn(move || run(request));
         let gets: Vec<_> = (0..4).map(|_| start(get)).collect();
         let posts: Vec<_> = (0..4).map(|_| start(post)).collect();
-        more(500);
-        origins[0].kill();
-        more(500);
-        stop.store(true, Ordering::Relaxed);
+        {
+            let _ends = wait::Ends(&stop);
+            more(500);
+            origins[0].kill();
+            more(500);
+        }
         let join = |threads: Vec<thread::ScopedJoinHandle<'_, usize>>| {
             threads.into_iter().map(|thread| thread.join().expect("a client")).collect()
         };
