@@ -92,7 +92,8 @@ fn ip_hash_sticks_and_moves_only_what_it_must() {
 
     let ask = || -> BTreeMap<Ipv4Addr, String> {
         let client = &lab.client.namespace;
-        let ask_one = |&from| (from, who(client, Some(from), vip()).expect("an answer"));
+        let ask_one =
+            |&from: &Ipv4Addr| (from, who(client, Some(from.into()), vip()).expect("an answer"));
         clients.iter().map(ask_one).collect()
     };
     let before = ask();

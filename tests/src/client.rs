@@ -5,7 +5,7 @@ pub mod bulk;
 use std::{
     collections::BTreeMap,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Connects from a namespace, optionally from one of its addresses.
 pub fn connect(
     namespace: &Namespace,
-    from: Option<Ipv4Addr>,
+    from: Option<IpAddr>,
     to: SocketAddr,
 ) -> io::Result<TcpStream> {
     namespace.enter(|| connect_here(from, to))
 }
 
-fn connect_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
+fn connect_here(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     if let Some(address) = from {
         socket.bind(&SocketAddr::from((address, 0)).into())?;
@@ -39,7 +39,7 @@ fn connect_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream>
 }
 
 /// Asks the small server for its name on a new connection.
-pub fn who(namespace: &Namespace, from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<String> {
+pub fn who(namespace: &Namespace, from: Option<IpAddr>, to: SocketAddr) -> io::Result<String> {
     namespace.enter(|| who_here(from, to))
 }
 
@@ -51,12 +51,12 @@ pub fn seen(namespace: &Namespace, to: SocketAddr) -> io::Result<(String, Socket
 }
 
 /// As [`who`], from the namespace that the thread is in.
-pub fn who_here(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<String> {
+pub fn who_here(from: Option<IpAddr>, to: SocketAddr) -> io::Result<String> {
     let (_stream, answer) = ask_who(from, to)?;
     Ok(answer.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-fn ask_who(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<(TcpStream, String)> {
+fn ask_who(from: Option<IpAddr>, to: SocketAddr) -> io::Result<(TcpStream, String)> {
     let mut stream = connect_here(from, to)?;
     stream.write_all(b"who\n")?;
     let mut answer = String::new();

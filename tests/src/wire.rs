@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -111,13 +111,13 @@ fn open(device: &str) -> io::Result<Socket> {
 
 /// A SYN, right in every field, to be spoiled in one.
 #[derive(Clone, Copy, Debug)]
-pub struct Syn {
+pub struct Syn<A = Ipv4Addr> {
     /// Hardware addresses: to, from.
     pub link: ([u8; 6], [u8; 6]),
     /// Source address and port.
-    pub from: (Ipv4Addr, u16),
+    pub from: (A, u16),
     /// Destination address and port.
-    pub to: (Ipv4Addr, u16),
+    pub to: (A, u16),
     /// Sequence number.
     pub sequence: u32,
 }
@@ -137,13 +137,41 @@ impl Syn {
         frame.extend(self.from.0.octets());
         frame.extend(self.to.0.octets());
         frame.extend(options);
-        frame.extend(self.from.1.to_be_bytes());
-        frame.extend(self.to.1.to_be_bytes());
-        frame.extend(self.sequence.to_be_bytes());
-        // No acknowledgement; 6 words of header, SYN, window, checksum and urgent pointer; MSS 1400.
-        frame.extend([0, 0, 0, 0, 0x60, 0x02, 0x72, 0x10, 0, 0, 0, 0, 2, 4, 0x05, 0x78]);
+        frame.extend(self.segment());
         seal(&mut frame);
         frame
+    }
+}
+
+impl Syn<Ipv6Addr> {
+    /// The frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut segment = self.segment();
+        let addresses = [self.from.0.octets(), self.to.0.octets()].concat();
+        let length = u16::try_from(segment.len()).expect("small");
+        let pseudo = ones_sum(&addresses, 6 + u32::from(length));
+        let sum = !ones_sum(&segment, u32::from(pseudo));
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = [self.link.0, self.link.1].concat();
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([6, 64]);
+        frame.extend(addresses);
+        frame.extend(segment);
+        frame
+    }
+}
+
+impl<A> Syn<A> {
+    /// The TCP header, without a checksum.
+    fn segment(&self) -> Vec<u8> {
+        let mut segment = Vec::new();
+        segment.extend(self.from.1.to_be_bytes());
+        segment.extend(self.to.1.to_be_bytes());
+        segment.extend(self.sequence.to_be_bytes());
+        // No acknowledgement; 6 words of header, SYN, window, checksum and urgent pointer; MSS 1400.
+        segment.extend([0, 0, 0, 0, 0x60, 0x02, 0x72, 0x10, 0, 0, 0, 0, 2, 4, 0x05, 0x78]);
+        segment
     }
 }
 

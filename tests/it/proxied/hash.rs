@@ -20,7 +20,7 @@ fn a_client_has_the_same_target_on_either_engine() {
     let daemon = Instance::new(&lab.balancer.namespace, node, &both(&service)).start();
     let ask = |to| -> Vec<String> {
         let ask = |from| who(&lab.client.namespace, Some(from), to).expect("an answer");
-        clients.iter().map(|from| ask(*from)).collect()
+        clients.iter().map(|from| ask((*from).into())).collect()
     };
     let distinct = |answers: &[String]| answers.iter().collect::<BTreeSet<_>>().len();
 
