@@ -5,6 +5,8 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -16,6 +18,11 @@ const PATH_MAX: usize = 107;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
+
+/// How long another daemon may keep a directory's sockets for itself; it takes far less than a
+/// millisecond.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Why the control socket cannot be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +36,8 @@ pub enum BindError {
         /// The socket.
         path: PathBuf,
     },
-    /// Another daemon is at this point of its start.
-    #[error("another alb is starting on {}: try again", path.display())]
+    /// Another daemon is at this point of its start, or of its end, and does not come on.
+    #[error("another alb is starting or ending on {}: try again", path.display())]
     Starting {
         /// The socket.
         path: PathBuf,
@@ -77,25 +84,16 @@ impl ControlSocket {
     /// Claims `path` with mode 0600. A socket there that nobody answers on is replaced. Must run
     /// within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let _lock = lock(path)?;
+        Self::bind_locked(path)
+    }
+
+    fn bind_locked(path: &Path) -> Result<Self, BindError> {
         let length = path.as_os_str().len();
         if length > PATH_MAX {
             return Err(BindError::TooLong { path: path.to_owned(), length });
         }
         let at = |action| move |source| BindError::Io { action, path: path.to_owned(), source };
-
-        // Two daemons that start at once must not both find the socket stale.
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let in_folder =
-            |action| move |source| BindError::Io { action, path: folder.to_owned(), source };
-        let lock = File::open(folder).map_err(in_folder("open the directory of node.socket"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => BindError::Starting { path: path.to_owned() },
-            TryLockError::Error(source) => in_folder("lock the directory of node.socket")(source),
-        })?;
-
         clear(path)?;
         let socket =
             Socket::new(Domain::UNIX, Type::STREAM, None).map_err(at("make a socket for"))?;
@@ -116,7 +114,8 @@ impl ControlSocket {
     pub fn replace(path: &Path) -> Result<Self, BindError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
-        let mut socket = Self::bind(Path::new(&name))?;
+        let _lock = lock(path)?;
+        let mut socket = Self::bind_locked(Path::new(&name))?;
         fs::rename(&name, path).map_err(|source| BindError::Io {
             action: "take the place of",
             path: path.to_owned(),
@@ -139,10 +138,37 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        // Without it a successor's might take its place between the look and the removal; what
+        // stays behind is stale, and so in nobody's way.
+        let Ok(_lock) = lock(&self.path) else { return };
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             debug!(path = %self.path.display(), %error, "control socket stays behind");
+        }
+    }
+}
+
+/// Keeps others off the sockets of this directory: of two daemons that start at once not both may
+/// find a socket stale, and one that ends must not remove another's.
+fn lock(path: &Path) -> Result<File, BindError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let at = |action| move |source| BindError::Io { action, path: folder.to_owned(), source };
+    let lock = File::open(folder).map_err(at("open the directory of node.socket"))?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(BindError::Starting { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(at("lock the directory of node.socket")(source));
+            }
         }
     }
 }

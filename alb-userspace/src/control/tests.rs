@@ -4,6 +4,8 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::{Path, PathBuf},
+    sync::Barrier,
+    thread,
 };
 
 use tokio::{
@@ -141,6 +143,27 @@ async fn a_successors_socket_is_not_removed() {
     assert!(path.exists());
     drop(second);
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_successor_that_comes_at_the_same_moment_keeps_its_socket() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let path = folder.path().join("alb.sock");
+    let mut last = ControlSocket::bind(&path).expect("bind");
+    for _ in 0..2_000 {
+        let both = Barrier::new(2);
+        let next = thread::scope(|scope| {
+            let both = &both;
+            scope.spawn(move || {
+                both.wait();
+                drop(last);
+            });
+            both.wait();
+            ControlSocket::replace(&path).expect("replace")
+        });
+        assert!(path.exists());
+        last = next;
+    }
 }
 
 #[tokio::test]
