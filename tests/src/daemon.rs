@@ -258,10 +258,11 @@ impl Daemon<'_> {
         let next = self.successor(None);
         let new = u64::from(next.id());
         let mut old = self.child.replace(next).expect("a running daemon");
-        wait::until("the takeover", wait::LONG, || {
+        let taken_over = wait::within(wait::LONG, || {
             let status = self.try_status().ok()?;
             (status["pid"] == new && status["ready"] == true).then_some(())
         });
+        assert!(taken_over.is_some(), "nobody takes over:\n{}", self.log());
         let ended = wait::within(END, || old.try_wait().expect("a child can be asked"));
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
     }
