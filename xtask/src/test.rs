@@ -23,8 +23,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "all")]
     kernel: Option<Kernel>,
     /// Kernel rings run as many tests at once: they wait most of the time. Tests with deadlines must
-    /// not starve each other, so few unless processors are many or idle.
-    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    /// not starve each other, so few; fewer still beside other work.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     test_threads: u8,
     /// Run only tests whose name contains this, and neither lint nor check the committed object.
     filter: Option<String>,
