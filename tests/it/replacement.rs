@@ -2,6 +2,8 @@
 //! connections go on, and the next start leaves no mix.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
     os::unix::process::ExitStatusExt as _,
     process::Child,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,7 +11,7 @@ use std::{
 };
 
 use alb_tests::{
-    client::{Conversation, tally, who},
+    client::{Conversation, connect, tally, who},
     daemon::{Daemon, Instance, Node},
     program,
     topology::{Lab, Shape},
@@ -19,7 +21,7 @@ use alb_userspace::datapath::kernel::step::{FIRST_START, KILL_AT, REPLACEMENT, S
 
 use crate::{
     busy::Busy,
-    setting::{Service, servers, vip},
+    setting::{PORT, Service, servers, vip},
 };
 
 const SIZES: [u32; 2] = [65_536, 16_384];
@@ -73,6 +75,46 @@ fn flows_that_begin_between_copy_and_switch_are_carried() {
     for talk in before.iter_mut().chain(&mut { between }) {
         talk.exchange(b"still there?").unwrap_or_else(|error| panic!("{}: {error}", talk.server));
     }
+}
+
+#[test]
+fn a_port_that_has_changed_hands_since_the_copy_is_the_later_flow_s() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let target = &lab.targets[0];
+    let listener = target.namespace.listen((target.address, PORT).into());
+    let client = &lab.client.namespace;
+    let open = || {
+        let near = connect(client, None, vip())?;
+        let (far, _) = listener.accept()?;
+        far.set_read_timeout(Some(wait::LONG))?;
+        Ok::<_, std::io::Error>((near, far))
+    };
+    // One port: whoever comes later has it from whoever was there before.
+    let one_port = |flows| Node {
+        more: vec![format!("flows: {flows}"), "snat: { portRange: 20000-20000 }".to_owned()],
+        ..Node::xdp(lab.interfaces())
+    };
+    let service = Service::of(&lab);
+    let mut daemon = service.serve_as(&lab, one_port(SIZES[0]));
+    let (mut near, mut far) = open().expect("a connection");
+    near.shutdown(Shutdown::Write).expect("an open connection");
+    assert_eq!(far.read(&mut [0]).expect("the end"), 0);
+    drop(far);
+    assert_eq!(near.read(&mut [0]).expect("the end"), 0);
+
+    daemon.terminate();
+    daemon.instance.change_node(one_port(SIZES[1]), &service.body());
+    daemon.restart_to_stop((STOP_AT, "flows copied,link 2 switched"));
+    let (mut near, mut far) = wait::until("the port to be free", wait::LONG, || open().ok());
+    near.write_all(b"a").expect("an open connection");
+    far.read_exact(&mut [0]).expect("what was said");
+    daemon.go_on_to_stop();
+    // It meets what was copied, which has the port there.
+    far.write_all(b"b").expect("an open connection");
+    daemon.go_on();
+    near.read_exact(&mut [0]).expect("the answer, when it is repeated");
+    near.write_all(b"c").expect("an open connection");
+    far.read_exact(&mut [0]).expect("what was said");
 }
 
 #[test]

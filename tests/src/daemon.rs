@@ -246,6 +246,13 @@ impl Daemon<'_> {
         assert!(wait::within(wait::LONG, stopped).is_some(), "it does not stop:\n{}", self.log());
     }
 
+    /// Has a stopped daemon go on until it stops again.
+    pub fn go_on_to_stop(&self) {
+        let child = self.child.as_ref().expect("a stopped daemon");
+        kill(pid(child), Signal::SIGCONT).expect("a stopped daemon takes signals");
+        self.wait_stopped(child.id());
+    }
+
     /// Has a stopped daemon go on, and waits until it is ready.
     pub fn go_on(&mut self) {
         let child = self.child.as_ref().expect("a stopped daemon");

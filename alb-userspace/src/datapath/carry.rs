@@ -6,7 +6,7 @@
 //! is lost: packet and byte counts of the moment.
 
 use alb_common::{
-    flow::{ring, stamp},
+    flow::{AGES, ring, stamp},
     limits,
     tcp::Direction,
 };
@@ -159,6 +159,7 @@ impl Carry {
     /// Carries whatever the old maps know and the new ones do not, while packets go through the
     /// new ones. To be done once no link runs over the old ones.
     pub(super) fn merge(&self, new: &Maps) -> Result<(), MapError> {
+        self.forget_ended(new)?;
         let old = &self.old;
         let mut read = [Vec::new(), Vec::new()];
         for (from, into) in [&old.half_open, &old.flows].into_iter().zip(&mut read) {
@@ -197,6 +198,27 @@ impl Carry {
         Ok(())
     }
 
+    /// Removes flows that ended in the old maps after they were copied. Packets of whoever has their
+    /// ports there since may have been taken for theirs in the new ones, so that they look young.
+    fn forget_ended(&self, new: &Maps) -> Result<(), MapError> {
+        let Some(copied) = self.copied else { return Ok(()) };
+        let (mut ended, mut failed) = (Vec::new(), Ok(()));
+        new.flows.for_each(|key, entry| {
+            if entry.flags.direction() == Direction::Forward && began_before(entry, copied) {
+                match self.old.flows.get(key) {
+                    Ok(Some(found)) if same(&found, entry) => {}
+                    Ok(_) => ended.push((*key, *entry)),
+                    Err(error) => failed = Err(error),
+                }
+            }
+        })?;
+        failed?;
+        for (key, entry) in ended {
+            remove_both(&new.flows, &key, &entry)?;
+        }
+        Ok(())
+    }
+
     fn head(&self, family: Family) -> Result<u64, MapError> {
         let index = of(family, ring::HALF_OPEN);
         Ok(self.old.ring_heads.get(&index)?.unwrap_or_default())
@@ -207,12 +229,14 @@ impl Carry {
     fn flow(&self, new: &Maps, key: &FlowKey) -> Result<(), MapError> {
         // In the order in which a promotion shows: inserted there before it is deleted here.
         if let Some(pair) = pair(&self.old.half_open, key)? {
+            take_port(&new.flows, &pair)?;
             let promoted = new.flows.get(key)?.is_some_and(|found| same(&found, &pair.0));
             if !promoted {
                 place(&new.half_open, key, &pair)?;
             }
         }
         let Some(pair) = pair(&self.old.flows, key)? else { return Ok(()) };
+        take_port(&new.flows, &pair)?;
         let reverse_key = pair.0.peer_key();
         let claimed = new.half_open.get(&reverse_key)?;
         if claimed
@@ -256,6 +280,33 @@ fn pair(table: &Flows, key: &FlowKey) -> Result<Option<(FlowEntry, FlowEntry)>, 
     let reverse = table.get(&peer_key)?;
     let of_this = |entry: &FlowEntry| entry.tag == tag(&peer_key) && entry.peer_key() == *key;
     Ok(reverse.filter(of_this).map(|reverse| (forward, reverse)))
+}
+
+/// Removes a closed flow whose port this one has taken over, as the packet path did in the old maps.
+fn take_port(table: &Flows, (forward, reverse): &(FlowEntry, FlowEntry)) -> Result<(), MapError> {
+    let key = forward.peer_key();
+    let Some(found) = table.get(&key)? else { return Ok(()) };
+    let is_over = found.flags.closed() && !reverse.flags.closed() && !same(&found, reverse);
+    if is_over { remove_both(table, &key, &found) } else { Ok(()) }
+}
+
+/// Removes an entry that is still this flow's, and its peer.
+fn remove_both(table: &Flows, key: &FlowKey, entry: &FlowEntry) -> Result<(), MapError> {
+    let peer_key = entry.peer_key();
+    if table.get(key)?.is_some_and(|found| same(&found, entry)) {
+        table.remove(key)?;
+    }
+    if table.get(&peer_key)?.is_some_and(|found| found.peer_key() == *key) {
+        table.remove(&peer_key)?;
+    }
+    Ok(())
+}
+
+/// Whether a forward entry's flow was established before this tick. One of long ago may seem to
+/// come after it: half of the ages that are told apart are the past.
+fn began_before(entry: &FlowEntry, tick: u32) -> bool {
+    let age = tick.wrapping_sub(entry.begun()) % AGES;
+    (1..AGES / 2).contains(&age)
 }
 
 /// Writes both entries, the reverse one first: it holds the port. `false` = the port or the
@@ -462,6 +513,26 @@ mod tests {
             .collect();
         assert_eq!(queued, [(4, stamp(0)), (1, stamp(1))]);
         assert_eq!(chosen.keys.len(), 4);
+    }
+
+    #[test]
+    fn what_began_before_a_moment_also_when_ages_wrap() {
+        let began = |tick| {
+            let mut entry = FlowEntry::default();
+            entry.begin(tick);
+            entry
+        };
+        for (tick, moment, expected) in [
+            (5, 6, true),
+            (6, 6, false),
+            (7, 6, false),
+            (AGES - 1, AGES + 1, true),
+            (AGES + 1, AGES - 1, false),
+            (u32::MAX, 3, true),
+            (0, AGES / 2, false),
+        ] {
+            assert_eq!(began_before(&began(tick), moment), expected, "{tick} {moment}");
+        }
     }
 
     #[test]

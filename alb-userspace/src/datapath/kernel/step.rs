@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, raise};
 
 /// Names a step in the environment: a debug build kills itself when it gets there.
 pub const KILL_AT: &str = "ALB_KILL_AT";
-/// The same, but it stops until it gets SIGCONT.
+/// The same, but it stops until it gets SIGCONT. Both take several steps, between commas.
 pub const STOP_AT: &str = "ALB_STOP_AT";
 
 /// With any value: a debug build attaches at TC by a filter, as before Linux 6.6.
@@ -43,7 +43,7 @@ pub(super) fn reached(step: &str) {
     }
     // Not to be caught, nor cleaned up after: as `kill -9` would.
     for (name, signal) in [(KILL_AT, Signal::SIGKILL), (STOP_AT, Signal::SIGSTOP)] {
-        if std::env::var(name).is_ok_and(|wanted| wanted == step) {
+        if std::env::var(name).is_ok_and(|wanted| wanted.split(',').any(|one| one == step)) {
             tracing::warn!("{name}: {step}");
             if let Err(error) = raise(signal) {
                 tracing::error!(%error, "cannot send oneself a signal");
