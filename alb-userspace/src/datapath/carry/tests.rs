@@ -1,3 +1,5 @@
+//! What is decided about flows, without maps.
+
 use alb_common::{
     net::{Be16, Be32, Be128},
     tcp::FlowFlags,
