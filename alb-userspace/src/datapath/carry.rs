@@ -78,8 +78,10 @@ impl Carry {
     fn mirror_of(&mut self, new: &Maps, family: Family, wanted: u32) -> Result<(), KernelError> {
         self.seen[family as usize] = self.head(family)?;
         // The half-open ones first: what is promoted meanwhile is read twice then, not never.
-        let opening = Read::of(&self.old.half_open, family)?;
-        let flows = Read::of(&self.old.flows, family)?;
+        let opening = Read::of(&self.old.half_open, family, |_| true)?;
+        // Closed ones with the rest, in `merge`: their ports may change hands before, and the new maps
+        // would send the packets of who has one then to who had it.
+        let flows = Read::of(&self.old.flows, family, |entry| !entry.flags.closed())?;
         let room = wanted as usize * 2;
         if flows.keys.len() > room {
             return Err(KernelError::TooSmall { wanted, open: flows.keys.len().div_ceil(2) });
@@ -87,8 +89,6 @@ impl Carry {
         let sorted = flows.sorted();
         new.flows.set_all(family, &flows.keys, &flows.values)?;
         keep(&new.flows, family, &sorted)?;
-        queue_closed(new, family, &flows, limits::closed_ring_for(wanted))?;
-
         let promoted = |key: &FlowKey| sorted.binary_search(key).is_ok();
         let opening = opening.youngest(limits::half_open_for(wanted), promoted);
         new.half_open.set_all(family, &opening.keys, &opening.values)?;
@@ -105,7 +105,7 @@ impl Carry {
                 break;
             }
         }
-        Ok(())
+        self.forget_ended(new)
     }
 
     /// Carries the flows that began since the last look, as the rings of half-open flows have
@@ -172,7 +172,13 @@ impl Carry {
                         into.set(key, entry)?;
                     }
                     Some(found) if same(&found, entry) => {}
-                    _ if entry.flags.direction() == Direction::Forward => self.flow(new, key)?,
+                    _ if entry.flags.direction() == Direction::Forward => {
+                        match self.flow(new, key) {
+                            // Room was made sure of for the open ones.
+                            Err(error) if entry.flags.closed() && error.is_full() => {}
+                            done => done?,
+                        }
+                    }
                     // Carried with its forward entry, or an orphan.
                     _ => {}
                 }
@@ -362,11 +368,17 @@ struct Read {
 }
 
 impl Read {
-    fn of(table: &Flows, family: Family) -> Result<Self, MapError> {
+    fn of(
+        table: &Flows,
+        family: Family,
+        wanted: impl Fn(&FlowEntry) -> bool,
+    ) -> Result<Self, MapError> {
         let mut read = Self::default();
         table.for_each_of(family, |key, entry| {
-            read.keys.push(*key);
-            read.values.push(*entry);
+            if wanted(entry) {
+                read.keys.push(*key);
+                read.values.push(*entry);
+            }
         })?;
         Ok(read)
     }
@@ -422,17 +434,6 @@ fn keep(table: &Flows, family: Family, keys: &[FlowKey]) -> Result<(), MapError>
         table.remove(&key)?;
     }
     Ok(())
-}
-
-/// Queues closed flows for the packet path to collect; what has no place is left to sweeps.
-fn queue_closed(new: &Maps, family: Family, flows: &Read, places: u32) -> Result<(), MapError> {
-    let closed =
-        flows.keys.iter().zip(&flows.values).filter(|(_, entry)| {
-            entry.flags.closed() && entry.flags.direction() == Direction::Forward
-        });
-    let slots = closed.map(|(key, entry)| RingSlot { key: *key, at: entry.last });
-    let slots: Vec<_> = slots.take(places as usize).collect();
-    queue(&new.closed_ring, new, (family, ring::CLOSED), &slots)
 }
 
 /// Queues half-open flows in the order of [`Read::youngest`].

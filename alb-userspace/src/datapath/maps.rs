@@ -51,6 +51,13 @@ pub struct MapError {
     source: io::Error,
 }
 
+impl MapError {
+    /// The map has no room for one more.
+    pub fn is_full(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::E2BIG)
+    }
+}
+
 impl<K: Plain, V: Plain> Table<K, V> {
     /// The map behind a descriptor; its keys and values have the sizes of `K` and `V`.
     pub(super) fn new(name: &'static str, fd: OwnedFd) -> Self {
