@@ -71,9 +71,9 @@ impl Busy {
             };
             let talkers = [&mut self.conversations, &mut self.near]
                 .map(|conversations| conversations.iter_mut().map(start).collect::<Vec<_>>());
-            let _ends = wait::Ends(&done);
+            let ends = wait::Ends(&done);
             work();
-            done.store(true, Ordering::Relaxed);
+            drop(ends);
             talkers.map(|talkers| {
                 let outcomes = talkers.into_iter().map(|talker| talker.join().expect("no panic"));
                 let times = outcomes.map(|outcome| outcome.expect("no connection breaks"));

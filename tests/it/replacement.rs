@@ -40,7 +40,6 @@ fn another_size_during_50_transfers() {
     let newcomers = Newcomers::default();
     thread::scope(|scope| {
         scope.spawn(|| newcomers.come(&lab));
-        // Told to leave on the way out of a panic too, or the scope would wait for ever.
         let _ends = wait::Ends(&newcomers.leave);
         busy.during(|| {
             for flows in [131_072, SIZES[1]] {

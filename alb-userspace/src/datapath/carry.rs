@@ -14,7 +14,7 @@ use alb_common::{
 use super::{
     collect::now,
     kernel::KernelError,
-    maps::{Arrays, Family, Flows, MapError, Maps},
+    maps::{Family, Flows, MapError, Maps},
     shape::Room,
     wide::{FlowEntry, FlowKey, RingSlot, Wide as _, tag},
 };
@@ -446,17 +446,8 @@ fn queue_half_open(new: &Maps, family: Family, opening: &Read) -> Result<(), Map
     let slots: Vec<_> = forward
         .map(|(key, entry)| RingSlot { key: *key, at: u32::from(entry.route_generation) })
         .collect();
-    queue(&new.half_open_ring, new, (family, ring::HALF_OPEN), &slots)
-}
-
-fn queue(
-    table: &Arrays<RingSlot>,
-    new: &Maps,
-    (family, head): (Family, u32),
-    slots: &[RingSlot],
-) -> Result<(), MapError> {
-    table.set_first(family, slots)?;
-    new.ring_heads.set(&of(family, head), &(slots.len() as u64))
+    new.half_open_ring.set_first(family, &slots)?;
+    new.ring_heads.set(&of(family, ring::HALF_OPEN), &(slots.len() as u64))
 }
 
 #[cfg(test)]
