@@ -214,7 +214,5 @@ maps! {
     half_open: Flows = HALF_OPEN, HALF_OPEN6;
     /// Half-open flows by age.
     half_open_ring: Arrays<RingSlot> = HALF_OPEN_RING, HALF_OPEN_RING6;
-    /// Closed flows by age.
-    closed_ring: Arrays<RingSlot> = CLOSED_RING, CLOSED_RING6;
     }
 }
