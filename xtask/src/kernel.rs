@@ -28,7 +28,7 @@ pub(crate) enum Kernel {
 
 /// What is run there unless something is named: every packet row of IPv4, those of IPv6 whose text
 /// is IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
-const TESTS: [&str; 16] = [
+const TESTS: [&str; 18] = [
     "rows::",
     "rows6::closing",
     "rows6::established",
@@ -44,6 +44,8 @@ const TESTS: [&str; 16] = [
     "kill_and_restart_during_50_transfers",
     "vips_come_and_go",
     "the_first_connection_after_start",
+    "proxied::changes_touch_no_open_connection",
+    "proxied::the_end_waits_for_open_connections",
     "exhaustion_is_a_reset_and_a_counter",
 ];
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 /// What the machine prints before the tests' exit code.
 pub(super) const RESULT: &str = "tests ended with ";
 /// No run takes longer.
-const LIMIT: Duration = Duration::from_mins(25);
+const LIMIT: Duration = Duration::from_mins(50);
 
 /// Ends the machine whatever happens.
 struct Running(Child);
