@@ -38,6 +38,14 @@ fn errors_come_all_at_once_and_by_position() {
 }
 
 #[test]
+fn an_unknown_key_is_told_each_allowed_one_once() {
+    let text =
+        "loadBalancers:\n- name: a\n  listeners:\n  - { name: b, protocol: Http, zzzzzzz: 1 }\n";
+    let told = errors(text).into_iter().find(|error| error.contains("zzzzzzz")).unwrap();
+    assert_eq!(told.matches("certificates,").count(), 1, "{told}");
+}
+
+#[test]
 fn a_minimal_file_loads() {
     let loaded = parse(NODE, Path::new("/")).unwrap();
     assert_eq!(loaded.model.node.interfaces, ["eth0"]);
