@@ -20,7 +20,10 @@ use alb_tests::{
     topology::{Lab, Shape, VIP, six},
     wait,
 };
-use alb_userspace::datapath::capture::{Frame, Said};
+use alb_userspace::datapath::{
+    capture::{Frame, Said},
+    kernel::step,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -39,6 +42,19 @@ struct Capturing {
 impl Capturing {
     /// Into a file, if asked for; returns when packets are seen.
     fn begin(lab: &Lab, instance: &Instance<'_>, into_file: bool, args: &[&str]) -> Self {
+        let mut capturing = Self::start(lab, instance, into_file, args, "");
+        capturing.wait_begun();
+        capturing
+    }
+
+    /// The same, but it stops at these steps.
+    fn start(
+        lab: &Lab,
+        instance: &Instance<'_>,
+        into_file: bool,
+        args: &[&str],
+        steps: &str,
+    ) -> Self {
         let dir = TempDir::new().expect("a directory");
         let mut command = lab.balancer.namespace.command(binary());
         command.args(["capture", "--config"]).arg(instance.config()).args(args);
@@ -46,18 +62,31 @@ impl Capturing {
             command.arg("--write").arg(dir.path().join("file"));
         }
         let mut child = command
+            .env(step::STOP_AT, steps)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("starting alb capture");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        Self { child, stderr, dir }
+    }
+
+    fn wait_begun(&mut self) {
         let mut told = String::new();
-        stderr.read_line(&mut told).expect("a line");
+        self.stderr.read_line(&mut told).expect("a line");
         if !told.starts_with("capturing on ") {
-            stderr.read_to_string(&mut told).expect("the rest");
+            self.stderr.read_to_string(&mut told).expect("the rest");
             panic!("{told}");
         }
-        Self { child, stderr, dir }
+    }
+
+    fn wait_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        wait::until("it to stop", wait::LONG, || {
+            let text = std::fs::read_to_string(&stat).expect("a child's state");
+            // Behind the name, which ends with a bracket (`proc_pid_stat(5)`).
+            text.rsplit_once(") ")?.1.starts_with('T').then_some(())
+        });
     }
 
     fn signal(&self, signal: Signal) {

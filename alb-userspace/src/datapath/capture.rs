@@ -35,7 +35,7 @@ pub use self::{
 use super::{
     claim::Claim,
     flows::FlowTables,
-    kernel::{self, KernelError, Link, open_links, replace},
+    kernel::{self, KernelError, Link, open_links, replace, step},
     maps::MapError,
     pins::{ELSEWHERE, Pins, PinsError, failed},
     sys,
@@ -199,18 +199,14 @@ impl Capture {
                 CaptureError::Elsewhere { bpffs }
             });
         }
+        step::reached(step::CAPTURE_BEGUN);
         Ok(capture)
     }
 
     /// Looks whether other programs run by now, as after a start of the daemon, and follows them;
     /// `false` if none does. To be called more often than [`LEASE`] says.
     pub fn refresh(&mut self) -> Result<bool, CaptureError> {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
-        let until = Duration::from(now.map_err(|errno| CaptureError::Clock(errno.into()))?) + LEASE;
-        self.settings.until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-        for around in &mut self.around {
-            around.look(self.settings.until)?;
-        }
+        self.renew()?;
         let _held = self.pins.hold_links()?;
         let links = links(&self.pins)?;
         self.on.clear();
@@ -220,7 +216,20 @@ impl Capture {
             }
         }
         self.retire(&links)?;
+        // A verifier can take longer than the lease.
+        self.renew()?;
         Ok(!links.is_empty())
+    }
+
+    /// Puts the end of the lease off.
+    fn renew(&mut self) -> Result<(), CaptureError> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
+        let until = Duration::from(now.map_err(|errno| CaptureError::Clock(errno.into()))?) + LEASE;
+        self.settings.until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        for around in &mut self.around {
+            around.look(self.settings.until)?;
+        }
+        Ok(())
     }
 
     /// Puts a capturing program on a link; `false` if the link's own is about to be replaced.
@@ -233,6 +242,7 @@ impl Capture {
                 Ok(mut around) => {
                     around.look(self.settings.until)?;
                     self.around.push(around);
+                    step::reached(step::CAPTURE_LOADED);
                     self.around.len() - 1
                 }
                 Err(

@@ -16,7 +16,7 @@ use alb_tests::{
     wait,
     wire::{self, Syn, Wire},
 };
-use alb_userspace::datapath::capture::LEASE;
+use alb_userspace::datapath::{capture::LEASE, kernel::step};
 use aya::{maps::MapInfo, programs::loaded_programs};
 use nix::sys::signal::Signal;
 
@@ -134,6 +134,29 @@ fn a_stopped_one_records_nothing_after_a_while() {
     let (_, told) = capture.stop();
     let count: usize = told.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
     assert!((1..=served).contains(&count), "{told} of {served} and 5 more");
+}
+
+#[test]
+fn one_whose_programs_took_long_to_load_misses_nothing() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let daemon = Service::of(&lab).serve(&lab);
+    let steps = [step::CAPTURE_LOADED, step::CAPTURE_BEGUN].join(",");
+    let only = ["--reason", "new_flow"];
+    let mut capture = Capturing::start(&lab, &daemon.instance, true, &only, &steps);
+    capture.wait_stopped();
+    // As a verifier that takes longer than the lease.
+    let until = Instant::now() + LEASE;
+    while Instant::now() < until {
+        tally(&lab.client.namespace, vip(), 1).expect("a connection");
+    }
+    capture.signal(Signal::SIGCONT);
+    capture.wait_stopped();
+    tally(&lab.client.namespace, vip(), 1).expect("a connection");
+    capture.signal(Signal::SIGCONT);
+    capture.wait_begun();
+    let (_, told) = capture.stop();
+    assert_eq!(told, "1 packet captured\n");
 }
 
 #[test]

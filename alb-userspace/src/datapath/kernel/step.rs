@@ -36,8 +36,13 @@ pub const REPLACEMENT: [&str; 10] = [
     "attached",
 ];
 
+/// The capturing programs are loaded, and on no link yet.
+pub const CAPTURE_LOADED: &str = "capture loaded";
+/// Packets are captured; nobody has been told.
+pub const CAPTURE_BEGUN: &str = "capture begun";
+
 /// Notes that a step is done.
-pub(super) fn reached(step: &str) {
+pub(in crate::datapath) fn reached(step: &str) {
     if !cfg!(debug_assertions) {
         return;
     }
