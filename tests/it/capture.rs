@@ -14,7 +14,7 @@ use std::{
 use alb_common::tcp::flag;
 use alb_tests::{
     client::{Conversation, connect, tally},
-    daemon::{Instance, Node, binary},
+    daemon::{Instance, Node, binary, is_stopped},
     pcapng::{self, Packet},
     program,
     topology::{Lab, Shape, VIP, six},
@@ -81,12 +81,7 @@ impl Capturing {
     }
 
     fn wait_stopped(&self) {
-        let stat = format!("/proc/{}/stat", self.child.id());
-        wait::until("it to stop", wait::LONG, || {
-            let text = std::fs::read_to_string(&stat).expect("a child's state");
-            // Behind the name, which ends with a bracket (`proc_pid_stat(5)`).
-            text.rsplit_once(") ")?.1.starts_with('T').then_some(())
-        });
+        wait::until("it to stop", wait::LONG, || is_stopped(self.child.id()).then_some(()));
     }
 
     fn signal(&self, signal: Signal) {

@@ -237,13 +237,8 @@ impl Daemon<'_> {
     }
 
     fn wait_stopped(&self, id: u32) {
-        let stat = format!("/proc/{id}/stat");
-        let stopped = || {
-            let text = fs::read_to_string(&stat).ok()?;
-            // The state follows the name, which ends with a bracket (`proc_pid_stat(5)`).
-            (text.rsplit_once(") ")?.1.starts_with('T')).then_some(())
-        };
-        assert!(wait::within(wait::LONG, stopped).is_some(), "it does not stop:\n{}", self.log());
+        let stopped = wait::within(wait::LONG, || is_stopped(id).then_some(()));
+        assert!(stopped.is_some(), "it does not stop:\n{}", self.log());
     }
 
     /// Has a stopped daemon go on until it stops again.
@@ -461,4 +456,11 @@ pub fn binary() -> PathBuf {
 
 fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("process ids are small"))
+}
+
+/// Whether a process was stopped by a signal.
+pub fn is_stopped(id: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The state follows the name, which ends with a bracket (`proc_pid_stat(5)`).
+    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

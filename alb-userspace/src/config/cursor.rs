@@ -268,11 +268,7 @@ impl<'a> Object<'a> {
 
     /// A key that may be missing; `null` is missing.
     pub(super) fn get(&self, key: &'static str) -> Option<Field<'a>> {
-        let mut known = self.known.borrow_mut();
-        if !known.contains(&key) {
-            known.push(key);
-        }
-        drop(known);
+        self.known.borrow_mut().push(key);
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         if matches!(entry.value.value, Value::Null) {
             return None;
@@ -353,10 +349,17 @@ fn join(path: &str, key: &str) -> String {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
-    match nearest(key, known.iter().copied()) {
-        Some(near) => format!("unknown key, did you mean `{near}`?"),
-        None => format!("unknown key, allowed is {}", enumerate(known)),
+    if let Some(near) = nearest(key, known.iter().copied()) {
+        return format!("unknown key, did you mean `{near}`?");
     }
+    // Several readers ask for the same ones.
+    let mut once = Vec::new();
+    for key in known {
+        if !once.contains(key) {
+            once.push(*key);
+        }
+    }
+    format!("unknown key, allowed is {}", enumerate(&once))
 }
 
 /// The candidate that `word` is most likely a slip of.
