@@ -2,10 +2,12 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
+    /// The time, for a jiffy: [`crate::clock`].
+    pub const CLOCK: &str = "CLOCK";
     /// Addresses this node answers for: `Be32` → [`crate::service::local`] bits.
     pub const LOCALS: &str = "LOCALS";
     /// The same at a place computed from the address: [`crate::local`].
@@ -90,8 +92,9 @@ pub mod map {
     pub const PACKET6: &str = "PACKET6";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 40] = [
+    pub const ALL: [&str; 41] = [
         SETTINGS,
+        CLOCK,
         COUNTERS,
         RST_BUDGET,
         SCRATCH,

@@ -17,6 +17,7 @@
 pub mod abi;
 pub mod capture;
 pub mod checksum;
+pub mod clock;
 pub mod expiry;
 pub mod filter;
 pub mod flow;

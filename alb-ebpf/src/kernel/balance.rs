@@ -266,8 +266,20 @@ fn look<P: Host, A: Tables>(
 pub(super) struct Open {
     /// The way out; none = the packet does not go on.
     pub(super) egress: Egress,
-    /// The flow's state changes with this packet.
-    pub(super) ends: bool,
+    /// What is left to do.
+    pub(super) then: Then,
+}
+
+/// What is done about a flow after [`open`]: from there it would be one call deeper, and the stack
+/// that it takes would be missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing.
+    Nothing,
+    /// Its state changes with this packet: [`established::close`].
+    Close,
+    /// The packet is a SYN that uses its addresses and ports again: `close::alb_clear`.
+    Clear,
 }
 
 /// Takes a packet of an established flow on its way; `None` if it is of none.
@@ -279,7 +291,7 @@ pub(super) fn open<P: Host, A: Tables>(
     now: u32,
     open: &mut Open,
 ) -> Option<Reason> {
-    let forward = match established::find(packet, segment, settings, now, &mut open.ends) {
+    let forward = match established::find(packet, segment, settings, now, &mut open.then) {
         Ok(Some(forward)) => forward,
         Ok(None) => return None,
         Err(reason) => return Some(reason),

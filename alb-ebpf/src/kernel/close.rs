@@ -150,17 +150,38 @@ fn after(a: u32, b: u32) -> bool {
 #[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut FlowEntry) -> u32 {
-    let key = &FlowKey {
+    // The verifier wants to be sure of it.
+    if !entry.is_null() {
+        remove(&key(src, dst, ports), entry);
+    }
+    0
+}
+
+/// Removes a flow that `established::find` found to be over, unless another CPU has a new one there
+/// by now. Its key comes as that of [`alb_remove`].
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own, and map value access")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_clear(src: u32, dst: u32, ports: u32) -> u32 {
+    let key = &key(src, dst, ports);
+    if let Some(entry) = Be32::flow(key) {
+        // SAFETY: a live element of the flow table; every bit pattern is valid.
+        let flags = unsafe { (*entry).flags };
+        if flags.closed() || flags.has(FlowFlags::CUT) {
+            remove(key, entry);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+const fn key(src: u32, dst: u32, ports: u32) -> FlowKey {
+    FlowKey {
         src: Be32(src),
         dst: Be32(dst),
         sport: Be16(ports as u16),
         dport: Be16((ports >> 16) as u16),
-    };
-    // The verifier wants to be sure of it.
-    if !entry.is_null() {
-        remove(key, entry);
     }
-    0
 }
 
 /// [`remove`] of IPv6, a global function. Its key is not to be one either: it is copied.

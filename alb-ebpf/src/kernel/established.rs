@@ -13,7 +13,7 @@ use alb_common::{
 };
 
 use super::{
-    balance::{self, Egress, Forward},
+    balance::{self, Egress, Forward, Then},
     close, count,
     host::Host,
     maps, neighbour, ring,
@@ -21,15 +21,15 @@ use super::{
 };
 use crate::{parse::Segment, rewrite::Rewrite};
 
-/// The way of a packet whose flow is established; `None` if it has none. `ends` is set if it is to be
-/// followed by [`close`].
+/// The way of a packet whose flow is established; `None` if it has none. `then` is set if something
+/// is to follow.
 #[inline(always)]
 pub(super) fn find<P: Host, A: Tables>(
     packet: &P,
     segment: &Segment<A>,
     settings: &Settings,
     now: u32,
-    ends: &mut bool,
+    then: &mut Then,
 ) -> Result<Option<Forward<A>>, Reason> {
     let Some(entry) = A::flow_here(&segment.key) else {
         return Ok(None);
@@ -40,14 +40,14 @@ pub(super) fn find<P: Host, A: Tables>(
     let copy = &copy;
     // A RST of the client's own may be forged; the target answers this SYN as it must.
     if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
-        A::remove(&segment.key, entry);
+        *then = Then::Clear;
         return Ok(None);
     }
     if is_cut(settings, copy.target, now) {
         if segment.opens() {
             // So that its record says why it ended.
             mark_told(entry);
-            A::remove(&segment.key, entry);
+            *then = Then::Clear;
             return Ok(None);
         }
         if segment.flags & flag::RST == 0 {
@@ -57,7 +57,9 @@ pub(super) fn find<P: Host, A: Tables>(
         mark_told(entry);
     } else {
         touch(segment, entry, copy, now);
-        *ends = copy.flags.concerns(copy.flags.direction(), segment.flags);
+        if copy.flags.concerns(copy.flags.direction(), segment.flags) {
+            *then = Then::Close;
+        }
     }
     match copy.flags.direction() {
         Direction::Forward => {

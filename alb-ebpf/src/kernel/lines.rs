@@ -174,9 +174,8 @@ pub(super) fn touch<T: Table>(table: &T, key: &FlowKey) -> u32 {
     home.map_or(0, state)
 }
 
-/// The entry of a key, for the packets that are most: a look at its home, then [`find`]. A call of
-/// its own, so that what it needs on the stack is not there when others are called.
-#[inline(never)]
+/// The entry of a key, for the packets that are most: a look at its home, then [`find`].
+#[inline(always)]
 pub(super) fn find_here(key: &FlowKey) -> Option<*mut FlowEntry> {
     let table = &Open;
     let home = table.line(places(table, key)?[0])?;

@@ -33,6 +33,10 @@ use crate::parse::Segment;
 #[btf_map]
 pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
 
+/// The time: one [`alb_common::clock::keep`].
+#[btf_map]
+pub(super) static CLOCK: Array<u64, 1> = Array::new();
+
 /// Packets by reason, then events.
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT }> = PerCpuArray::new();

@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    balance::{self, Egress, Open},
+    balance::{self, Egress, Open, Then},
     close, established, filter, flow_log,
     host::Host,
     lines, maps, ring as rings, snat, steps,
@@ -271,8 +271,7 @@ impl Tables for Be32 {
 
     #[inline(always)]
     fn remove(key: &FlowKey, entry: *mut FlowEntry) {
-        let ports = key.sport.0 as u32 | (key.dport.0 as u32) << 16;
-        close::alb_remove(key.src.0, key.dst.0, ports, entry);
+        close::alb_remove(key.src.0, key.dst.0, ports(key), entry);
     }
 
     #[inline(always)]
@@ -301,15 +300,29 @@ impl Tables for Be32 {
         settings: &Settings,
         now: u32,
     ) -> Result<Option<(Reason, Egress)>, Reason> {
-        let mut open = Open { egress: Egress::NONE, ends: false };
+        let mut open = Open { egress: Egress::NONE, then: Then::Nothing };
         let Some(reason) = balance::open(packet, segment, settings, now, &mut open) else {
+            if open.then == Then::Clear {
+                clear(&segment.key);
+            }
             return Ok(None);
         };
-        if open.ends {
+        if open.then == Then::Close {
             established::close(packet, segment, now);
         }
         if open.egress.is_none() { Err(reason) } else { Ok(Some((reason, open.egress))) }
     }
+}
+
+#[inline(always)]
+fn clear(key: &FlowKey) {
+    close::alb_clear(key.src.0, key.dst.0, ports(key));
+}
+
+/// Both ports in a word.
+#[inline(always)]
+const fn ports(key: &FlowKey) -> u32 {
+    key.sport.0 as u32 | (key.dport.0 as u32) << 16
 }
 
 impl Tables for Be128 {
