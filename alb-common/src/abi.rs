@@ -72,6 +72,8 @@ pub mod map {
 
     /// [`LOCALS`] of IPv6.
     pub const LOCALS6: &str = "LOCALS6";
+    /// [`LOCAL_CACHE`] of IPv6.
+    pub const LOCAL_CACHE6: &str = "LOCAL_CACHE6";
     /// [`LISTENERS`] of IPv6.
     pub const LISTENERS6: &str = "LISTENERS6";
     /// [`FILTERS`] of IPv6.
@@ -92,7 +94,7 @@ pub mod map {
     pub const PACKET6: &str = "PACKET6";
 
     /// All of them, in the order they are created.
-    pub const ALL: [&str; 41] = [
+    pub const ALL: [&str; 42] = [
         SETTINGS,
         CLOCK,
         COUNTERS,
@@ -125,6 +127,7 @@ pub mod map {
         SCRATCH6,
         PACKET6,
         LOCALS6,
+        LOCAL_CACHE6,
         LISTENERS6,
         FILTERS6,
         TARGETS6,

@@ -256,6 +256,8 @@ impl TcPacket {
 }
 
 impl Host for TcPacket {
+    const CALLS: bool = true;
+
     #[inline(always)]
     fn context(&self) -> *mut c_void {
         self.0.as_ptr()

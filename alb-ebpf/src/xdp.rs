@@ -54,6 +54,8 @@ impl Packet for XdpPacket {
 }
 
 impl Host for XdpPacket {
+    const CALLS: bool = false;
+
     #[inline(always)]
     fn context(&self) -> *mut c_void {
         self.0.as_ptr()

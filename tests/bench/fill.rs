@@ -126,7 +126,7 @@ fn addr6(last: Be32) -> Be128 {
 pub(crate) fn fill6(runner: &mut Runner, flows: u32) {
     let now = now();
     for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT)] {
-        runner.path.insert(map::LOCALS6, addr6(addr.into()), kind);
+        runner.path.local6(addr6(addr.into()), kind);
     }
     let mut table = runner.path.hash::<FlowKey<Be128>, FlowEntry<Be128>>(map::FLOWS6);
     for flow in (0..flows).map(|n| n.wrapping_mul(0x9e37_79b1) & (flows - 1)) {

@@ -78,7 +78,7 @@ impl Runner {
             slots: 1 << 17,
             ..Sizes::default()
         };
-        let path = Prog::load_object(object, sizes);
+        let path = Prog::load_object(object, sizes).with_ipv6();
         let bpffs = BpfFs::mount();
         let pin = bpffs.0.path().join(map::FLOWS);
         path.pin(map::FLOWS, &pin);

@@ -15,6 +15,7 @@ mod hostile;
 mod icmp;
 mod limited;
 mod limits;
+mod locals;
 mod neighbours;
 mod opening;
 mod proxied;

@@ -19,6 +19,8 @@ mod flow_log;
 mod limited;
 #[path = "rows/limits.rs"]
 mod limits;
+#[path = "rows/locals.rs"]
+mod locals;
 #[path = "rows/neighbours.rs"]
 mod neighbours;
 #[path = "rows/opening.rs"]

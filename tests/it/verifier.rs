@@ -39,7 +39,7 @@ fn programs_stay_within_their_budget() {
         println!("{name}: {stack} bytes of stack of {most}");
         assert!(stack <= most && most <= STACK, "{name}: {stack} bytes: {chain:?}");
     }
-    let prog = Prog::load_both(Sizes::default());
+    let prog = Prog::load_both(Sizes::default()).with_ipv6();
     let loaded = programs.map(|name| (name, prog.instructions(name)));
     let mut around = Ebpf::load(&around).expect("its maps are made");
     let program = around.program_mut(CAPTURE_XDP).expect("the object has the program");

@@ -19,7 +19,7 @@ use alb_common::{
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, Totals},
     flow_table::lines_for,
-    local::{place, word},
+    local::{Held6, place, place6, word},
     net::{Be32, Be128},
     reason::{COUNTERS, Event},
     target::TargetState,
@@ -122,7 +122,7 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 impl Prog {
-    /// Loads the XDP program into maps of its own.
+    /// Loads the XDP program of IPv4 into maps of its own.
     pub fn load(sizes: Sizes) -> Self {
         Self::load_object(&object(), sizes)
     }
@@ -130,15 +130,7 @@ impl Prog {
     /// The same of another object, whose maps are of the same layout.
     pub fn load_object(object: &[u8], sizes: Sizes) -> Self {
         let mut ebpf = parse(object, sizes);
-        for name in [abi::XDP_PROGRAM, abi::XDP6_PROGRAM] {
-            let program: &mut Xdp = ebpf
-                .program_mut(name)
-                .expect("the object has the program")
-                .try_into()
-                .expect("it is an XDP program");
-            retry(|| program.load()).expect("the verifier takes the program");
-        }
-        join(&mut ebpf, map::XDP_PARTS, abi::XDP6_PROGRAM);
+        xdp(&mut ebpf, abi::XDP_PROGRAM);
         let tables = Tables::of(&ebpf);
         Self { ebpf, tables, twin: None, twin_tables: None }
     }
@@ -146,17 +138,22 @@ impl Prog {
     /// The same, and the TC program beside it.
     pub fn load_both(sizes: Sizes) -> Self {
         let mut twin = parse(&object(), sizes);
-        for name in [abi::TC_PROGRAM, abi::TC6_PROGRAM] {
-            let program: &mut SchedClassifier = twin
-                .program_mut(name)
-                .expect("the object has the program")
-                .try_into()
-                .expect("it is a TC program");
-            retry(|| program.load()).expect("the verifier takes the program");
-        }
-        join(&mut twin, map::TC_PARTS, abi::TC6_PROGRAM);
+        tc(&mut twin, abi::TC_PROGRAM);
         let twin_tables = Some(Tables::of(&twin));
         Self { twin: Some(twin), twin_tables, ..Self::load(sizes) }
+    }
+
+    /// The same with the programs of IPv6, to which those of IPv4 then go on. An emulated processor's
+    /// kernel looks at them for ten seconds.
+    #[must_use]
+    pub fn with_ipv6(mut self) -> Self {
+        xdp(&mut self.ebpf, abi::XDP6_PROGRAM);
+        join(&mut self.ebpf, map::XDP_PARTS, abi::XDP6_PROGRAM);
+        if let Some(twin) = &mut self.twin {
+            tc(twin, abi::TC6_PROGRAM);
+            join(twin, map::TC_PARTS, abi::TC6_PROGRAM);
+        }
+        self
     }
 
     /// Pins a map, so that other programs can be loaded with it.
@@ -274,6 +271,12 @@ impl Prog {
         self.set(map::LOCAL_CACHE, place(addr), word(addr, flags));
     }
 
+    /// The same of IPv6.
+    pub fn local6(&mut self, addr: Be128, flags: u32) {
+        self.insert(map::LOCALS6, addr, flags);
+        self.set(map::LOCAL_CACHE6, place6(addr), Held6::new(addr, flags));
+    }
+
     /// A hash map of the XDP program, to do many things with.
     pub fn hash<K: Plain, V: Plain>(
         &mut self,
@@ -358,6 +361,18 @@ pub fn now() -> u32 {
     {
         nanoseconds as u32
     }
+}
+
+fn xdp(ebpf: &mut Ebpf, name: &str) {
+    let program = ebpf.program_mut(name).expect("the object has the program");
+    let program: &mut Xdp = program.try_into().expect("it is an XDP program");
+    retry(|| program.load()).expect("the verifier takes the program");
+}
+
+fn tc(ebpf: &mut Ebpf, name: &str) {
+    let program = ebpf.program_mut(name).expect("the object has the program");
+    let program: &mut SchedClassifier = program.try_into().expect("it is a TC program");
+    retry(|| program.load()).expect("the verifier takes the program");
 }
 
 /// Puts a program in the array from which another goes on to it.

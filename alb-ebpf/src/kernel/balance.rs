@@ -238,7 +238,7 @@ fn look<P: Host, A: Tables>(
     if segment.flags & flag::SYN != 0 {
         A::expect_half_open(&segment.key);
     }
-    if let Some((reason, egress)) = A::along(packet, segment, settings, now)? {
+    if let Some((reason, egress)) = established::along(packet, segment, settings, now)? {
         return Ok(Look::Sent(reason, egress));
     }
     if let Some(reason) = half_open(packet, segment, now, looks != 0, egress) {
@@ -261,52 +261,10 @@ fn look<P: Host, A: Tables>(
     Ok(if again { Look::Again(1) } else { Look::Nothing })
 }
 
-/// What [`open`] tells beside the reason.
-#[derive(Clone, Copy)]
-pub(super) struct Open {
-    /// The way out; none = the packet does not go on.
-    pub(super) egress: Egress,
-    /// What is left to do.
-    pub(super) then: Then,
-}
-
-/// What is done about a flow after [`open`]: from there it would be one call deeper, and the stack
-/// that it takes would be missing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// Nothing.
-    Nothing,
-    /// Its state changes with this packet: [`established::close`].
-    Close,
-    /// The packet is a SYN that uses its addresses and ports again: `close::alb_clear`.
-    Clear,
-}
-
-/// Takes a packet of an established flow on its way; `None` if it is of none.
-#[inline(never)]
-pub(super) fn open<P: Host, A: Tables>(
-    packet: &mut P,
-    segment: &Segment<A>,
-    settings: &Settings,
-    now: u32,
-    open: &mut Open,
-) -> Option<Reason> {
-    let forward = match established::find(packet, segment, settings, now, &mut open.then) {
-        Ok(Some(forward)) => forward,
-        Ok(None) => return None,
-        Err(reason) => return Some(reason),
-    };
-    if let Err(reason) = finish(packet, segment, &forward) {
-        return Some(reason);
-    }
-    open.egress = forward.egress;
-    Some(forward.reason)
-}
-
 /// Takes a packet of a half-open flow on its way; `None` if it is of none. `egress` is set
 /// when the packet goes on.
 ///
-/// This, [`open`] and the steps of [`no_flow`] are calls of their own, so that their stack frames
+/// This, `established::open` and the steps of [`no_flow`] are calls of their own, so that their stack frames
 /// are not added to each other. They return one number, because a larger result would be returned
 /// by pointer, which the verifier refuses.
 #[inline(never)]

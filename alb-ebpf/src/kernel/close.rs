@@ -157,20 +157,12 @@ pub(super) extern "C" fn alb_remove(src: u32, dst: u32, ports: u32, entry: *mut 
     0
 }
 
-/// Removes a flow that `established::find` found to be over, unless another CPU has a new one there
-/// by now. Its key comes as that of [`alb_remove`].
+/// [`clear`] of IPv4, whose key comes as that of [`alb_remove`].
 #[inline(never)]
-#[expect(unsafe_code, reason = "a symbol of its own, and map value access")]
+#[expect(unsafe_code, reason = "a symbol of its own")]
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn alb_clear(src: u32, dst: u32, ports: u32) -> u32 {
-    let key = &key(src, dst, ports);
-    if let Some(entry) = Be32::flow(key) {
-        // SAFETY: a live element of the flow table; every bit pattern is valid.
-        let flags = unsafe { (*entry).flags };
-        if flags.closed() || flags.has(FlowFlags::CUT) {
-            remove(key, entry);
-        }
-    }
+    clear(&key(src, dst, ports));
     0
 }
 
@@ -198,6 +190,31 @@ pub(super) extern "C" fn alb_remove6(
         remove(&key, entry);
     }
     0
+}
+
+/// [`clear`] of IPv6.
+#[inline(never)]
+#[expect(unsafe_code, reason = "a symbol of its own, and a pointer from its callers")]
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn alb_clear6(key: *const FlowKey<Be128>) -> u32 {
+    if !key.is_null() {
+        // SAFETY: not null, and made of a reference.
+        let key = unsafe { *key };
+        clear(&key);
+    }
+    0
+}
+
+/// Removes a flow that was found to be over, unless another CPU has a new one there by now.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn clear<A: Tables>(key: &FlowKey<A>) {
+    let Some(entry) = A::flow(key) else { return };
+    // SAFETY: a live element of the flow table; every bit pattern is valid.
+    let flags = unsafe { (*entry).flags };
+    if flags.closed() || flags.has(FlowFlags::CUT) {
+        remove(key, entry);
+    }
 }
 
 /// Removes a flow, given either of its entries: the forward one first, so that no packet finds

@@ -13,7 +13,7 @@ use alb_common::{
 };
 
 use super::{
-    balance::{self, Egress, Forward, Then},
+    balance::{self, Egress, Forward},
     close, count,
     host::Host,
     maps, neighbour, ring,
@@ -21,56 +21,131 @@ use super::{
 };
 use crate::{parse::Segment, rewrite::Rewrite};
 
-/// The way of a packet whose flow is established; `None` if it has none. `then` is set if something
-/// is to follow.
+/// What [`open`] tells beside the reason.
+#[derive(Clone, Copy)]
+pub(super) struct Open {
+    /// The way out; none = the packet does not go on.
+    pub(super) egress: Egress,
+    /// The flow's state changes with this packet: [`close`] is to follow.
+    pub(super) ends: bool,
+}
+
+/// The flow of a packet. In one number, because a larger result would be returned by pointer, which
+/// the verifier refuses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is none.
+    None,
+    /// It is over, and the packet a SYN that uses its addresses and ports again: [`Tables::clear`] is
+    /// to follow. Where that is found out there is no stack left for it.
+    Over,
+    /// What became of the packet.
+    Flow(Reason),
+}
+
+impl From<Reason> for Found {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self::Flow(reason)
+    }
+}
+
+/// Takes a packet of an established flow on its way: what to count and the way out; `None` if it is
+/// of none.
+#[inline(always)]
+pub(super) fn along<P: Host, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    settings: &Settings,
+    now: u32,
+) -> Result<Option<(Reason, Egress)>, Reason> {
+    let mut open = Open { egress: Egress::NONE, ends: false };
+    let reason = match A::open(packet, segment, settings, now, &mut open) {
+        Found::Flow(reason) => reason,
+        Found::Over => {
+            A::clear(&segment.key);
+            return Ok(None);
+        }
+        Found::None => return Ok(None),
+    };
+    if open.ends {
+        close(packet, segment, now);
+    }
+    if open.egress.is_none() { Err(reason) } else { Ok(Some((reason, open.egress))) }
+}
+
+/// What of [`along`] needs most of the stack, a call of its own.
+#[inline(never)]
+pub(super) fn open<P: Host, A: Tables>(
+    packet: &mut P,
+    segment: &Segment<A>,
+    settings: &Settings,
+    now: u32,
+    open: &mut Open,
+) -> Found {
+    let forward = match find(packet, segment, settings, now, &mut open.ends) {
+        Ok(forward) => forward,
+        Err(found) => return found,
+    };
+    if let Err(reason) = balance::finish(packet, segment, &forward) {
+        return Found::Flow(reason);
+    }
+    open.egress = forward.egress;
+    Found::Flow(forward.reason)
+}
+
+/// The way of a packet whose flow is established. `ends` is set if it is to be followed by [`close`].
 #[inline(always)]
 pub(super) fn find<P: Host, A: Tables>(
     packet: &P,
     segment: &Segment<A>,
     settings: &Settings,
     now: u32,
-    then: &mut Then,
-) -> Result<Option<Forward<A>>, Reason> {
-    let Some(entry) = A::flow_here(&segment.key) else {
-        return Ok(None);
-    };
-    let Some(copy) = copy(entry, &segment.key) else {
-        return Ok(None);
-    };
-    let copy = &copy;
+    ends: &mut bool,
+) -> Result<Forward<A>, Found> {
+    let entry = A::flow_here::<P>(&segment.key).ok_or(Found::None)?;
+    let copy = &copy(entry, &segment.key).ok_or(Found::None)?;
+    *ends = note(segment, settings, now, entry, copy)?;
+    match copy.flags.direction() {
+        Direction::Forward => {
+            neighbour::follow_client(packet, entry, copy);
+            Ok(way(copy, Reason::FlowForward)?)
+        }
+        Direction::Reverse => {
+            let (interface, mac) = neighbour::client(packet, settings, entry, copy);
+            Ok(by(copy, interface as u32, mac, Reason::FlowReverse)?)
+        }
+    }
+}
+
+/// Counts a packet in its flow, unless that is over: whether its state changes with it.
+#[inline(always)]
+pub(super) fn note<A: Tables>(
+    segment: &Segment<A>,
+    settings: &Settings,
+    now: u32,
+    entry: *mut FlowEntry<A>,
+    copy: &FlowEntry<A>,
+) -> Result<bool, Found> {
     // A RST of the client's own may be forged; the target answers this SYN as it must.
     if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
-        *then = Then::Clear;
-        return Ok(None);
+        return Err(Found::Over);
     }
     if is_cut(settings, copy.target, now) {
         if segment.opens() {
             // So that its record says why it ended.
             mark_told(entry);
-            *then = Then::Clear;
-            return Ok(None);
+            return Err(Found::Over);
         }
         if segment.flags & flag::RST == 0 {
-            return Err(Reason::FlowCut);
+            return Err(Found::Flow(Reason::FlowCut));
         }
         // Who sends a RST knows; the other side may have it from him, or be told as well.
         mark_told(entry);
-    } else {
-        touch(segment, entry, copy, now);
-        if copy.flags.concerns(copy.flags.direction(), segment.flags) {
-            *then = Then::Close;
-        }
+        return Ok(false);
     }
-    match copy.flags.direction() {
-        Direction::Forward => {
-            neighbour::follow_client(packet, entry, copy);
-            way(copy, Reason::FlowForward).map(Some)
-        }
-        Direction::Reverse => {
-            let (interface, mac) = neighbour::client(packet, settings, entry, copy);
-            by(copy, interface as u32, mac, Reason::FlowReverse).map(Some)
-        }
-    }
+    touch(segment, entry, copy, now);
+    Ok(copy.flags.concerns(copy.flags.direction(), segment.flags))
 }
 
 /// Whether the flows of a target are over.

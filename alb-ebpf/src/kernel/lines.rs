@@ -174,6 +174,12 @@ pub(super) fn touch<T: Table>(table: &T, key: &FlowKey) -> u32 {
     home.map_or(0, state)
 }
 
+/// [`find_here`] as a call of its own.
+#[inline(never)]
+pub(super) fn find_here_apart(key: &FlowKey) -> Option<*mut FlowEntry> {
+    find_here(key)
+}
+
 /// The entry of a key, for the packets that are most: a look at its home, then [`find`].
 #[inline(always)]
 pub(super) fn find_here(key: &FlowKey) -> Option<*mut FlowEntry> {

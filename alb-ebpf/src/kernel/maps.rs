@@ -13,7 +13,7 @@ use alb_common::{
         LEAST_HALF_OPEN, MAX_INTERFACES, MAX_LISTENERS, MAX_LOCALS, MAX_PREFIXES, MAX_SLOTS,
         MAX_TARGETS, half_open_entries,
     },
-    local,
+    local::{self, Held6},
     net::{Be32, Be128},
     reason::COUNTERS as COUNTER_COUNT,
     service::{ListenerEntry, ListenerKey, ListenerState},
@@ -187,6 +187,10 @@ pub(super) static PACKET6: PerCpuArray<InHand, 1> = PerCpuArray::new();
 /// [`LOCALS`] of IPv6.
 #[btf_map]
 pub(super) static LOCALS6: Locals<Be128> = Locals::new();
+
+/// [`LOCAL_CACHE`] of IPv6, by [`alb_common::local::place6`].
+#[btf_map]
+pub(super) static LOCAL_CACHE6: Array<Held6, { local::PLACES }> = Array::new();
 
 /// [`LISTENERS`] of IPv6.
 #[btf_map]

@@ -1,104 +1,142 @@
-//! What `balance::open` does, for IPv6: in steps that are calls of their own, because together they
-//! would outgrow the BPF stack. They hand the flow's entry on beside it, with the way out in it.
+//! `balance::ours` and `established::open` for IPv6: segment and entry are beside the stack, on which
+//! is no room for them.
 
-use alb_common::{
-    Reason,
-    flow::FlowEntry,
-    net::Be128,
-    settings::Settings,
-    tcp::{Direction, FlowFlags, flag},
-};
+use alb_common::{Reason, flow::FlowEntry, net::Be128, settings::Settings, tcp::Direction};
 
 use super::{
     balance::{self, Egress},
-    established,
+    established::{self, Found, Open},
     host::Host,
     maps, neighbour,
     tables::Tables as _,
 };
 use crate::parse::Segment;
 
-/// What [`look`] has found.
-mod found {
-    /// No flow.
-    pub(super) const NONE: u32 = 0;
-    /// One that is over.
-    pub(super) const CUT: u32 = 1;
-    /// One whose state changes with this packet.
-    pub(super) const ENDING: u32 = 2;
-    /// Any other.
-    pub(super) const OPEN: u32 = 3;
+/// As `Tables::ours`.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn ours<'a, P: Host>(packet: &P) -> Result<(&'a Segment<Be128>, u32), Reason> {
+    let mut kind = 0;
+    let read = if P::CALLS { read_apart(packet, &mut kind) } else { read(packet, &mut kind) };
+    if let Some(reason) = read {
+        return Err(reason);
+    }
+    let place = maps::PACKET6.get_ptr_mut(0).ok_or(Reason::Internal)?;
+    // SAFETY: this CPU's element, whose `segment` only `read` writes.
+    Ok((unsafe { &(*place).segment }, kind))
 }
 
-/// As `Tables::along`.
+/// [`read`] as a call of its own.
+#[inline(never)]
+fn read_apart<P: Host>(packet: &P, kind: &mut u32) -> Option<Reason> {
+    read(packet, kind)
+}
+
+/// Reads a segment into its place; or says why there is none.
 #[inline(always)]
-pub(super) fn along<P: Host>(
+#[expect(unsafe_code, reason = "map value access")]
+fn read<P: Host>(packet: &P, kind: &mut u32) -> Option<Reason> {
+    let (segment, found) = match balance::ours::<P, Be128>(packet) {
+        Ok(ours) => ours,
+        Err(reason) => return Some(reason),
+    };
+    let Some(place) = maps::PACKET6.get_ptr_mut(0) else { return Some(Reason::Internal) };
+    // SAFETY: this CPU's element, to whose `segment` there is no reference yet.
+    unsafe { (*place).segment = segment }
+    *kind = found;
+    None
+}
+
+/// As [`established::open`].
+#[inline(always)]
+pub(super) fn open<P: Host>(
     packet: &mut P,
     segment: &Segment<Be128>,
     settings: &Settings,
     now: u32,
-) -> Result<Option<(Reason, Egress)>, Reason> {
-    match look(packet, segment, settings, now) {
-        found::NONE => return Ok(None),
-        found::CUT => return Err(Reason::FlowCut),
-        found::ENDING => established::close(packet, segment, now),
-        _ => {}
-    }
-    let mut egress = Egress::NONE;
-    let reason = go(packet, segment, &mut egress);
-    if egress.is_none() { Err(reason) } else { Ok(Some((reason, egress))) }
+    open: &mut Open,
+) -> Found {
+    let found = if P::CALLS {
+        look_apart(packet, segment, settings, now, &mut open.ends)
+    } else {
+        look(packet, segment, settings, now, &mut open.ends)
+    };
+    let Found::Flow(reason @ (Reason::FlowForward | Reason::FlowReverse)) = found else {
+        return found;
+    };
+    let egress = &mut open.egress;
+    Found::Flow(if P::CALLS {
+        go_apart(packet, segment, reason, egress)
+    } else {
+        go(packet, segment, reason, egress)
+    })
 }
 
-/// The packet's flow, a copy of it in hand.
+/// [`look`] as a call of its own.
 #[inline(never)]
-fn look<P: Host>(packet: &P, segment: &Segment<Be128>, settings: &Settings, now: u32) -> u32 {
-    let Some(entry) = Be128::flow(&segment.key) else { return found::NONE };
-    let Some(copy) = in_hand() else { return found::NONE };
+fn look_apart<P: Host>(
+    packet: &P,
+    segment: &Segment<Be128>,
+    settings: &Settings,
+    now: u32,
+    ends: &mut bool,
+) -> Found {
+    look(packet, segment, settings, now, ends)
+}
+
+/// The packet's flow, a copy of it in hand: which way the packet goes, or why it does not.
+#[inline(always)]
+fn look<P: Host>(
+    packet: &P,
+    segment: &Segment<Be128>,
+    settings: &Settings,
+    now: u32,
+    ends: &mut bool,
+) -> Found {
+    let (Some(entry), Some(copy)) = (Be128::flow(&segment.key), in_hand()) else {
+        return Found::None;
+    };
     if !established::copy_to(copy, entry, &segment.key) {
-        return found::NONE;
+        return Found::None;
     }
-    // As in `established::find`.
-    if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
-        Be128::remove(&segment.key, entry);
-        return found::NONE;
-    }
-    let mut what = found::OPEN;
-    if established::is_cut(settings, copy.target, now) {
-        if segment.opens() {
-            // So that its record says why it ended.
-            established::mark_told(entry);
-            Be128::remove(&segment.key, entry);
-            return found::NONE;
-        }
-        if segment.flags & flag::RST == 0 {
-            return found::CUT;
-        }
-        established::mark_told(entry);
-    } else {
-        established::touch(segment, entry, copy, now);
-        if copy.flags.concerns(copy.flags.direction(), segment.flags) {
-            what = found::ENDING;
-        }
+    match established::note(segment, settings, now, entry, copy) {
+        Ok(is_end) => *ends = is_end,
+        Err(found) => return found,
     }
     match copy.flags.direction() {
-        Direction::Forward => neighbour::follow_client(packet, entry, copy),
+        Direction::Forward => {
+            neighbour::follow_client(packet, entry, copy);
+            Found::Flow(Reason::FlowForward)
+        }
         Direction::Reverse => {
             let (interface, mac) = neighbour::client(packet, settings, entry, copy);
             copy.interface = interface;
             copy.mac = mac;
+            Found::Flow(Reason::FlowReverse)
         }
     }
-    what
+}
+
+/// [`go`] as a call of its own.
+#[inline(never)]
+fn go_apart<P: Host>(
+    packet: &mut P,
+    segment: &Segment<Be128>,
+    reason: Reason,
+    egress: &mut Egress,
+) -> Reason {
+    go(packet, segment, reason, egress)
 }
 
 /// Writes the way of the flow in hand into the packet. `egress` is set when it goes on.
-#[inline(never)]
-fn go<P: Host>(packet: &mut P, segment: &Segment<Be128>, egress: &mut Egress) -> Reason {
+#[inline(always)]
+fn go<P: Host>(
+    packet: &mut P,
+    segment: &Segment<Be128>,
+    reason: Reason,
+    egress: &mut Egress,
+) -> Reason {
     let Some(copy) = in_hand() else { return Reason::Internal };
-    let reason = match copy.flags.direction() {
-        Direction::Forward => Reason::FlowForward,
-        Direction::Reverse => Reason::FlowReverse,
-    };
     let forward = match established::way(copy, reason) {
         Ok(forward) => forward,
         Err(reason) => return reason,
@@ -107,7 +145,7 @@ fn go<P: Host>(packet: &mut P, segment: &Segment<Be128>, egress: &mut Egress) ->
         return reason;
     }
     *egress = forward.egress;
-    reason
+    forward.reason
 }
 
 /// This CPU's place for the entry.

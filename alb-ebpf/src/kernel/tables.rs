@@ -18,12 +18,13 @@ use aya_ebpf::{
 };
 
 use super::{
-    balance::{self, Egress, Open, Then},
-    close, established, filter, flow_log,
+    balance, close,
+    established::{self, Found, Open},
+    filter, flow_log,
     host::Host,
     lines, maps, ring as rings, snat, steps,
 };
-use crate::{family::Family, packet::Packet, parse::Segment};
+use crate::{family::Family, parse::Segment};
 
 /// A family with its maps.
 pub(super) trait Tables: Family {
@@ -43,7 +44,7 @@ pub(super) trait Tables: Family {
 
     fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
     /// The same, for the packets that are most.
-    fn flow_here(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
+    fn flow_here<P: Host>(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
     /// Says that [`Self::flow`] is asked for a key soon.
     fn expect_flow(key: &FlowKey<Self>);
     /// Says that [`Self::half_open`] is.
@@ -81,6 +82,8 @@ pub(super) trait Tables: Family {
     fn give_back();
     /// `snat::take_over` in a global function.
     fn take_over();
+    /// `close::clear` in a global function.
+    fn clear(key: &FlowKey<Self>);
     /// `close::remove` in a global function.
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>);
     /// `flow_log::write` in a global function.
@@ -89,19 +92,19 @@ pub(super) trait Tables: Family {
     fn reclaim_closed(now: u32);
 
     /// `balance::ours`, with the segment where the family has room for it.
-    fn ours<'a, P: Packet>(
+    fn ours<'a, P: Host>(
         packet: &P,
         room: &'a mut Option<Segment<Self>>,
     ) -> Result<(&'a Segment<Self>, u32), Reason>;
 
-    /// Sends a packet of an established flow on its way: what to count and the way out; `None` if it
-    /// is of none. In as many calls as the stack wants.
-    fn along<P: Host>(
+    /// `established::open`, in as many calls as the stack wants.
+    fn open<P: Host>(
         packet: &mut P,
         segment: &Segment<Self>,
         settings: &Settings,
         now: u32,
-    ) -> Result<Option<(Reason, Egress)>, Reason>;
+        open: &mut Open,
+    ) -> Found;
 
     /// This CPU's working space.
     #[inline(always)]
@@ -179,8 +182,9 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
-    fn flow_here(key: &FlowKey) -> Option<*mut FlowEntry> {
-        lines::find_here(core::hint::black_box(key))
+    fn flow_here<P: Host>(key: &FlowKey) -> Option<*mut FlowEntry> {
+        let key = core::hint::black_box(key);
+        if P::CALLS { lines::find_here_apart(key) } else { lines::find_here(key) }
     }
 
     #[inline(always)]
@@ -270,6 +274,11 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
+    fn clear(key: &FlowKey) {
+        close::alb_clear(key.src.0, key.dst.0, ports(key));
+    }
+
+    #[inline(always)]
     fn remove(key: &FlowKey, entry: *mut FlowEntry) {
         close::alb_remove(key.src.0, key.dst.0, ports(key), entry);
     }
@@ -285,7 +294,7 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
-    fn ours<'a, P: Packet>(
+    fn ours<'a, P: Host>(
         packet: &P,
         room: &'a mut Option<Segment>,
     ) -> Result<(&'a Segment, u32), Reason> {
@@ -294,29 +303,15 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
-    fn along<P: Host>(
+    fn open<P: Host>(
         packet: &mut P,
         segment: &Segment,
         settings: &Settings,
         now: u32,
-    ) -> Result<Option<(Reason, Egress)>, Reason> {
-        let mut open = Open { egress: Egress::NONE, then: Then::Nothing };
-        let Some(reason) = balance::open(packet, segment, settings, now, &mut open) else {
-            if open.then == Then::Clear {
-                clear(&segment.key);
-            }
-            return Ok(None);
-        };
-        if open.then == Then::Close {
-            established::close(packet, segment, now);
-        }
-        if open.egress.is_none() { Err(reason) } else { Ok(Some((reason, open.egress))) }
+        open: &mut Open,
+    ) -> Found {
+        established::open(packet, segment, settings, now, open)
     }
-}
-
-#[inline(always)]
-fn clear(key: &FlowKey) {
-    close::alb_clear(key.src.0, key.dst.0, ports(key));
 }
 
 /// Both ports in a word.
@@ -334,8 +329,16 @@ impl Tables for Be128 {
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
     fn local_kind(self) -> Option<u32> {
-        // SAFETY: the value is a word that userspace replaces whole.
-        unsafe { maps::LOCALS6.get(self) }.copied()
+        let place = maps::LOCAL_CACHE6.get_ptr(local_cache::place6(self))?;
+        // SAFETY: an element of the array. Userspace may replace it meanwhile: what is of two
+        // addresses says nothing of either.
+        let held = unsafe { place.read() };
+        match held.says(self) {
+            Said::Ours(kind) => Some(kind),
+            Said::NotOurs => None,
+            // SAFETY: the value is a word that userspace replaces whole.
+            Said::Nothing => unsafe { maps::LOCALS6.get(self) }.copied(),
+        }
     }
 
     #[inline(always)]
@@ -344,7 +347,7 @@ impl Tables for Be128 {
     }
 
     #[inline(always)]
-    fn flow_here(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+    fn flow_here<P: Host>(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
         Self::flow(key)
     }
 
@@ -436,6 +439,11 @@ impl Tables for Be128 {
     }
 
     #[inline(always)]
+    fn clear(key: &FlowKey<Self>) {
+        close::alb_clear6(key);
+    }
+
+    #[inline(always)]
     fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>) {
         close::alb_remove6(key, entry);
     }
@@ -450,45 +458,22 @@ impl Tables for Be128 {
         rings::alb_reclaim_closed6(now);
     }
 
-    /// Beside the stack, on which is no room for it.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "map value access")]
-    fn ours<'a, P: Packet>(
+    fn ours<'a, P: Host>(
         packet: &P,
         _: &'a mut Option<Segment<Self>>,
     ) -> Result<(&'a Segment<Self>, u32), Reason> {
-        let mut kind = 0;
-        if let Some(reason) = read(packet, &mut kind) {
-            return Err(reason);
-        }
-        let place = maps::PACKET6.get_ptr_mut(0).ok_or(Reason::Internal)?;
-        // SAFETY: this CPU's element, whose `segment` only `read` writes.
-        Ok((unsafe { &(*place).segment }, kind))
+        steps::ours(packet)
     }
 
     #[inline(always)]
-    fn along<P: Host>(
+    fn open<P: Host>(
         packet: &mut P,
         segment: &Segment<Self>,
         settings: &Settings,
         now: u32,
-    ) -> Result<Option<(Reason, Egress)>, Reason> {
-        steps::along(packet, segment, settings, now)
+        open: &mut Open,
+    ) -> Found {
+        steps::open(packet, segment, settings, now, open)
     }
-}
-
-/// Reads a segment into its place; or says why there is none. A call of its own, so that its stack
-/// frame is not added to those of what comes after.
-#[inline(never)]
-#[expect(unsafe_code, reason = "map value access")]
-fn read<P: Packet>(packet: &P, kind: &mut u32) -> Option<Reason> {
-    let (segment, found) = match balance::ours::<P, Be128>(packet) {
-        Ok(ours) => ours,
-        Err(reason) => return Some(reason),
-    };
-    let Some(place) = maps::PACKET6.get_ptr_mut(0) else { return Some(Reason::Internal) };
-    // SAFETY: this CPU's element, to whose `segment` there is no reference yet.
-    unsafe { (*place).segment = segment }
-    *kind = found;
-    None
 }

@@ -46,7 +46,7 @@ fn one(maps: &Maps, op: &MapOp) -> Result<(), MapError> {
         MapOp::SetListener { key, entry } => maps.listeners.set(key, entry),
         MapOp::RemoveListener(key) => maps.listeners.remove(key).map(drop),
         MapOp::SetLocal { addr, flags } => maps.locals.set(addr, flags),
-        MapOp::SetLocalCache { place, word } => maps.local_cache.set(place, word),
+        MapOp::SetLocalCache { place, local } => maps.local_cache.set(*place, *local),
         MapOp::RemoveLocal(addr) => maps.locals.remove(addr).map(drop),
         MapOp::ClearTarget(index) => {
             maps.hops.set(index, &HopEntry::default())?;

@@ -13,7 +13,7 @@ use alb_common::{
 use super::{
     by_index::ByIndex,
     filter::{self, Filter},
-    maps::{MapError, Maps},
+    maps::{Local, MapError, Maps, Place},
     wide::{Addr, ListenerKey, TargetEntry},
 };
 
@@ -73,7 +73,7 @@ pub struct Installed {
     /// What `FILTERS` holds, by id.
     pub filters: BTreeMap<u32, filter::Installed>,
     /// What `LOCAL_CACHE` holds, without empty places.
-    pub local_cache: BTreeMap<u32, u64>,
+    pub local_cache: BTreeMap<Place, Local>,
 }
 
 impl Installed {
@@ -107,10 +107,8 @@ pub fn read(maps: &Maps) -> Result<Installed, MapError> {
     maps.locals.for_each(|addr, flags| {
         contents.locals.insert(*addr, *flags);
     })?;
-    maps.local_cache.for_each(|place, word| {
-        if *word != 0 {
-            local_cache.insert(*place, *word);
-        }
+    maps.local_cache.for_each(|place, local| {
+        local_cache.insert(place, local);
     })?;
     maps.listeners.for_each(|key, entry| {
         entries.insert(*key, *entry);

@@ -1,25 +1,23 @@
-//! What `LOCAL_CACHE` shall hold while addresses come, change and go: those of IPv4, for IPv6 has no
-//! such cache.
+//! What `LOCAL_CACHE` and `LOCAL_CACHE6` shall hold while addresses come, change and go.
 //!
 //! At every step a place says of an address what `LOCALS` says, or nothing; never that it is not
 //! ours while it is to stay so.
 
 use std::collections::BTreeMap;
 
-use alb_common::local::{Said, place, says, word};
-
 use super::{
+    maps::{Local, Place},
     plan::MapOp,
-    wide::{Addr, Key as _, Wide as _},
+    wide::Addr,
 };
 
-/// The cache in the course of a plan: words by place, empty ones left out.
+/// The caches in the course of a plan, empty places left out.
 #[derive(Debug)]
-pub(super) struct LocalCache(BTreeMap<u32, u64>);
+pub(super) struct LocalCache(BTreeMap<Place, Local>);
 
 impl LocalCache {
-    /// As it is installed.
-    pub(super) fn of(installed: &BTreeMap<u32, u64>) -> Self {
+    /// As they are installed.
+    pub(super) fn of(installed: &BTreeMap<Place, Local>) -> Self {
         Self(installed.clone())
     }
 
@@ -27,14 +25,9 @@ impl LocalCache {
     /// there.
     pub(super) fn set(&mut self, addr: Addr, flags: u32, ops: &mut Vec<MapOp>) {
         ops.push(MapOp::SetLocal { addr, flags });
-        if !addr.is_ipv4() {
-            return;
-        }
-        let addr = addr.narrow();
-        let place = place(addr);
-        let held = self.0.get(&place).copied().unwrap_or_default();
-        if says(held, addr) != Said::Nothing {
-            self.put(place, word(addr, flags), ops);
+        let place = Place::of(&addr);
+        if self.0.get(&place).is_none_or(|held| held.addr == addr) {
+            self.put(place, Some(Local { addr, flags }), ops);
         }
     }
 
@@ -44,24 +37,27 @@ impl LocalCache {
         mut self,
         locals: &BTreeMap<Addr, u32>,
         ops: &mut Vec<MapOp>,
-    ) -> BTreeMap<u32, u64> {
+    ) -> BTreeMap<Place, Local> {
         let mut wanted = BTreeMap::new();
-        for (addr, flags) in locals.iter().filter(|(addr, _)| addr.is_ipv4()) {
-            let addr = addr.narrow();
-            wanted.entry(place(addr)).or_insert_with(|| word(addr, *flags));
+        for (&addr, &flags) in locals {
+            wanted.entry(Place::of(&addr)).or_insert(Local { addr, flags });
         }
-        let gone: Vec<u32> =
+        let gone: Vec<Place> =
             self.0.keys().filter(|place| !wanted.contains_key(place)).copied().collect();
-        for (place, word) in gone.into_iter().map(|place| (place, 0)).chain(wanted) {
-            self.put(place, word, ops);
+        let wanted = wanted.into_iter().map(|(place, local)| (place, Some(local)));
+        for (place, local) in gone.into_iter().map(|place| (place, None)).chain(wanted) {
+            self.put(place, local, ops);
         }
         self.0
     }
 
-    fn put(&mut self, place: u32, word: u64, ops: &mut Vec<MapOp>) {
-        let before = if word == 0 { self.0.remove(&place) } else { self.0.insert(place, word) };
-        if before.unwrap_or_default() != word {
-            ops.push(MapOp::SetLocalCache { place, word });
+    fn put(&mut self, place: Place, local: Option<Local>, ops: &mut Vec<MapOp>) {
+        let before = match local {
+            Some(local) => self.0.insert(place, local),
+            None => self.0.remove(&place),
+        };
+        if before != local {
+            ops.push(MapOp::SetLocalCache { place, local });
         }
     }
 }

@@ -4,6 +4,7 @@
 mod dual;
 mod flows;
 mod lines;
+mod local_cache;
 
 use std::{
     io,
@@ -26,6 +27,7 @@ pub use self::{
     dual::{Arrays, Dual, Family},
     flows::{Flows, HalfWay},
     lines::FlowLines,
+    local_cache::{Local, LocalCaches, Place},
 };
 use super::{
     active::Active,
@@ -174,8 +176,6 @@ maps! {
     settings: u32 => Settings = SETTINGS;
     /// Per CPU.
     counters: u32 => u64 = COUNTERS;
-    /// IPv4 addresses of ours by `alb_common::local::place`.
-    local_cache: u32 => u64 = LOCAL_CACHE;
     /// By listener index.
     listener_states: u32 => ListenerState = LISTENER_STATES;
     /// By listener index.
@@ -202,6 +202,8 @@ maps! {
     {
     /// VIPs and SNAT addresses.
     locals: Dual<Addr, u32> = LOCALS, LOCALS6;
+    /// The same by a place computed from the address.
+    local_cache: LocalCaches = LOCAL_CACHE, LOCAL_CACHE6;
     /// Selection by VIP and port.
     listeners: Dual<ListenerKey, ListenerEntry> = LISTENERS, LISTENERS6;
     /// Security groups.

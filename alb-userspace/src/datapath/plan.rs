@@ -20,6 +20,7 @@ use super::{
     extents::{Extents, NoRoom},
     filter,
     local_cache::LocalCache,
+    maps::{Local, Place},
     wide::{Addr, FilterKey, ListenerKey, TargetEntry},
 };
 
@@ -104,10 +105,10 @@ pub enum MapOp {
     },
     /// Says what a place of the cache of our addresses holds.
     SetLocalCache {
-        /// Index in `LOCAL_CACHE`.
-        place: u32,
-        /// `alb_common::local::word`, or 0: no address of this place is ours.
-        word: u64,
+        /// Where.
+        place: Place,
+        /// None: no address of this place is ours.
+        local: Option<Local>,
     },
     /// An address is not ours any more.
     RemoveLocal(Addr),

@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use alb_common::{
-    Reason, abi::map, local as local_cache, net::Be32, reason::Verdict, service::local,
-    settings::RST_WINDOW_SHIFT, tcp::flag,
-};
+use alb_common::{Reason, reason::Verdict, service::local, settings::RST_WINDOW_SHIFT, tcp::flag};
 use alb_ebpf::builder::Tcp;
 use alb_tests::packet_path::now;
 
@@ -28,6 +25,7 @@ fn spoiled(at: usize, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn left_as_they_are() {
     let world = World::new();
+    let world = World { prog: world.prog.with_ipv6(), ..world };
     let syn = to((VIP, WEB));
     let from = |src: [u8; 4]| Tcp { src: (src.into(), 9), ..syn.clone() }.frame();
     let cut = |len: usize| syn.frame()[..len].to_vec();
@@ -140,25 +138,6 @@ fn the_node_s_own_address_may_be_a_vip() {
     world.step("another protocol", &udp, &passed(Reason::HostTraffic, &udp));
     let unknown = Tcp { flags: flag::ACK, ..to((VIP, WEB)) };
     world.check("a listener", &unknown, &reset(Reason::UnknownFlow, &unknown));
-}
-
-#[test]
-fn addresses_that_share_a_place_of_the_cache_are_told_apart() {
-    let mut world = World::new();
-    let place = local_cache::place(VIP.into());
-    let mut beside = (Ipv4Addr::new(198, 19, 0, 0).to_bits()..).map(Ipv4Addr::from_bits);
-    let mut next = || beside.find(|addr| local_cache::place((*addr).into()) == place);
-    let (other, stranger) = (next().expect("an address"), next().expect("an address"));
-    world.prog.insert(map::LOCALS, Be32::from(other), local::VIP);
-    let asked = to((other, WEB));
-    world.check("the table knows it", &asked, &reset(Reason::NoListener, &asked));
-    let foreign = to((stranger, WEB));
-    world.check("nobody's", &foreign, &passed(Reason::NotOurs, &foreign.frame()));
-    let own = to((VIP, 9));
-    world.check("the cache knows it", &own, &reset(Reason::NoListener, &own));
-    world.prog.set(map::LOCAL_CACHE, place, 0_u64);
-    let own = own.frame();
-    world.step("an empty place", &own, &passed(Reason::NotOurs, &own));
 }
 
 #[test]

@@ -159,6 +159,9 @@ impl World {
 
     pub(super) fn sized(sizes: Sizes) -> Self {
         let mut prog = Prog::load_both(sizes);
+        if FAMILY == Family::Ipv6 {
+            prog = prog.with_ipv6();
+        }
         let settings = Settings {
             abi: ABI_VERSION,
             route_generation: 1,
@@ -181,7 +184,7 @@ impl World {
         for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT), (SNAT_TOO, local::SNAT)] {
             match FAMILY {
                 Family::Ipv4 => prog.local(addr, kind),
-                Family::Ipv6 => prog.insert(map::LOCALS6, addr6(addr.into()), kind),
+                Family::Ipv6 => prog.local6(addr6(addr.into()), kind),
             }
         }
         prog.insert(map::INTERFACE_SLOTS, 1u32, 0u32);

@@ -127,7 +127,7 @@ fn errors_that_go_nowhere() {
     let proxied = Tcp { src: (VIP, 443), dst: (CLIENT.0, 4_000), ..Tcp::default() };
     let error = Icmp { to: BALANCER_MAC, ..Icmp::about6(ROUTER, &proxied, 1_300, 8) }.frame6(&[]);
     world.step("nobody's", &error, &dropped(Reason::IcmpUnknownFlow, &error));
-    world.prog.insert(map::LOCALS6, addr6(VIP.into()), local::VIP | local::PROXY);
+    world.prog.local6(addr6(VIP.into()), local::VIP | local::PROXY);
     world.step("the proxy's", &error, &passed(Reason::Icmp, &error));
 }
 

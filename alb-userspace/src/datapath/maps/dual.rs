@@ -7,7 +7,7 @@ use super::{MapError, Table};
 use crate::datapath::wide::{Addr, Key, TargetEntry, Wide};
 
 /// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     Four,

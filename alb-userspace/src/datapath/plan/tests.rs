@@ -1,10 +1,14 @@
 //! Plans, applied step by step to a model of the maps: every step must leave them whole.
 
-use std::time::{Duration, Instant};
+use std::{
+    array,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use alb_common::{
     interface::hop_flag,
-    local::{self as cache, Said},
+    local::{self as cache, Held6, Said},
     net::{Be16, Be32, Be128},
 };
 use proptest::prelude::*;
@@ -31,7 +35,7 @@ struct Maps {
     idle: BTreeMap<u16, u32>,
     listeners: BTreeMap<ListenerKey, ListenerEntry>,
     locals: BTreeMap<Addr, u32>,
-    local_cache: BTreeMap<u32, u64>,
+    local_cache: BTreeMap<Place, Local>,
     filters: BTreeMap<u32, BTreeMap<filter::Prefix, FilterEntry>>,
 }
 
@@ -89,11 +93,11 @@ impl Maps {
             MapOp::SetLocal { addr, flags } => {
                 self.locals.insert(addr, flags);
             }
-            MapOp::SetLocalCache { place, word: 0 } => {
+            MapOp::SetLocalCache { place, local: None } => {
                 self.local_cache.remove(&place).unwrap();
             }
-            MapOp::SetLocalCache { place, word } => {
-                self.local_cache.insert(place, word);
+            MapOp::SetLocalCache { place, local: Some(local) } => {
+                self.local_cache.insert(place, local);
             }
             MapOp::RemoveLocal(addr) => {
                 self.locals.remove(&addr).unwrap();
@@ -131,12 +135,14 @@ impl Maps {
 
     /// What a packet to this address finds it to be.
     fn local_kind(&self, addr: Addr) -> Option<u32> {
-        if !addr.is_ipv4() {
-            return self.locals.get(&addr).copied();
-        }
-        let narrow = addr.narrow();
-        let word = self.local_cache.get(&cache::place(narrow)).copied().unwrap_or_default();
-        match cache::says(word, narrow) {
+        let held = self.local_cache.get(&Place::of(&addr));
+        let said = if addr.is_ipv4() {
+            let word = held.map(|of| cache::word(of.addr.narrow(), of.flags));
+            cache::says(word.unwrap_or_default(), addr.narrow())
+        } else {
+            held.map(|of| Held6::new(of.addr, of.flags)).unwrap_or_default().says(addr)
+        };
+        match said {
             Said::Ours(flags) => Some(flags),
             Said::NotOurs => None,
             Said::Nothing => self.locals.get(&addr).copied(),
@@ -190,14 +196,19 @@ fn key(port: u16) -> ListenerKey {
     ListenerKey { addr: Addr::widen(&Be32(10)), port: Be16::new(port), reserved: 0 }
 }
 
-/// Addresses that share two places of the cache, and some that have none.
+/// Addresses that share two places of the cache of either family.
 fn crowded(number: u16) -> Addr {
-    if number % 5 == 4 {
-        return Be128([1, 2, 3, number.into()]);
-    }
-    let wanted = u32::from(number % 2);
-    let mut sharing = (0..).map(Be32).filter(|addr| cache::place(*addr) == wanted);
-    Addr::widen(&sharing.nth(usize::from(number)).unwrap())
+    static CROWD: LazyLock<[Addr; 8]> = LazyLock::new(|| {
+        let four = |n: u32| Addr::widen(&Be32(n));
+        let six = |n: u32| Be128([1, 2, 3, n]);
+        array::from_fn(|number| {
+            let wanted = u32::from(number % 4 > 1);
+            let of = |n| if number % 2 == 0 { four(n) } else { six(n) };
+            let mut sharing = (0..).map(of).filter(|addr| Place::of(addr).index == wanted);
+            sharing.nth(number).unwrap()
+        })
+    });
+    CROWD[usize::from(number)]
 }
 
 /// Contents with these listeners, each a list of targets, and whatever they need.

@@ -30,7 +30,7 @@ use crate::datapath::{
 };
 
 /// What the program never writes: the pinned maps themselves.
-const READ: [&str; 15] = [
+const READ: [&str; 16] = [
     map::SETTINGS,
     map::LOCALS,
     map::LOCAL_CACHE,
@@ -43,6 +43,7 @@ const READ: [&str; 15] = [
     map::INTERFACES,
     map::INTERFACE_SLOTS,
     map::LOCALS6,
+    map::LOCAL_CACHE6,
     map::LISTENERS6,
     map::FILTERS6,
     map::TARGETS6,
