@@ -96,9 +96,11 @@ pub async fn accept(
 
 async fn handshake(socket: Plain, context: &Arc<Context>) -> Result<Accepted, Refused> {
     let (hello, socket) = hello(socket).await?;
+    let is_slow = policy::is_without_aes(hello.client_hello().cipher_suites());
+    let config = if is_slow { &context.by_client } else { &context.config };
     table::take_chosen();
     let start = StartHandshake::from_parts(hello, socket);
-    let handshake = start.into_stream(Arc::clone(&context.config));
+    let handshake = start.into_stream(Arc::clone(config));
     // The certificate is chosen by now: the call above answered the hello.
     let position = table::take_chosen();
     let mut stream = handshake.await.map_err(|error| Refused::Failed(Failure::of_io(&error)))?;

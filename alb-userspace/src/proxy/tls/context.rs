@@ -44,6 +44,8 @@ pub enum ContextError {
 #[derive(Debug)]
 pub struct Context {
     pub(super) config: Arc<ServerConfig>,
+    /// The same by the client's order of suites.
+    pub(super) by_client: Arc<ServerConfig>,
     pub(super) table: Arc<Table>,
     /// What happened so far; goes on in the context that follows.
     pub counts: Arc<Counts>,
@@ -127,8 +129,10 @@ impl Context {
         if protocol == ListenerProtocol::Https {
             config.alpn_protocols = HTTP.map(<[u8]>::to_vec).to_vec();
         }
+        let by_client = Arc::new(config.clone());
+        config.ignore_client_order = true;
         let counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();
-        Ok(Arc::new(Self { config: Arc::new(config), table, counts, source }))
+        Ok(Arc::new(Self { config: Arc::new(config), by_client, table, counts, source }))
     }
 
     /// Does a handshake in memory for every name and default, and logs the serial numbers that

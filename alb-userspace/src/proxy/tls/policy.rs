@@ -13,32 +13,28 @@ use crate::{
     model::{SecurityPolicy, TlsVersion},
 };
 
-/// Every suite that is offered, by OpenSSL's name, in the order of the built-in policy.
+/// Every suite that is offered, by OpenSSL's name, in the order of preference. A handshake hashes some
+/// forty times, and SHA-256 is an instruction where SHA-384 is not: AES-128 goes first, as with most
+/// clouds' balancers, though OpenSSL's clients would have it otherwise.
 static SUITES: [(&str, &SupportedCipherSuite); 9] = [
-    ("TLS_AES_256_GCM_SHA384", &suite::TLS13_AES_256_GCM_SHA384),
     ("TLS_AES_128_GCM_SHA256", &suite::TLS13_AES_128_GCM_SHA256),
+    ("TLS_AES_256_GCM_SHA384", &suite::TLS13_AES_256_GCM_SHA384),
     ("TLS_CHACHA20_POLY1305_SHA256", &suite::TLS13_CHACHA20_POLY1305_SHA256),
-    ("ECDHE-ECDSA-AES256-GCM-SHA384", &suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
     ("ECDHE-ECDSA-AES128-GCM-SHA256", &suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-ECDSA-AES256-GCM-SHA384", &suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
     ("ECDHE-ECDSA-CHACHA20-POLY1305", &suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
-    ("ECDHE-RSA-AES256-GCM-SHA384", &suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
     ("ECDHE-RSA-AES128-GCM-SHA256", &suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
+    ("ECDHE-RSA-AES256-GCM-SHA384", &suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
     ("ECDHE-RSA-CHACHA20-POLY1305", &suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
 ];
 
-/// Keys, groups and the suites of a policy; all suites without one.
+/// Keys, groups and the suites of a policy, in the order of preference; all suites without one.
 pub(super) fn provider(policy: Option<&SecurityPolicy>) -> Arc<CryptoProvider> {
-    let named = |policy: &SecurityPolicy| {
-        let find = |name: &str| SUITES.iter().find(|(known, _)| *known == name);
-        policy
-            .ciphers
-            .iter()
-            .filter_map(|cipher| find(cipher.0))
-            .map(|(_, suite)| **suite)
-            .collect()
+    let is_named = |name: &str| {
+        policy.is_none_or(|policy| policy.ciphers.iter().any(|cipher| cipher.0 == name))
     };
-    let all = || SUITES.iter().map(|(_, suite)| **suite).collect();
-    let cipher_suites = policy.map_or_else(all, named);
+    let named = SUITES.iter().filter(|(name, _)| is_named(name));
+    let cipher_suites = named.map(|(_, suite)| **suite).collect();
     Arc::new(CryptoProvider { cipher_suites, ..certificate::provider() })
 }
 
@@ -53,6 +49,14 @@ pub(super) fn versions(policy: Option<&SecurityPolicy>) -> Vec<&'static Supporte
             TlsVersion::V1_3 => &version::TLS13,
         })
         .collect()
+}
+
+/// Whether a client's own order counts: one that begins with `ChaCha20` says that it has no instructions
+/// for AES (RFC 8446 has no other way to).
+pub(super) fn is_without_aes(offered: &[CipherSuite]) -> bool {
+    let known = |of: &&CipherSuite| SUITES.iter().any(|(_, suite)| suite.suite() == **of);
+    let first = offered.iter().find(known).map(|first| openssl_name(*first));
+    first.is_some_and(|name| name.contains("CHACHA20"))
 }
 
 /// OpenSSL's name of a suite; empty for one that is not offered.

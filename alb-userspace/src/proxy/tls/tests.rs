@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, RootCertStore, SupportedProtocolVersion,
     client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -188,19 +188,45 @@ fn what_a_policy_never_serves_is_nothing_to_verify() {
 }
 
 #[tokio::test]
+async fn the_suite_is_chosen_here_unless_the_client_is_without_aes() {
+    use CipherSuite as C;
+    let (aes256, aes128) = (C::TLS13_AES_256_GCM_SHA384, C::TLS13_AES_128_GCM_SHA256);
+    let chacha = C::TLS13_CHACHA20_POLY1305_SHA256;
+    let (old256, old128) =
+        (C::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, C::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+    let context = context(&https("certificates: [ecdsa]"), &tickets(), None);
+    for (offered, chosen) in [
+        (vec![aes256, chacha, aes128], "TLS_AES_128_GCM_SHA256"),
+        (vec![aes256, chacha], "TLS_AES_256_GCM_SHA384"),
+        (vec![chacha, aes128], "TLS_CHACHA20_POLY1305_SHA256"),
+        (vec![old256, old128], "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (vec![old256], "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ] {
+        let mut provider = certificate::provider();
+        let known = std::mem::take(&mut provider.cipher_suites);
+        let find = |of: &CipherSuite| *known.iter().find(|suite| suite.suite() == *of).unwrap();
+        provider.cipher_suites = offered.iter().map(find).collect();
+        let versions: &[_] = if offered[0] == old256 { &[&version::TLS12] } else { &BOTH[..1] };
+        let config = Arc::new(client_with(provider, versions, &[]));
+        let accepted = shake(&context, &config, "shop.test").await;
+        assert_eq!(accepted.info.cipher, chosen, "{offered:?}");
+    }
+}
+
+#[tokio::test]
 async fn versions_ciphers_and_protocols_are_told() {
     let context = context(&https("certificates: [rsa, ecdsa]"), &tickets(), None);
     let rows: [(&[_], &[&str], _, _, _); 4] = [
-        (&[&version::TLS13], &["h2", "http/1.1"], "TLSv1.3", "TLS_AES_256_GCM_SHA384", Some("h2")),
+        (&[&version::TLS13], &["h2", "http/1.1"], "TLSv1.3", "TLS_AES_128_GCM_SHA256", Some("h2")),
         (
             &[&version::TLS12],
             &["http/1.1"],
             "TLSv1.2",
-            "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-ECDSA-AES128-GCM-SHA256",
             Some("http/1.1"),
         ),
-        (&BOTH, &["http/1.1", "h2"], "TLSv1.3", "TLS_AES_256_GCM_SHA384", Some("h2")),
-        (&BOTH, &[], "TLSv1.3", "TLS_AES_256_GCM_SHA384", None),
+        (&BOTH, &["http/1.1", "h2"], "TLSv1.3", "TLS_AES_128_GCM_SHA256", Some("h2")),
+        (&BOTH, &[], "TLSv1.3", "TLS_AES_128_GCM_SHA256", None),
     ];
     for (versions, alpn, protocol, cipher, chosen) in rows {
         let config = Arc::new(client(versions, alpn));

@@ -124,7 +124,7 @@ fn routes_headers_cookies_and_the_log_are_those_of_http_1() {
         ("scheme", "https"),
         ("request_id", "r-1"),
         ("ssl_protocol", "TLSv1.3"),
-        ("ssl_cipher", "TLS_AES_256_GCM_SHA384"),
+        ("ssl_cipher", "TLS_AES_128_GCM_SHA256"),
         ("server_protocol", "HTTP/2.0"),
     ] {
         assert_eq!(line[key], expected, "{key} of {line}");
