@@ -81,6 +81,11 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // Records are mostly written one by one, and the kernel has less to do for a buffer than for a
+        // list of one.
+        if let [only] = slices {
+            return self.poll_write(cx, only);
+        }
         let socket = &self.0;
         let len = slices.iter().map(|slice| slice.len()).sum();
         poll_once(socket, cx, len, || writev(socket, slices))
