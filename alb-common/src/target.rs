@@ -85,7 +85,15 @@ impl TargetTimes {
     /// Whether its share has grown to the whole.
     #[inline(always)]
     pub const fn is_full(&self, now: u32) -> bool {
-        now.wrapping_sub(self.start) >= self.ramp
+        self.elapsed(now) >= self.ramp
+    }
+
+    /// Ticks since it came into service. Who wrote that may have been a little ahead.
+    #[inline(always)]
+    const fn elapsed(&self, now: u32) -> u32 {
+        const AHEAD: u32 = 64;
+        let elapsed = now.wrapping_sub(self.start);
+        if elapsed > u32::MAX - AHEAD { 0 } else { elapsed }
     }
 
     /// Whether it takes a new flow that fell to it by this lot. Lots that are numbered in turn
@@ -95,8 +103,7 @@ impl TargetTimes {
         if self.is_full(now) {
             return true;
         }
-        let elapsed = now.wrapping_sub(self.start);
-        let share = (elapsed as u64 * WHOLE as u64 / self.ramp as u64) as u32;
+        let share = (self.elapsed(now) as u64 * WHOLE as u64 / self.ramp as u64) as u32;
         let share = if share < LEAST { LEAST } else { share };
         lot.wrapping_mul(0x9e37_79b1) >> 16 < share
     }
@@ -120,6 +127,7 @@ mod tests {
     fn a_share_grows_with_time() {
         let times = TargetTimes { start: u32::MAX - 9, ramp: 1_000, ..TargetTimes::default() };
         for (elapsed, least, most) in [
+            (u32::MAX, 50, 150),
             (0, 50, 150),
             (10, 50, 150),
             (100, 950, 1_050),

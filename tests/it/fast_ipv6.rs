@@ -8,7 +8,7 @@ use std::{
 
 use alb_tests::{
     client::{Conversation, tally, who},
-    daemon::{Node, binary},
+    daemon::{Daemon, Node, binary},
     netns::{Namespace, must},
     server::Server,
     topology::{Arms, CLIENT, Lab, Shape, VIP, six},
@@ -230,6 +230,26 @@ fn a_ping_is_answered_and_other_ports_are_closed() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
+/// What the program says of the daemon's packet path.
+fn said(lab: &Lab, daemon: &Daemon<'_>, words: &str) -> Value {
+    let mut command = lab.balancer.namespace.command(binary());
+    command.args(words.split(' ')).args(["-o", "json", "--config"]).arg(daemon.instance.config());
+    serde_json::from_str(&must(&mut command)).expect("JSON")
+}
+
+#[test]
+fn a_vip_that_a_restart_finds_gone_is_no_longer_ours() {
+    let lab = lab(Shape::default());
+    let (_four, _six) = (servers(&lab), servers6(&lab));
+    let mut daemon = Service::of6(&lab).serve(&lab);
+    let words = format!("trace [{}]:1 {}", six(CLIENT), vip6());
+    assert_eq!(said(&lab, &daemon, &words)["reason"], "new_flow");
+    daemon.terminate();
+    daemon.instance.write(&Service::of(&lab).body());
+    daemon.restart();
+    assert_eq!(said(&lab, &daemon, &words)["reason"], "not_ours");
+}
+
 #[test]
 fn flows_and_traces_tell_of_ipv6() {
     let lab = lab(Shape::default());
@@ -237,12 +257,7 @@ fn flows_and_traces_tell_of_ipv6() {
     let daemon = Service::of6(&lab).serve(&lab);
     let mut talk = Conversation::open(&lab.client.namespace, vip6()).expect("a connection");
     talk.exchange(b"hello").expect("an echo");
-    let config = daemon.instance.config();
-    let run = |words: &str| {
-        let mut command = lab.balancer.namespace.command(binary());
-        command.args(words.split(' ')).args(["-o", "json", "--config"]).arg(&config);
-        serde_json::from_str::<Value>(&must(&mut command)).expect("JSON")
-    };
+    let run = |words: &str| said(&lab, &daemon, words);
     let local = talk.local().to_string();
     let flows = run(&format!("flows --client {}", six(CLIENT)));
     let flow = &flows["flows"][0];

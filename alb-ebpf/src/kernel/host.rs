@@ -8,7 +8,7 @@ use crate::{mss, packet::Packet, parse};
 
 /// A program type.
 pub trait Host: Packet {
-    /// Steps of an established flow's packet are calls of their own: they cost a packet some
+    /// Steps that most packets take are calls of their own: they cost a packet some
     /// nanoseconds each, and save a host stack and Linux 6.1 instructions to look at.
     const CALLS: bool;
 

@@ -331,7 +331,8 @@ impl Tables for Be128 {
     fn local_kind(self) -> Option<u32> {
         let place = maps::LOCAL_CACHE6.get_ptr(local_cache::place6(self))?;
         // SAFETY: an element of the array. Userspace may replace it meanwhile: what is of two
-        // addresses says nothing of either.
+        // addresses says nothing of either, and it is empty at no time at which it is an address's
+        // that stays.
         let held = unsafe { place.read() };
         match held.says(self) {
             Said::Ours(kind) => Some(kind),

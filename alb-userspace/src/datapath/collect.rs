@@ -125,7 +125,7 @@ impl Sweep {
     }
 }
 
-/// The kernel's coarse monotonic clock in ticks, as the packet path reads it.
+/// The kernel's coarse monotonic clock in ticks, as the packet path reads it, or up to a jiffy later.
 pub fn now() -> u32 {
     let ticks = (nanoseconds() >> TICK_SHIFT) & u64::from(u32::MAX); // wraps: see `expiry`
     u32::try_from(ticks).unwrap_or_default()

@@ -72,7 +72,7 @@ pub struct Installed {
     pub entries: BTreeMap<ListenerKey, ListenerEntry>,
     /// What `FILTERS` holds, by id.
     pub filters: BTreeMap<u32, filter::Installed>,
-    /// What `LOCAL_CACHE` holds, without empty places.
+    /// What `LOCAL_CACHE` and `LOCAL_CACHE6` hold, without empty places.
     pub local_cache: BTreeMap<Place, Local>,
 }
 

@@ -1,8 +1,8 @@
 //! Packets of established flows, both ways.
 
-use alb_common::{Reason, tcp::flag};
+use alb_common::{Reason, abi::map, clock, tcp::flag};
 use alb_ebpf::builder::{Tcp, timestamp};
-use alb_tests::packet_path::Sizes;
+use alb_tests::packet_path::{Sizes, now};
 
 use super::{
     FAMILY,
@@ -47,6 +47,20 @@ fn data_both_ways() {
         assert_eq!(forward.bytes, 6 * header as u64 + 1_102, "{name}");
         assert_eq!(reverse.bytes, 5 * header as u64 + 1_102, "{name}");
     }
+}
+
+#[test]
+fn the_clock_is_read_anew_in_another_jiffy() {
+    let mut world = World::new();
+    let flow = Flow::default();
+    world.open(&flow);
+    let old = clock::keep(0x1234_5678, 5);
+    world.prog.set(map::CLOCK, 0, old);
+    let before = now();
+    world.pass_on("data", flow.later(PSH, &[1]), Reason::FlowForward);
+    let last = world.flows()[&flow.key()].last;
+    assert!((before - 1..=now()).contains(&last), "{before}, {last}");
+    assert_ne!(world.prog.get::<u64>(map::CLOCK, 0), old);
 }
 
 #[test]

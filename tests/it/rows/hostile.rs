@@ -63,6 +63,8 @@ fn fragments_that_overlap() {
 #[test]
 fn stacks_of_vlan_tags() {
     let world = World::new();
+    // What is deeper is left to them.
+    let world = World { prog: world.prog.with_ipv6(), ..world };
     let tagged = |kinds: &[u16]| Flow {
         tags: kinds.iter().map(|kind| (*kind, 0x0fff)).collect(),
         ..Flow::default()

@@ -405,6 +405,34 @@ fn every_cipher_a_file_may_name_is_offered() {
 }
 
 #[test]
+fn the_order_of_a_policy_does_not_matter() {
+    let text = "node: { interfaces: [eth0] }\n\
+                securityPolicies: [{ name: p, protocols: [TLSv1.3], \
+                ciphers: [TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256] }]\n";
+    let model = config::parse(text, Path::new("/")).unwrap().model;
+    let suites = &policy::provider(Some(&model.security_policies[0])).cipher_suites;
+    let names: Vec<_> = suites.iter().map(|suite| policy::openssl_name(suite.suite())).collect();
+    assert_eq!(names, ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"]);
+}
+
+#[test]
+fn the_first_suite_that_is_known_says_who_is_without_aes() {
+    // RFC 8701 §3.1.
+    const GREASE: CipherSuite = CipherSuite::Unknown(0x0a0a);
+    const CHACHA: CipherSuite = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+    const AES: CipherSuite = CipherSuite::TLS13_AES_256_GCM_SHA384;
+    for (offered, expected) in [
+        (&[][..], false),
+        (&[GREASE], false),
+        (&[GREASE, CHACHA, AES], true),
+        (&[GREASE, AES, CHACHA], false),
+        (&[CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, AES], true),
+    ] {
+        assert_eq!(policy::is_without_aes(offered), expected, "{offered:?}");
+    }
+}
+
+#[test]
 fn every_failure_has_a_counter_and_a_word_of_its_own() {
     for (at, failure) in Failure::ALL.into_iter().enumerate() {
         assert_eq!(failure as usize, at);
