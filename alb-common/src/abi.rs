@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -159,8 +159,8 @@ pub const TC6_PROGRAM: &str = "alb_tc6";
 #[expect(unsafe_code, reason = "the marker's promise is about raw bytes")]
 pub unsafe trait Plain: Copy + 'static {}
 
-/// Implements [`Plain`] after proving at compile time that the fields fill the size exactly.
-macro_rules! plain {
+/// Proves at compile time that the fields fill the size exactly.
+macro_rules! filled {
     ($type:ty, $size:literal: $($field:ident: $field_type:ty),+ $(,)?) => {
         const _: () = {
             const fn fields(value: &$type) {
@@ -170,6 +170,14 @@ macro_rules! plain {
             assert!(size_of::<$type>() == $size, "size of a map type changed: raise ABI_VERSION");
             assert!(0 $(+ size_of::<$field_type>())+ == $size, "padding in a map type");
         };
+    };
+}
+pub(crate) use filled;
+
+/// Implements [`Plain`] after proving at compile time that the fields fill the size exactly.
+macro_rules! plain {
+    ($type:ty, $size:literal: $($field:ident: $field_type:ty),+ $(,)?) => {
+        $crate::abi::filled!($type, $size: $($field: $field_type),+);
         // SAFETY: the asserts above prove that the listed fields, which are integers or
         // `Plain` types themselves, fill the `repr(C)` type without padding.
         #[expect(unsafe_code, reason = "proved by the asserts above")]

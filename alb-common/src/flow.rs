@@ -1,8 +1,8 @@
 //! The flow tables' key and value.
 
 use crate::{
-    abi::plain,
-    flow_table::FlowLine,
+    abi::{Plain, filled, plain},
+    flow_table::{FlowLine, Lined},
     net::{Address, Be16, Be32, Be128, Mac},
     tcp::FlowFlags,
 };
@@ -21,8 +21,12 @@ pub struct FlowKey<A = Be32> {
     pub dport: Be16,
 }
 
-plain!(FlowKey<Be32>, 12: src: Be32, dst: Be32, sport: Be16, dport: Be16);
-plain!(FlowKey<Be128>, 36: src: Be128, dst: Be128, sport: Be16, dport: Be16);
+filled!(FlowKey<Be32>, 12: src: Be32, dst: Be32, sport: Be16, dport: Be16);
+filled!(FlowKey<Be128>, 36: src: Be128, dst: Be128, sport: Be16, dport: Be16);
+
+// SAFETY: `Lined` is of the families that this is proved for, above.
+#[expect(unsafe_code, reason = "proved by the asserts above")]
+unsafe impl<A: Lined> Plain for FlowKey<A> {}
 
 impl<A: Address> FlowKey<A> {
     /// 16 bits that tell a reader of an entry whether it is still this key's: the kernel gives
@@ -39,8 +43,7 @@ impl<A: Address> FlowKey<A> {
 /// one lookup and a few array reads.
 ///
 /// IPv4: 48 bytes; with a 12-byte key and a state a line of 64 of [`crate::flow_table`]. IPv6: 72
-/// bytes; with a 36-byte key an element of the kernel's hash table takes 160 and its share of the
-/// bucket array 16. See [`bytes_per_flow`].
+/// bytes; with a 36-byte key, a state and 16 bytes of nothing a line of 128. See [`bytes_per_flow`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowEntry<A = Be32> {
@@ -82,14 +85,18 @@ pub struct FlowEntry<A = Be32> {
     pub bytes: u64,
 }
 
-plain!(FlowEntry<Be32>, 48:
+filled!(FlowEntry<Be32>, 48:
     tag: u16, route_generation: u16, src: Be32, dst: Be32, sport: Be16, dport: Be16,
     check_delta: u16, listener: u16, interface: u8, flags: FlowFlags, mac: Mac, target: u32,
     last: u32, packets: u32, bytes: u64);
-plain!(FlowEntry<Be128>, 72:
+filled!(FlowEntry<Be128>, 72:
     tag: u16, route_generation: u16, src: Be128, dst: Be128, sport: Be16, dport: Be16,
     check_delta: u16, listener: u16, interface: u8, flags: FlowFlags, mac: Mac, target: u32,
     last: u32, packets: u32, bytes: u64);
+
+// SAFETY: as of `FlowKey`.
+#[expect(unsafe_code, reason = "proved by the asserts above")]
+unsafe impl<A: Lined> Plain for FlowEntry<A> {}
 
 // SAFETY: `repr(transparent)` over an integer.
 #[expect(unsafe_code, reason = "transparent over an integer")]
@@ -196,19 +203,14 @@ pub struct Totals {
 
 plain!(Totals, 40: new_flows: u64, packets_in: u64, packets_out: u64, bytes_in: u64, bytes_out: u64);
 
-/// Bytes of kernel memory for each flow a table is made for: of IPv4 as many lines as
-/// [`lines_for`](crate::flow_table::lines_for) makes of two entries; of IPv6 two elements of
-/// `struct htab_elem` (48) + key and value rounded up to 8, and two 16-byte buckets.
-pub const fn bytes_per_flow<A>() -> usize {
-    if size_of::<FlowKey<A>>() == size_of::<FlowKey<Be32>>() {
-        4 * size_of::<FlowLine>()
-    } else {
-        2 * (48 + size_of::<FlowKey<A>>().next_multiple_of(8) + size_of::<FlowEntry<A>>() + 16)
-    }
+/// Bytes of kernel memory for each flow a table is made for: the lines of two entries, as many as
+/// [`lines_for`](crate::flow_table::lines_for) makes of them.
+pub const fn bytes_per_flow<A: Lined>() -> usize {
+    4 * size_of::<FlowLine<A>>()
 }
 
 const _: () = assert!(bytes_per_flow::<Be32>() <= 256);
-const _: () = assert!(bytes_per_flow::<Be128>() <= 352);
+const _: () = assert!(bytes_per_flow::<Be128>() <= 512);
 
 #[cfg(test)]
 mod tests {

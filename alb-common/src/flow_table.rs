@@ -1,4 +1,5 @@
-//! A hash table in an array map: one line of 64 bytes, a cache line, for each direction of a flow.
+//! A hash table in an array map: one line for each direction of a flow, of IPv4 a cache line of 64
+//! bytes, of IPv6 two.
 //!
 //! The kernel's own hash table reads a bucket, then an element, each a cache miss and a TLB miss
 //! where there are many flows; here most packets touch one line. Whoever has the array in memory
@@ -12,7 +13,8 @@
 //! the home counts it as displaced. So a lookup ends at the home unless something of it was displaced,
 //! also if the key is in no line. With two lines an entry, in a table of nominal size that flows have
 //! come to and gone from for long, half of the keys are at home and six of seven in its group, and
-//! there is room for a third more at least.
+//! there is room for a third more at least. With fewer some keys find no room in a table that is not
+//! full.
 //!
 //! # How it is changed without locks
 //!
@@ -27,11 +29,18 @@
 //! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody;
 //! [`abandoned`] finds such.
 
+use core::fmt::Debug;
+
 use crate::{
-    abi::plain,
+    abi::{Plain, filled},
     flow::{FlowEntry, FlowKey},
     hash,
+    net::{Address, Be32, Be128},
 };
+
+mod family;
+
+pub use family::{Lined, RANDOM};
 
 #[cfg(not(target_arch = "bpf"))]
 pub mod shared;
@@ -41,32 +50,43 @@ mod tests;
 /// One direction of a flow with its key: what the array is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct FlowLine {
+pub struct FlowLine<A: Lined = Be32> {
     /// Phase, displaced keys and version: see the constants of this module.
     pub state: u32,
     /// Whose it is, unless empty.
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
+    /// Zero.
+    pub rest: A::Rest,
     /// The rewrite.
-    pub entry: FlowEntry,
+    pub entry: FlowEntry<A>,
 }
 
-plain!(FlowLine, 64: state: u32, key: FlowKey, entry: FlowEntry);
+filled!(FlowLine<Be32>, 64: state: u32, key: FlowKey, rest: [u32; 0], entry: FlowEntry);
+filled!(FlowLine<Be128>, 128:
+    state: u32, key: FlowKey<Be128>, rest: [u32; 4], entry: FlowEntry<Be128>);
 
-/// The first line of the array: where the others are.
+// SAFETY: `Lined` is of the families that this is proved for, above.
+#[expect(unsafe_code, reason = "proved by the asserts above")]
+unsafe impl<A: Lined> Plain for FlowLine<A> {}
+
+/// What is in the first line of the array: where the others are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Shape {
+pub struct Shape<A: Lined = Be32> {
     /// Groups of lines; 0 = the table is not ready.
     pub groups: u32,
     /// Zero.
     pub reserved: u32,
-    /// Random; the last two odd, or half of their use is lost.
-    pub seeds: [u64; 4],
-    /// Zero.
-    pub unused: [u64; 3],
+    /// Keys of the hash.
+    pub seeds: A::Seeds,
 }
 
-plain!(Shape, 64: groups: u32, reserved: u32, seeds: [u64; 4], unused: [u64; 3]);
+filled!(Shape<Be32>, 40: groups: u32, reserved: u32, seeds: [u64; 4]);
+filled!(Shape<Be128>, 88: groups: u32, reserved: u32, seeds: [u64; 10]);
+
+// SAFETY: as of `FlowLine`.
+#[expect(unsafe_code, reason = "proved by the asserts above")]
+unsafe impl<A: Lined> Plain for Shape<A> {}
 
 /// Bits of a state that are the phase.
 const PHASE: u32 = 0b11;
@@ -93,6 +113,9 @@ const WITHDRAWN: u32 = VERSION.wrapping_sub(OFFERED);
 /// The lines of a table, in whoever's memory. What is provided is to be replaced only by a call of the
 /// same function, where the stack has no room for it in line.
 pub trait Lines: Sized {
+    /// The family of the keys.
+    type Addr: Lined;
+
     /// Lines of a group, a power of two.
     const WAYS: u32 = GROUP;
 
@@ -101,12 +124,12 @@ pub trait Lines: Sized {
     fn state(&self, line: u32) -> u32;
 
     /// Whether a line's key is this one.
-    fn has(&self, line: u32, key: &FlowKey) -> bool;
+    fn has(&self, line: u32, key: &FlowKey<Self::Addr>) -> bool;
 
     /// Whether a line that is in this phase or a later one is a key's, before and after it is looked
     /// at.
     #[inline(always)]
-    fn holds(&self, line: u32, phase: u32, key: &FlowKey) -> bool {
+    fn holds(&self, line: u32, phase: u32, key: &FlowKey<Self::Addr>) -> bool {
         let state = self.state(line);
         is_in(state, phase) && self.has(line, key) && is_same(self.state(line), state)
     }
@@ -118,17 +141,17 @@ pub trait Lines: Sized {
     fn add(&self, line: u32, by: u32) -> u32;
 
     /// Writes a busy line's key and entry.
-    fn fill(&self, line: u32, key: &FlowKey, entry: &FlowEntry);
+    fn fill(&self, line: u32, key: &FlowKey<Self::Addr>, entry: &FlowEntry<Self::Addr>);
 
     /// [`find`].
     #[inline(always)]
-    fn find(&self, places: Places, key: &FlowKey) -> Option<u32> {
+    fn find(&self, places: Places, key: &FlowKey<Self::Addr>) -> Option<u32> {
         find(self, places, key)
     }
 
     /// [`claim`].
     #[inline(always)]
-    fn claim(&self, places: Places, _: &FlowKey) -> Option<u32> {
+    fn claim(&self, places: Places, _: &FlowKey<Self::Addr>) -> Option<u32> {
         claim(self, places)
     }
 
@@ -140,7 +163,7 @@ pub trait Lines: Sized {
 
     /// [`is_elsewhere`].
     #[inline(always)]
-    fn is_elsewhere(&self, places: Places, but: u32, key: &FlowKey) -> bool {
+    fn is_elsewhere(&self, places: Places, but: u32, key: &FlowKey<Self::Addr>) -> bool {
         is_elsewhere(self, places, but, key)
     }
 }
@@ -162,13 +185,12 @@ pub enum Inserted {
     NoRoom,
 }
 
-impl Shape {
+impl<A: Lined> Shape<A> {
     /// Of an array of so many lines: with the last ones unused if they are no whole group.
-    pub const fn of(lines: u32, seeds: [u64; 4]) -> Self {
-        let [a, b, c, d] = seeds;
+    pub fn of(lines: u32, random: [u64; RANDOM]) -> Self {
         // The first group's place has this shape, and nothing else.
         let groups = (lines / GROUP).saturating_sub(1);
-        Self { groups, reserved: 0, seeds: [a, b, c | 1, d | 1], unused: [0; 3] }
+        Self { groups, reserved: 0, seeds: A::seeds(random) }
     }
 
     /// Where a key may be.
@@ -177,16 +199,13 @@ impl Shape {
     /// seeds finds many keys of one home; but it is linear, and clients in a row would make it
     /// patterns: the steps after it undo those.
     #[inline(always)]
-    pub fn places(&self, key: &FlowKey) -> Places {
-        let [a, b, c, d] = self.seeds;
-        let ports = (key.sport.0 as u64) << 16 | key.dport.0 as u64;
-        let (src, dst) = (key.src.0 as u64, key.dst.0 as u64);
-        let sum = src.wrapping_add(a).wrapping_mul(dst.wrapping_add(b));
-        let first = mixed(sum.wrapping_add(ports.wrapping_mul(c)), d);
-        let second = mixed(first, d);
+    pub fn places(&self, key: &FlowKey<A>) -> Places {
+        let (sum, odd) = A::hash_of(key, &self.seeds);
+        let first = mixed(sum, odd);
+        let second = mixed(first, odd);
         let lines = self.groups * GROUP;
         let line = |hash: u64| GROUP + hash::slot((hash >> 32) as u32, lines);
-        [line(first), line(second), line(mixed(second, d))]
+        [line(first), line(second), line(mixed(second, odd))]
     }
 }
 
@@ -244,7 +263,7 @@ pub const fn is_same(a: u32, b: u32) -> bool {
 
 /// The line of a key.
 #[inline(always)]
-pub fn find(lines: &impl Lines, places: Places, key: &FlowKey) -> Option<u32> {
+pub fn find<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> Option<u32> {
     let state = lines.state(places[0]);
     if lines.holds(places[0], TAKEN, key) {
         return Some(places[0]);
@@ -260,7 +279,7 @@ pub const fn has_displaced(state: u32) -> bool {
 
 /// The line of a key that is not at home.
 #[inline(always)]
-pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey) -> Option<u32> {
+pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> Option<u32> {
     let mut step = 1;
     while step < steps::<L>() {
         let line = line::<L>(places, step);
@@ -274,7 +293,12 @@ pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey) -> Opt
 
 /// Inserts a key that is in no line.
 #[inline(always)]
-pub fn insert<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEntry) -> Inserted {
+pub fn insert<L: Lines>(
+    lines: &L,
+    places: Places,
+    key: &FlowKey<L::Addr>,
+    entry: &FlowEntry<L::Addr>,
+) -> Inserted {
     let home = places[0];
     let state = lines.state(home);
     if phase(state) == EMPTY && lines.swap(home, state, state + BUSY) {
@@ -292,7 +316,12 @@ pub fn insert<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEn
 
 /// Inserts a key whose home is another's.
 #[inline(always)]
-fn displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey, entry: &FlowEntry) -> Inserted {
+fn displaced<L: Lines>(
+    lines: &L,
+    places: Places,
+    key: &FlowKey<L::Addr>,
+    entry: &FlowEntry<L::Addr>,
+) -> Inserted {
     // Most keys that are there need not be offered to be found.
     if lines.find(places, key).is_some() {
         return Inserted::Exists;
@@ -365,7 +394,7 @@ pub fn empty_lines<L: Lines>(lines: &L, place: u32) -> u32 {
 
 /// Whether another line than this one has a key, or offers it.
 #[inline(always)]
-pub fn is_elsewhere<L: Lines>(lines: &L, places: Places, but: u32, key: &FlowKey) -> bool {
+pub fn is_elsewhere<L: Lines>(lines: &L, places: Places, but: u32, key: &FlowKey<L::Addr>) -> bool {
     let mut step = 0;
     while step < steps::<L>() {
         let line = line::<L>(places, step);
@@ -379,7 +408,7 @@ pub fn is_elsewhere<L: Lines>(lines: &L, places: Places, but: u32, key: &FlowKey
 
 /// Removes a key: whether this call did.
 #[inline(always)]
-pub fn remove(lines: &impl Lines, places: Places, key: &FlowKey) -> bool {
+pub fn remove<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> bool {
     match find(lines, places, key) {
         Some(line) => empty(lines, places, line, key),
         None => false,
@@ -388,7 +417,7 @@ pub fn remove(lines: &impl Lines, places: Places, key: &FlowKey) -> bool {
 
 /// Empties a line that a key was found in.
 #[inline(always)]
-fn empty(lines: &impl Lines, places: Places, line: u32, key: &FlowKey) -> bool {
+fn empty<L: Lines>(lines: &L, places: Places, line: u32, key: &FlowKey<L::Addr>) -> bool {
     let mut tries = 0;
     while tries < TRIES {
         let state = lines.state(line);

@@ -9,6 +9,7 @@ pub(crate) mod balance;
 pub mod host;
 
 mod control;
+mod copy;
 mod established;
 mod handshake;
 
@@ -20,6 +21,7 @@ mod snat;
 mod close;
 mod flow_log;
 mod lines;
+mod lines6;
 mod ring;
 
 mod atomic;

@@ -128,12 +128,12 @@ pub(crate) fn fill6(runner: &mut Runner, flows: u32) {
     for (addr, kind) in [(VIP, local::VIP), (SNAT, local::SNAT)] {
         runner.path.local6(addr6(addr.into()), kind);
     }
-    let mut table = runner.path.hash::<FlowKey<Be128>, FlowEntry<Be128>>(map::FLOWS6);
+    let table = runner.path.lines::<Be128>(map::FLOWS6);
     for flow in (0..flows).map(|n| n.wrapping_mul(0x9e37_79b1) & (flows - 1)) {
         let keys = (Tuple::forward().key6(flow), Tuple::reverse().key6(flow));
         let (forward, reverse) = pair(keys, flow, now);
         for (key, entry) in [reverse, forward] {
-            table.insert(Raw(key), Raw(entry), 0).expect("room");
+            table.set(&key, &entry).expect("room");
         }
     }
 }
@@ -244,7 +244,7 @@ pub(crate) fn widen(runner: &mut Runner, flows: u32) {
         path.set(map::LISTENER_STATES, number + 2, ListenerState { turn: 0, idle: IDLE });
     }
     let now = now();
-    let table = path.lines(map::FLOWS);
+    let table = path.lines::<Be32>(map::FLOWS);
     for flow in 0..flows {
         let (forward, reverse) = entries(flow, now);
         let (target, listener) = (far(flow), far(flow) / each + 2);
@@ -387,7 +387,7 @@ fn pair<A: Address>(
 /// Removes new flows, established or half-open.
 pub(crate) fn forget(runner: &mut Runner, flows: u32) {
     for name in [map::FLOWS, map::HALF_OPEN] {
-        let table = runner.path.lines(name);
+        let table = runner.path.lines::<Be32>(name);
         for flow in 0..flows {
             for tuple in [Tuple::new_forward(), Tuple::new_reverse()] {
                 // It is in one of the two tables only.

@@ -1,8 +1,11 @@
 //! What a process leaves half-way in the flow tables when it is killed is cleared by the next one.
 
+use std::path::Path;
+
 use alb_common::{
     abi::map,
-    flow_table::{BUSY, EMPTY, FlowLine, GROUP, OFFERED},
+    flow_table::{BUSY, EMPTY, FlowLine, GROUP, Lined, OFFERED},
+    net::{Be32, Be128},
 };
 use alb_tests::{
     client::tally,
@@ -22,29 +25,40 @@ fn lines_that_a_killed_process_was_writing_are_emptied() {
     daemon.kill();
     let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
     let maps = version.expect("a version").path().join("maps");
-    let written = [map::FLOWS, map::HALF_OPEN].map(|name| {
-        let data = MapData::from_pin(maps.join(name)).expect("a map");
-        let mut lines: Array<_, Raw<FlowLine>> =
-            Map::Array(data).try_into().expect("an array of lines");
-        let free = |line: &u32| lines.get(line, 0).expect("a line").0.state == EMPTY;
-        let free: Vec<u32> = (GROUP..).filter(free).take(2).collect();
-        for (line, state) in free.iter().zip([BUSY, OFFERED]) {
-            let half = FlowLine { state, ..FlowLine::default() };
-            lines.set(*line, Raw(half), 0).expect("a line");
-        }
-        (lines, free)
-    });
+    let four = [map::FLOWS, map::HALF_OPEN].map(|name| Written::<Be32>::into(&maps, name));
+    let six = [map::FLOWS6, map::HALF_OPEN6].map(|name| Written::<Be128>::into(&maps, name));
     tally(&lab.client.namespace, vip(), 20).expect("served without a daemon");
     daemon.restart();
     wait::until("the lines to be empty", wait::LONG, || {
-        let is_left = |line: &u32, lines: &Array<_, Raw<FlowLine>>| {
-            let state = lines.get(line, 0).expect("a line").0.state;
-            state == BUSY || state == OFFERED
-        };
-        written
-            .iter()
-            .all(|(lines, free)| !free.iter().any(|line| is_left(line, lines)))
-            .then_some(())
+        let is_left = four.iter().any(Written::is_left) || six.iter().any(Written::is_left);
+        (!is_left).then_some(())
     });
     tally(&lab.client.namespace, vip(), 20).expect("served");
+}
+
+/// Lines of a table that somebody was writing.
+struct Written<A: Lined> {
+    table: Array<MapData, Raw<FlowLine<A>>>,
+    lines: Vec<u32>,
+}
+
+impl<A: Lined> Written<A> {
+    fn into(maps: &Path, name: &str) -> Self {
+        let data = MapData::from_pin(maps.join(name)).expect("a map");
+        let mut table: Array<_, Raw<FlowLine<A>>> =
+            Map::Array(data).try_into().expect("an array of lines");
+        let free = |line: &u32| table.get(line, 0).expect("a line").0.state == EMPTY;
+        let lines: Vec<u32> = (GROUP..).filter(free).take(2).collect();
+        for (line, state) in lines.iter().zip([BUSY, OFFERED]) {
+            table.set(*line, Raw(FlowLine { state, ..FlowLine::default() }), 0).expect("a line");
+        }
+        Self { table, lines }
+    }
+
+    fn is_left(&self) -> bool {
+        self.lines.iter().any(|line| {
+            let state = self.table.get(line, 0).expect("a line").0.state;
+            state == BUSY || state == OFFERED
+        })
+    }
 }

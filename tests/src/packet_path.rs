@@ -17,7 +17,7 @@ use alb_common::{
     Reason,
     abi::{self, Plain, map},
     filter::{FilterEntry, FilterKey},
-    flow::{FlowEntry, FlowKey, Totals},
+    flow::Totals,
     flow_table::lines_for,
     local::{Held6, place, place6, word},
     net::{Be32, Be128},
@@ -95,7 +95,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Prog {
     ebpf: Ebpf,
-    /// Its flow tables of IPv4.
+    /// Its flow tables.
     tables: Tables,
     /// The TC program over maps of its own, which are written like the others.
     twin: Option<Ebpf>,
@@ -313,16 +313,6 @@ impl Prog {
         }
     }
 
-    /// Everything in a flow table of IPv6: [`map::FLOWS6`] or [`map::HALF_OPEN6`].
-    pub fn flows6(&self, name: &str) -> BTreeMap<FlowKey<Be128>, FlowEntry<Be128>> {
-        flows6(&self.ebpf, name)
-    }
-
-    /// The same of the TC program, if it is loaded.
-    pub fn twin_flows6(&self, name: &str) -> Option<BTreeMap<FlowKey<Be128>, FlowEntry<Be128>>> {
-        self.twin.as_ref().map(|twin| flows6(twin, name))
-    }
-
     /// Counters that are not zero, of all CPUs together, by label.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         counters(&self.ebpf)
@@ -406,8 +396,8 @@ fn parse(object: &[u8], sizes: Sizes) -> Ebpf {
         (map::LOCALS, 16),
         (map::SLOTS, sizes.slots),
         (map::FILTERS, sizes.prefixes),
-        (map::FLOWS6, sizes.flows),
-        (map::HALF_OPEN6, sizes.half_open),
+        (map::FLOWS6, lines_for(sizes.flows)),
+        (map::HALF_OPEN6, lines_for(sizes.half_open)),
         (map::HALF_OPEN_RING6, sizes.ring),
         (map::CLOSED_RING6, sizes.ring),
         (map::TARGETS6, sizes.targets),
@@ -426,16 +416,6 @@ fn hash<'a, K: Plain, V: Plain>(
     name: &str,
 ) -> HashMap<&'a mut MapData, Raw<K>, Raw<V>> {
     ebpf.map_mut(name).expect("a map").try_into().expect("a hash map")
-}
-
-fn flows6(ebpf: &Ebpf, name: &str) -> BTreeMap<FlowKey<Be128>, FlowEntry<Be128>> {
-    let hash: HashMap<&MapData, Raw<FlowKey<Be128>>, Raw<FlowEntry<Be128>>> =
-        ebpf.map(name).expect("a map").try_into().expect("a hash map");
-    let element = |element: Result<(Raw<_>, Raw<_>), _>| {
-        let (key, entry) = element.expect("an element");
-        (key.0, entry.0)
-    };
-    hash.iter().map(element).collect()
 }
 
 fn counters(ebpf: &Ebpf) -> BTreeMap<&'static str, u64> {

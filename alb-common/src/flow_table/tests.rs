@@ -12,32 +12,91 @@ use super::{
     shared::{FlowTable, Line},
     *,
 };
-use crate::net::{Be16, Be32};
+use crate::net::Be16;
 
-const SEEDS: [u64; 4] =
-    [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321, 0x9e37_79b9_7f4a_7c15, 0xff51_afd7_ed55_8ccd];
+const SEEDS: [u64; RANDOM] = [
+    0x1234_5678_9abc_def0,
+    0x0fed_cba9_8765_4321,
+    0x9e37_79b9_7f4a_7c15,
+    0xff51_afd7_ed55_8ccd,
+    0xc4ce_b9fe_1a85_ec53,
+    0x87c3_7b91_1142_53d5,
+    0x4cf5_ad43_2745_937f,
+    0x52dc_e729_3849_5ab5,
+    0x2545_f491_4f6c_dd1d,
+    0xd6e8_feb8_6659_fd93,
+];
 
-fn lines(count: u32) -> Vec<Line> {
+fn lines<A: Lined>(count: u32) -> Vec<Line<A>> {
     (0..count).map(|_| Line::default()).collect()
 }
 
-fn key(n: u32) -> FlowKey {
-    FlowKey { src: Be32(0xc612_0000 + n), dst: Be32(7), sport: Be16(n as u16), dport: Be16(80) }
+/// What the same test of both families needs.
+trait Tested: Lined {
+    fn addr(n: u32) -> Self;
 }
 
-fn entry(n: u32) -> FlowEntry {
+impl Tested for Be32 {
+    fn addr(n: u32) -> Self {
+        Self(n)
+    }
+}
+
+impl Tested for Be128 {
+    /// Each bit of the number in another word.
+    fn addr(n: u32) -> Self {
+        let word = |at: u32| n & 0x1111_1111 << at;
+        Self([word(0), word(1) ^ 0x2001_0db8, word(2), word(3)])
+    }
+}
+
+/// A test of both families.
+macro_rules! both {
+    ($($name:ident),+ $(,)?) => {
+        mod ipv4 {
+            use super::*;
+            $(#[test] fn $name() { super::$name::<Be32>() })+
+        }
+        mod ipv6 {
+            use super::*;
+            $(#[test] fn $name() { super::$name::<Be128>() })+
+        }
+    };
+}
+
+fn key<A: Tested>(n: u32) -> FlowKey<A> {
+    FlowKey {
+        src: A::addr(0xc612_0000 + n),
+        dst: A::addr(7),
+        sport: Be16(n as u16),
+        dport: Be16(80),
+    }
+}
+
+fn entry<A: Tested>(n: u32) -> FlowEntry<A> {
     FlowEntry { target: n, bytes: u64::from(n) << 40, ..FlowEntry::default() }
 }
 
-#[test]
-fn its_nominal_size_fits_and_most_are_at_home() {
+both!(
+    its_nominal_size_fits_and_most_are_at_home,
+    whatever_the_keys_and_the_seeds_its_nominal_size_fits,
+    the_least_table_holds_its_nominal_size_for_long,
+    after_long_use_most_are_in_their_home_s_group,
+    a_full_table_says_so_and_keeps_what_it_has,
+    an_array_without_a_shape_is_no_table,
+    what_was_left_half_way_hinders_nobody_and_is_cleared,
+    keys_without_the_seeds_spread_evenly,
+    threads_that_insert_and_remove_the_same_keys_agree,
+);
+
+fn its_nominal_size_fits_and_most_are_at_home<A: Tested>() {
     for entries in [64, 1_000, 100_000] {
-        let lines = lines(lines_for(entries));
+        let lines = lines::<A>(lines_for(entries));
         let table = FlowTable::make(&lines, SEEDS);
         for n in 0..entries {
             assert_eq!(table.insert(&key(n), &entry(n)), Inserted::Yes, "{n} of {entries}");
         }
-        let shape = Shape::of(lines_for(entries), SEEDS);
+        let shape = Shape::<A>::of(lines_for(entries), SEEDS);
         let at_home = |n: &u32| {
             let home = shape.places(&key(*n))[0];
             table.read(home).is_some_and(|(found, _)| found == key(*n))
@@ -49,16 +108,16 @@ fn its_nominal_size_fits_and_most_are_at_home() {
             assert_eq!(table.insert(&key(n), &entry(0)), Inserted::Exists);
             assert_eq!(table.get(&key(n + entries)), None);
         }
-        let there = (0..lines_for(entries)).filter_map(|line| table.read(line)).count();
+        let there = (GROUP..lines_for(entries)).filter_map(|line| table.read(line)).count();
         assert_eq!(there, entries as usize);
     }
 }
 
 /// Keys as they come: clients in a row, ports in a row, both, and at random.
-fn patterns(n: u32) -> [FlowKey; 4] {
+fn patterns<A: Tested>(n: u32) -> [FlowKey<A>; 4] {
     let of = |src: u32, sport: u16| FlowKey {
-        src: Be32(src.to_be()),
-        dst: Be32(0x0a00_12c6),
+        src: A::addr(src.to_be()),
+        dst: A::addr(0x0a00_12c6),
         sport: Be16::new(sport),
         dport: Be16::new(443),
     };
@@ -71,8 +130,7 @@ fn patterns(n: u32) -> [FlowKey; 4] {
     ]
 }
 
-#[test]
-fn whatever_the_keys_and_the_seeds_its_nominal_size_fits() {
+fn whatever_the_keys_and_the_seeds_its_nominal_size_fits<A: Tested>() {
     const ENTRIES: u32 = 16_384;
     let mut seed = 1_u64;
     let mut next = || {
@@ -80,13 +138,13 @@ fn whatever_the_keys_and_the_seeds_its_nominal_size_fits() {
         seed ^ seed >> 29
     };
     for _ in 0..20 {
-        let seeds = [next(), next(), next(), next()];
+        let seeds = core::array::from_fn(|_| next());
         for pattern in 0..4 {
-            let lines = lines(lines_for(ENTRIES));
+            let lines = lines::<A>(lines_for(ENTRIES));
             let table = FlowTable::make(&lines, seeds);
             // A fifth more than it is made for.
             for n in 0..ENTRIES + ENTRIES / 5 {
-                let key = patterns(n)[pattern];
+                let key = patterns::<A>(n)[pattern];
                 let inserted = table.insert(&key, &entry(n));
                 assert_ne!(inserted, Inserted::NoRoom, "{n} of pattern {pattern}, {seeds:x?}");
             }
@@ -94,10 +152,29 @@ fn whatever_the_keys_and_the_seeds_its_nominal_size_fits() {
     }
 }
 
-#[test]
-fn after_long_use_most_are_in_their_home_s_group() {
+/// As [`whatever_the_keys_and_the_seeds_its_nominal_size_fits`], of the least table there is, while
+/// flows come and go.
+fn the_least_table_holds_its_nominal_size_for_long<A: Tested>() {
+    const ENTRIES: u32 = crate::limits::LEAST_FLOWS * 2;
+    for round in 0..20_u64 {
+        let seeds = SEEDS.map(|seed| seed.wrapping_mul(2 * round + 1) ^ round << 40);
+        for pattern in 0..4 {
+            let lines = lines::<A>(lines_for(ENTRIES));
+            let table = FlowTable::make(&lines, seeds);
+            for n in 0..8 * ENTRIES {
+                if let Some(oldest) = n.checked_sub(ENTRIES) {
+                    assert!(table.remove(&patterns(oldest)[pattern]));
+                }
+                let inserted = table.insert(&patterns(n)[pattern], &entry(n));
+                assert_eq!(inserted, Inserted::Yes, "{n} of pattern {pattern}, {round}");
+            }
+        }
+    }
+}
+
+fn after_long_use_most_are_in_their_home_s_group<A: Tested>() {
     const ENTRIES: u32 = 8_192;
-    let lines = lines(lines_for(ENTRIES));
+    let lines = lines::<A>(lines_for(ENTRIES));
     let table = FlowTable::make(&lines, SEEDS);
     for n in 0..6 * ENTRIES {
         assert_eq!(table.insert(&key(n), &entry(n)), Inserted::Yes, "{n}");
@@ -105,7 +182,7 @@ fn after_long_use_most_are_in_their_home_s_group() {
             assert!(table.remove(&key(oldest)));
         }
     }
-    let shape = Shape::of(lines_for(ENTRIES), SEEDS);
+    let shape = Shape::<A>::of(lines_for(ENTRIES), SEEDS);
     let is_within = |n: u32, ways: u32| {
         let home = shape.places(&key(n))[0];
         (0..ways).any(|step| table.read(home ^ step).is_some_and(|(found, _)| found == key(n)))
@@ -116,9 +193,8 @@ fn after_long_use_most_are_in_their_home_s_group() {
     assert!(in_group * 100 > ENTRIES as usize * 83, "{in_group} of {ENTRIES}");
 }
 
-#[test]
-fn a_full_table_says_so_and_keeps_what_it_has() {
-    let lines = lines(GROUP * 3);
+fn a_full_table_says_so_and_keeps_what_it_has<A: Tested>() {
+    let lines = lines::<A>(GROUP * 3);
     let table = FlowTable::make(&lines, SEEDS);
     let in_it: Vec<u32> =
         (0..100).filter(|n| table.insert(&key(*n), &entry(*n)) == Inserted::Yes).collect();
@@ -134,9 +210,8 @@ fn a_full_table_says_so_and_keeps_what_it_has() {
     assert_eq!(displaced.filter(|line| *line >= GROUP).count(), 0, "nobody is counted any more");
 }
 
-#[test]
-fn an_array_without_a_shape_is_no_table() {
-    let lines = lines(64);
+fn an_array_without_a_shape_is_no_table<A: Tested>() {
+    let lines = lines::<A>(64);
     let table = FlowTable::new(&lines);
     assert!(!table.is_ready() && table.get(&key(1)).is_none() && !table.remove(&key(1)));
     assert_eq!(table.insert(&key(1), &entry(1)), Inserted::NoRoom);
@@ -145,11 +220,10 @@ fn an_array_without_a_shape_is_no_table() {
     assert_eq!(table.get(&key(1)), None, "whoever looked before it was one");
 }
 
-#[test]
-fn what_was_left_half_way_hinders_nobody_and_is_cleared() {
-    let lines = lines(lines_for(64));
+fn what_was_left_half_way_hinders_nobody_and_is_cleared<A: Tested>() {
+    let lines = lines::<A>(lines_for(64));
     let table = FlowTable::make(&lines, SEEDS);
-    let places = Shape::of(lines_for(64), SEEDS).places(&key(1));
+    let places = Shape::<A>::of(lines_for(64), SEEDS).places(&key(1));
     let lines = &&lines[..];
     assert!(lines.swap(places[0], EMPTY, BUSY));
     assert_eq!(table.insert(&key(1), &entry(1)), Inserted::Yes);
@@ -162,16 +236,15 @@ fn what_was_left_half_way_hinders_nobody_and_is_cleared() {
     assert!((GROUP..lines_for(64)).all(|line| table.state(line) & (PHASE | DISPLACED_BITS) == 0));
 }
 
-#[test]
-fn keys_without_the_seeds_spread_evenly() {
+fn keys_without_the_seeds_spread_evenly<A: Tested>() {
     // What an attacker can choose: addresses in a row, and ports.
     for (step, ports) in [(1, false), (1 << 8, false), (0, true), (1, true)] {
-        let shape = Shape::of(GROUP * 129, SEEDS);
+        let shape = Shape::<A>::of(GROUP * 129, SEEDS);
         let mut homes: HashMap<u32, u32> = HashMap::new();
         for n in 0..1_024_u32 {
             let sport = Be16(if ports { n as u16 } else { 9 });
-            let src = Be32(7_u32.wrapping_add(n.wrapping_mul(step)));
-            let key = FlowKey { src, dst: Be32(1), sport, dport: Be16(443) };
+            let src = A::addr(7_u32.wrapping_add(n.wrapping_mul(step)));
+            let key = FlowKey { src, dst: A::addr(1), sport, dport: Be16(443) };
             *homes.entry(shape.places(&key)[0]).or_default() += 1;
         }
         let most = homes.values().max().copied();
@@ -183,7 +256,7 @@ proptest! {
     #[test]
     fn it_is_a_map(steps in prop::collection::vec((0_u8..3, 0_u32..40), 1..400)) {
         // So small that homes collide, keys are displaced, and sometimes there is no room.
-        let lines = lines(GROUP * 4);
+        let lines = lines::<Be32>(GROUP * 4);
         let table = FlowTable::make(&lines, SEEDS);
         let mut model = HashMap::new();
         for (what, n) in steps {
@@ -203,12 +276,11 @@ proptest! {
     }
 }
 
-#[test]
-fn threads_that_insert_and_remove_the_same_keys_agree() {
+fn threads_that_insert_and_remove_the_same_keys_agree<A: Tested>() {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const KEYS: u32 = 24;
-    let lines = lines(GROUP * 5);
+    let lines = lines::<A>(GROUP * 5);
     FlowTable::make(&lines, SEEDS);
     let owners: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
     std::thread::scope(|scope| {

@@ -37,9 +37,10 @@ pub(super) fn note<P: Host, A: Tables>(
     if !established::copy_to(own, entry, &segment.key) {
         return false;
     }
-    let peer_key = own.peer_key();
-    let Some(peer) = A::flow(&peer_key) else { return false };
-    if !established::copy_to(other, peer, &peer_key) {
+    let mut room = FlowKey::default();
+    let Some(peer_key) = A::peer_key(own, &mut room) else { return false };
+    let Some(peer) = A::flow(peer_key) else { return false };
+    if !established::copy_to(other, peer, peer_key) {
         return false;
     }
     let before = own.flags.joined(other.flags);
@@ -125,9 +126,10 @@ pub(super) fn beyond_last<A: Tables>(
     if !reverse.flags.closed() || !reverse.flags.has(FlowFlags::TARGET_FIRST) {
         return false;
     }
-    let key = reverse.peer_key();
-    let Some(entry) = A::flow(&key) else { return false };
-    if !established::copy_to(forward, entry, &key) {
+    let mut room = FlowKey::default();
+    let Some(key) = A::peer_key(reverse, &mut room) else { return false };
+    let Some(entry) = A::flow(key) else { return false };
+    if !established::copy_to(forward, entry, key) {
         return false;
     }
     if !after(syn.packets, forward.packets) {
@@ -176,7 +178,7 @@ const fn key(src: u32, dst: u32, ports: u32) -> FlowKey {
     }
 }
 
-/// [`remove`] of IPv6, a global function. Its key is not to be one either: it is copied.
+/// [`remove`] of IPv6, a global function.
 #[inline(never)]
 #[expect(unsafe_code, reason = "a symbol of its own, and a pointer from its callers")]
 #[unsafe(no_mangle)]
@@ -184,10 +186,10 @@ pub(super) extern "C" fn alb_remove6(
     key: *const FlowKey<Be128>,
     entry: *mut FlowEntry<Be128>,
 ) -> u32 {
-    if !key.is_null() && !entry.is_null() {
-        // SAFETY: not null, and made of a reference.
-        let key = unsafe { *key };
-        remove(&key, entry);
+    // SAFETY: null, or made of a reference that is alive for the call.
+    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+    if !entry.is_null() {
+        remove(key, entry);
     }
     0
 }
@@ -197,10 +199,9 @@ pub(super) extern "C" fn alb_remove6(
 #[expect(unsafe_code, reason = "a symbol of its own, and a pointer from its callers")]
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn alb_clear6(key: *const FlowKey<Be128>) -> u32 {
-    if !key.is_null() {
-        // SAFETY: not null, and made of a reference.
-        let key = unsafe { *key };
-        clear(&key);
+    // SAFETY: null, or made of a reference that is alive for the call.
+    if let Some(key) = unsafe { key.as_ref() } {
+        clear(key);
     }
     0
 }
@@ -225,20 +226,21 @@ fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
     if !established::copy_to(own, entry, key) {
         return;
     }
-    let peer_key = own.peer_key();
-    let peer = A::flow(&peer_key);
+    let mut room = FlowKey::default();
+    let Some(peer_key) = A::peer_key(own, &mut room) else { return };
+    // Null if there is none: an `Option` that is kept over calls may be kept as a register that was
+    // never written, which the verifier refuses.
+    let peer = A::flow(peer_key).map_or(core::ptr::null_mut(), |peer| peer);
     let (forward_key, reverse_key) = match own.flags.direction() {
-        Direction::Forward => (key, &peer_key),
-        Direction::Reverse => (&peer_key, key),
+        Direction::Forward => (key, peer_key),
+        Direction::Reverse => (peer_key, key),
     };
     // Whoever removes the forward entry counts: another CPU, or userspace, may be at it too.
     let closed = own.flags.closed();
     let first = A::remove_flow(forward_key).is_ok();
     if first && !closed {
         count::active(own, -1);
-        if let Some(peer) = peer
-            && established::copy_to(other, peer, &peer_key)
-        {
+        if !peer.is_null() && established::copy_to(other, peer, peer_key) {
             let (forward, reverse) = match own.flags.direction() {
                 Direction::Forward => (&*own, &*other),
                 Direction::Reverse => (&*other, &*own),

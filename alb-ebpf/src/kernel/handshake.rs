@@ -3,7 +3,7 @@
 
 use alb_common::{
     Reason,
-    flow::{FlowEntry, Scratch},
+    flow::{FlowEntry, FlowKey, Scratch},
     tcp::{Direction, FlowFlags, flag},
 };
 
@@ -125,9 +125,10 @@ fn promote<A: Tables>(
     acknowledgment: u32,
     (now, is_last): (u32, bool),
 ) -> Result<Reason, Reason> {
-    let reverse_key = forward.peer_key();
-    let reverse_entry = A::half_open(&reverse_key).ok_or(Reason::UnknownFlow)?;
-    if !established::copy_to(reverse, reverse_entry, &reverse_key) {
+    let mut room = FlowKey::default();
+    let reverse_key = A::peer_key(forward, &mut room).ok_or(Reason::Internal)?;
+    let reverse_entry = A::half_open(reverse_key).ok_or(Reason::UnknownFlow)?;
+    if !established::copy_to(reverse, reverse_entry, reverse_key) {
         return Err(Reason::UnknownFlow);
     }
     let past = acknowledgment.wrapping_sub(reverse.packets).wrapping_sub(1);
@@ -143,7 +144,7 @@ fn promote<A: Tables>(
     forward.packets = 2;
     forward.bytes = forward.bytes.wrapping_add(segment.ip_len as u64);
     forward.last = now;
-    if !insert(segment, forward, reverse) {
+    if !insert(segment, reverse_key, forward, reverse) {
         if !is_last {
             return Err(Reason::FlowTableFull);
         }
@@ -155,20 +156,24 @@ fn promote<A: Tables>(
         // Whoever removed it counted a flow less; it lives on.
         count::active(forward, 1);
     }
-    _ = A::remove_half_open(&reverse_key);
+    _ = A::remove_half_open(reverse_key);
     syn::completed(forward.target);
     Ok(Reason::Promoted)
 }
 
 #[inline(always)]
-fn insert<A: Tables>(segment: &Segment<A>, forward: &FlowEntry<A>, reverse: &FlowEntry<A>) -> bool {
-    let reverse_key = forward.peer_key();
-    if A::put_flow(&reverse_key, reverse).is_err() {
+fn insert<A: Tables>(
+    segment: &Segment<A>,
+    reverse_key: &FlowKey<A>,
+    forward: &FlowEntry<A>,
+    reverse: &FlowEntry<A>,
+) -> bool {
+    if A::put_flow(reverse_key, reverse).is_err() {
         return false;
     }
     if A::put_flow(&segment.key, forward).is_err() {
         // Back to where it was: only in the half-open table.
-        _ = A::remove_flow(&reverse_key);
+        _ = A::remove_flow(reverse_key);
         return false;
     }
     true

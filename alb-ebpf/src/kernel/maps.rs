@@ -27,6 +27,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 
+use super::lines6::Search;
 use crate::parse::Segment;
 
 /// Node-wide settings: one element.
@@ -124,14 +125,16 @@ pub(super) static INTERFACE_SLOTS: HashMap<u32, u32, { MAX_INTERFACES }> = HashM
 
 /// Established flows: two entries each. Mapped by the daemon, which takes part.
 #[btf_map]
-pub(super) static FLOWS: Lines<{ lines_for(DEFAULT_FLOWS * 2) as usize }> = Lines::new();
+pub(super) static FLOWS: Lines<Be32, { lines_for(DEFAULT_FLOWS * 2) as usize }> = Lines::new();
 
-type Lines<const LINES: usize> = Array<FlowLine, LINES, { BPF_F_MMAPABLE as usize }>;
+type Lines<A, const LINES: usize> = Array<FlowLine<A>, LINES, { BPF_F_MMAPABLE as usize }>;
 
 /// Half-open flows: two entries each. Apart from `FLOWS`, so that a SYN flood evicts none.
 #[btf_map]
-pub(super) static HALF_OPEN: Lines<{ lines_for(half_open_entries(DEFAULT_HALF_OPEN)) as usize }> =
-    Lines::new();
+pub(super) static HALF_OPEN: Lines<
+    Be32,
+    { lines_for(half_open_entries(DEFAULT_HALF_OPEN)) as usize },
+> = Lines::new();
 
 /// Half-open flows by age: what a new one overwrites here is the oldest, and gives way.
 #[btf_map]
@@ -178,9 +181,12 @@ pub(super) static SCRATCH6: Scratches<Be128> = Scratches::new();
 pub(super) struct InHand {
     pub(super) segment: Segment<Be128>,
     pub(super) entry: FlowEntry<Be128>,
+    pub(super) search: Search,
+    pub(super) answers: FlowKey<Be128>,
+    pub(super) peer: FlowKey<Be128>,
 }
 
-/// The packet that the IPv6 program is at, and its flow's entry.
+/// The packet that the IPv6 program is at, its flow's entry, and what is looked for.
 #[btf_map]
 pub(super) static PACKET6: PerCpuArray<InHand, 1> = PerCpuArray::new();
 
@@ -204,18 +210,17 @@ pub(super) static FILTERS6: LpmTrie<[u32; 5], FilterEntry, { MAX_PREFIXES }> = L
 #[btf_map]
 pub(super) static TARGETS6: Targets<Be128> = Targets::new();
 
-/// [`FLOWS`] of IPv6, a hash table of the kernel's: a line of its keys and entries would be 128
-/// bytes. Small until the loader enlarges it, as what follows: a node without an IPv6 address to
-/// serve needs no memory for it.
+/// [`FLOWS`] of IPv6. Small until the loader enlarges it, as what follows: a node without an IPv6
+/// address to serve needs no memory for it.
 #[btf_map]
-pub(super) static FLOWS6: Table<Be128, { LEAST_FLOWS as usize * 2 }> = Table::new();
-
-type Table<A, const ENTRIES: usize> = HashMap<FlowKey<A>, FlowEntry<A>, ENTRIES>;
+pub(super) static FLOWS6: Lines<Be128, { lines_for(LEAST_FLOWS * 2) as usize }> = Lines::new();
 
 /// [`HALF_OPEN`] of IPv6.
 #[btf_map]
-pub(super) static HALF_OPEN6: Table<Be128, { half_open_entries(LEAST_HALF_OPEN) as usize }> =
-    Table::new();
+pub(super) static HALF_OPEN6: Lines<
+    Be128,
+    { lines_for(half_open_entries(LEAST_HALF_OPEN)) as usize },
+> = Lines::new();
 
 /// [`HALF_OPEN_RING`] of IPv6.
 #[btf_map]

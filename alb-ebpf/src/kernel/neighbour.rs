@@ -1,7 +1,12 @@
 //! The client's side of the link layer: learnt from its frames, refreshed from the routing
 //! table when that changes.
 
-use alb_common::{flow::FlowEntry, net::Mac, reason::Event, settings::Settings};
+use alb_common::{
+    flow::{FlowEntry, FlowKey},
+    net::Mac,
+    reason::Event,
+    settings::Settings,
+};
 use aya_ebpf::{bindings::bpf_fib_lookup, helpers::generated::bpf_fib_lookup as fib_lookup};
 
 use super::{count, host::Host, maps, tables::Tables};
@@ -30,7 +35,9 @@ pub(super) fn follow_client<P: Packet, A: Tables>(
     // SAFETY: `entry` is a live element of the flow table. Three 16-bit stores: a reader that
     // sees half of them sends one frame astray, and TCP repeats it.
     unsafe { (*entry).mac = source }
-    let Some(peer) = A::flow(&copy.peer_key()) else { return };
+    let mut room = FlowKey::default();
+    let Some(peer_key) = A::peer_key(copy, &mut room) else { return };
+    let Some(peer) = A::flow(peer_key) else { return };
     // SAFETY: as above.
     unsafe { (*peer).mac = source }
     // SAFETY: as above.

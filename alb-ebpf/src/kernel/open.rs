@@ -157,20 +157,17 @@ pub(super) fn commit<A: Tables>(segment: &Segment<A>, place: u32) -> Result<Forw
     let Scratch { forward, reverse } = A::scratch().ok_or(Reason::Internal)?;
     let after =
         FlowKey { src: forward.src, dst: forward.dst, sport: forward.sport, dport: forward.dport };
-    *forward = FlowEntry {
-        tag: segment.key.tag(),
-        route_generation: stamp(place),
-        src: after.src,
-        dst: after.dst,
-        sport: after.sport,
-        dport: after.dport,
-        check_delta: rewrite::check_delta(&segment.key, &after),
-        interface: 0,
-        flags: FlowFlags(0),
-        packets: forward.packets,
-        bytes: segment.ip_len as u64,
-        ..*reverse
-    };
+    forward.check_delta = rewrite::check_delta(&segment.key, &after);
+    // Field by field: those that stay are not to be on the stack between.
+    forward.tag = segment.key.tag();
+    forward.route_generation = stamp(place);
+    forward.listener = reverse.listener;
+    forward.interface = 0;
+    forward.flags = FlowFlags(0);
+    forward.mac = reverse.mac;
+    forward.target = reverse.target;
+    forward.last = reverse.last;
+    forward.bytes = segment.ip_len as u64;
     if A::insert_half_open(&segment.key, forward).is_err() {
         // The same SYN on another CPU was faster, or the table is full; the client repeats it.
         A::give_back();

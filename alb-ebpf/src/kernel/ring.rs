@@ -48,10 +48,11 @@ pub(super) fn push_half_open<A: Tables>(settings: &Settings, key: &FlowKey<A>, h
 /// Removes a half-open flow, given either of its entries.
 #[inline(always)]
 pub(super) fn remove_half_open<A: Tables>(key: &FlowKey<A>, copy: &FlowEntry<A>) {
-    let peer_key = copy.peer_key();
+    let mut room = FlowKey::default();
+    let Some(peer_key) = A::peer_key(copy, &mut room) else { return };
     let (forward_key, reverse_key) = match copy.flags.direction() {
-        Direction::Forward => (key, &peer_key),
-        Direction::Reverse => (&peer_key, key),
+        Direction::Forward => (key, peer_key),
+        Direction::Reverse => (peer_key, key),
     };
     // Whoever removes the forward entry counts: another CPU may be at it too.
     if A::remove_half_open(forward_key).is_ok() {

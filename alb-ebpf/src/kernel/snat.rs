@@ -87,13 +87,11 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
 
     // The first try is most flows' only one: apart from the others, it divides nothing.
     let first = hash::slot(spread.rotate_left(16), addresses);
-    let key = |address: u32, port: u32| FlowKey {
-        src: target.addr,
-        dst: target.snat[address as usize & (MAX_SNAT_ADDRESSES - 1)],
-        sport: target.port,
-        dport: Be16::new(settings.port_first + port as u16),
-    };
-    let mut tried = attempt(&key(first, start), fixed, scratch, now);
+    let mut room = FlowKey::default();
+    let address = |of: u32| &target.snat[of as usize & (MAX_SNAT_ADDRESSES - 1)];
+    let port = |of: u32| Be16::new(settings.port_first + of as u16);
+    let Some(key) = A::answers(target, address(first), port(start), &mut room) else { return 0 };
+    let mut tried = attempt(key, fixed, scratch, now);
     let mut probe = 1;
     while probe < SNAT_PROBES {
         match tried {
@@ -102,9 +100,10 @@ fn claim_port<A: Tables>(spread: u32, client_port: u32, now: u32) -> u32 {
             Try::NoRoom => return claimed::TABLE_FULL,
             Try::Taken => {}
         }
-        let port = (start + (probe / addresses) * settings.port_stride as u32) % count;
-        let address = (first + probe) % addresses;
-        tried = attempt(&key(address, port), fixed, scratch, now);
+        let port = port((start + (probe / addresses) * settings.port_stride as u32) % count);
+        let address = address((first + probe) % addresses);
+        let Some(key) = A::answers(target, address, port, &mut room) else { return 0 };
+        tried = attempt(key, fixed, scratch, now);
         probe += 1;
     }
     match tried {
@@ -127,11 +126,12 @@ fn claim_oldest<A: Tables>(now: u32) -> u32 {
     if noted.last == 0 {
         return claimed::NONE_LEFT;
     }
-    let key = FlowKey { src: target.addr, dst: noted.src, sport: target.port, dport: noted.sport };
-    if end(&key) {
+    let mut room = FlowKey::default();
+    let Some(key) = A::answers(target, &noted.src, noted.sport, &mut room) else { return 0 };
+    if end(key) {
         count::event(Event::HalfOpenEvicted);
     }
-    match attempt(&key, fixed(&scratch.reverse, target), scratch, now) {
+    match attempt(key, fixed(&scratch.reverse, target), scratch, now) {
         Try::Claimed => claimed::YES,
         Try::OfADoneFlow => claimed::OF_A_DONE_FLOW,
         Try::NoRoom => claimed::TABLE_FULL,
@@ -253,9 +253,12 @@ fn take_over<A: Tables>() -> u32 {
 /// Gives back the port of the flow under construction.
 #[inline(always)]
 fn give_back<A: Tables>() -> u32 {
-    if let Some(scratch) = A::scratch() {
+    let mut room = FlowKey::default();
+    if let Some(scratch) = A::scratch()
+        && let Some(key) = A::peer_key(&scratch.forward, &mut room)
+    {
         // It was inserted just now; nothing can be done about a failure.
-        _ = A::remove_half_open(&scratch.forward.peer_key());
+        _ = A::remove_half_open(key);
     }
     0
 }

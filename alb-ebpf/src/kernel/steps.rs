@@ -1,50 +1,56 @@
 //! `balance::ours` and `established::open` for IPv6: segment and entry are beside the stack, on which
 //! is no room for them.
 
-use alb_common::{Reason, flow::FlowEntry, net::Be128, settings::Settings, tcp::Direction};
+use alb_common::{
+    Reason,
+    flow::{FlowEntry, FlowKey},
+    net::{Be16, Be128},
+    settings::Settings,
+    target::TargetEntry,
+    tcp::Direction,
+};
 
 use super::{
     balance::{self, Egress},
+    copy,
     established::{self, Found, Open},
     host::Host,
-    maps, neighbour,
-    tables::Tables as _,
+    lines, maps, neighbour,
 };
 use crate::parse::Segment;
 
 /// As `Tables::ours`.
 #[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
 pub(super) fn ours<'a, P: Host>(packet: &P) -> Result<(&'a Segment<Be128>, u32), Reason> {
-    let mut kind = 0;
-    let read = if P::CALLS { read_apart(packet, &mut kind) } else { read(packet, &mut kind) };
-    if let Some(reason) = read {
-        return Err(reason);
+    if !P::CALLS {
+        return read(packet);
     }
-    let place = maps::PACKET6.get_ptr_mut(0).ok_or(Reason::Internal)?;
-    // SAFETY: this CPU's element, whose `segment` only `read` writes.
-    Ok((unsafe { &(*place).segment }, kind))
+    let mut kind = 0;
+    match read_apart(packet, &mut kind) {
+        Some(reason) => Err(reason),
+        None => Ok((segment_in_hand().ok_or(Reason::Internal)?, kind)),
+    }
 }
 
-/// [`read`] as a call of its own.
+/// [`read`] as a call of its own, which can return a number only.
 #[inline(never)]
 fn read_apart<P: Host>(packet: &P, kind: &mut u32) -> Option<Reason> {
-    read(packet, kind)
+    match read(packet) {
+        Ok((_, found)) => {
+            *kind = found;
+            None
+        }
+        Err(reason) => Some(reason),
+    }
 }
 
 /// Reads a segment into its place; or says why there is none.
 #[inline(always)]
-#[expect(unsafe_code, reason = "map value access")]
-fn read<P: Host>(packet: &P, kind: &mut u32) -> Option<Reason> {
-    let (segment, found) = match balance::ours::<P, Be128>(packet) {
-        Ok(ours) => ours,
-        Err(reason) => return Some(reason),
-    };
-    let Some(place) = maps::PACKET6.get_ptr_mut(0) else { return Some(Reason::Internal) };
-    // SAFETY: this CPU's element, to whose `segment` there is no reference yet.
-    unsafe { (*place).segment = segment }
-    *kind = found;
-    None
+fn read<'a, P: Host>(packet: &P) -> Result<(&'a Segment<Be128>, u32), Reason> {
+    let (segment, kind) = balance::ours::<P, Be128>(packet)?;
+    let place = segment_in_hand().ok_or(Reason::Internal)?;
+    *place = segment;
+    Ok((place, kind))
 }
 
 /// As [`established::open`].
@@ -56,20 +62,21 @@ pub(super) fn open<P: Host>(
     now: u32,
     open: &mut Open,
 ) -> Found {
-    let found = if P::CALLS {
-        look_apart(packet, segment, settings, now, &mut open.ends)
-    } else {
-        look(packet, segment, settings, now, &mut open.ends)
-    };
-    let Found::Flow(reason @ (Reason::FlowForward | Reason::FlowReverse)) = found else {
-        return found;
-    };
-    let egress = &mut open.egress;
-    Found::Flow(if P::CALLS {
-        go_apart(packet, segment, reason, egress)
-    } else {
-        go(packet, segment, reason, egress)
-    })
+    if P::CALLS {
+        return match look_apart(packet, segment, settings, now, &mut open.ends) {
+            Found::Flow(reason @ (Reason::FlowForward | Reason::FlowReverse)) => {
+                Found::Flow(go_apart(packet, segment, reason, &mut open.egress))
+            }
+            other @ (Found::None | Found::Over | Found::Flow(_)) => other,
+        };
+    }
+    let Some(copy) = entry_in_hand() else { return Found::None };
+    match look(packet, segment, settings, now, copy, &mut open.ends) {
+        Found::Flow(reason @ (Reason::FlowForward | Reason::FlowReverse)) => {
+            Found::Flow(go(packet, segment, reason, copy, &mut open.egress))
+        }
+        other @ (Found::None | Found::Over | Found::Flow(_)) => other,
+    }
 }
 
 /// [`look`] as a call of its own.
@@ -81,7 +88,8 @@ fn look_apart<P: Host>(
     now: u32,
     ends: &mut bool,
 ) -> Found {
-    look(packet, segment, settings, now, ends)
+    let Some(copy) = entry_in_hand() else { return Found::None };
+    look(packet, segment, settings, now, copy, ends)
 }
 
 /// The packet's flow, a copy of it in hand: which way the packet goes, or why it does not.
@@ -91,14 +99,11 @@ fn look<P: Host>(
     segment: &Segment<Be128>,
     settings: &Settings,
     now: u32,
+    copy: &mut FlowEntry<Be128>,
     ends: &mut bool,
 ) -> Found {
-    let (Some(entry), Some(copy)) = (Be128::flow(&segment.key), in_hand()) else {
-        return Found::None;
-    };
-    if !established::copy_to(copy, entry, &segment.key) {
-        return Found::None;
-    }
+    let Some(seen) = lines::see(&lines::Open6, &segment.key) else { return Found::None };
+    let Some(entry) = seen.copy_to(copy) else { return Found::None };
     match established::note(segment, settings, now, entry, copy) {
         Ok(is_end) => *ends = is_end,
         Err(found) => return found,
@@ -125,7 +130,8 @@ fn go_apart<P: Host>(
     reason: Reason,
     egress: &mut Egress,
 ) -> Reason {
-    go(packet, segment, reason, egress)
+    let Some(copy) = entry_in_hand() else { return Reason::Internal };
+    go(packet, segment, reason, copy, egress)
 }
 
 /// Writes the way of the flow in hand into the packet. `egress` is set when it goes on.
@@ -134,9 +140,9 @@ fn go<P: Host>(
     packet: &mut P,
     segment: &Segment<Be128>,
     reason: Reason,
+    copy: &FlowEntry<Be128>,
     egress: &mut Egress,
 ) -> Reason {
-    let Some(copy) = in_hand() else { return Reason::Internal };
     let forward = match established::way(copy, reason) {
         Ok(forward) => forward,
         Err(reason) => return reason,
@@ -148,12 +154,57 @@ fn go<P: Host>(
     forward.reason
 }
 
+/// As `Tables::answers`.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn answers(
+    target: &TargetEntry<Be128>,
+    to: &Be128,
+    port: Be16,
+) -> Option<&'static FlowKey<Be128>> {
+    let place = maps::PACKET6.get_ptr_mut(0)?;
+    // SAFETY: this CPU's element, to whose `answers` nobody has a reference that made one before.
+    let key = unsafe { &mut (*place).answers };
+    // SAFETY: neither is in `PACKET6`.
+    unsafe { copy::words(&raw const target.addr, &raw mut key.src) };
+    // SAFETY: as above.
+    unsafe { copy::words(to, &raw mut key.dst) };
+    key.sport = target.port;
+    key.dport = port;
+    Some(key)
+}
+
+/// As `Tables::peer_key`.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+pub(super) fn peer_key(entry: &FlowEntry<Be128>) -> Option<&'static FlowKey<Be128>> {
+    let place = maps::PACKET6.get_ptr_mut(0)?;
+    // SAFETY: this CPU's element, to whose `peer` nobody has a reference who made one before.
+    let key = unsafe { &mut (*place).peer };
+    // SAFETY: no entry is in `peer`.
+    unsafe { copy::words(&raw const entry.dst, &raw mut key.src) };
+    // SAFETY: as above.
+    unsafe { copy::words(&raw const entry.src, &raw mut key.dst) };
+    key.sport = entry.dport;
+    key.dport = entry.sport;
+    Some(key)
+}
+
+/// This CPU's place for the segment.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn segment_in_hand<'a>() -> Option<&'a mut Segment<Be128>> {
+    let place = maps::PACKET6.get_ptr_mut(0)?;
+    // SAFETY: this CPU's element. `read` writes it, then `ours` hands out the only reference.
+    Some(unsafe { &mut (*place).segment })
+}
+
 /// This CPU's place for the entry.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
-fn in_hand() -> Option<&'static mut FlowEntry<Be128>> {
+fn entry_in_hand() -> Option<&'static mut FlowEntry<Be128>> {
     let place = maps::PACKET6.get_ptr_mut(0)?;
-    // SAFETY: this CPU's element. Only `look` and `go` take the reference to `entry`, one after the
-    // other, and neither keeps it.
+    // SAFETY: this CPU's element. Only `open` takes the reference to `entry`, or the two calls that
+    // it makes instead, one after the other.
     Some(unsafe { &mut (*place).entry })
 }

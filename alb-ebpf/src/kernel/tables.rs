@@ -6,16 +6,13 @@ use alb_common::{
     filter::{FilterEntry, FilterKey},
     flow::{FlowEntry, FlowKey, RingSlot, Scratch, ring},
     local::{self as local_cache, Said},
-    net::{Address as _, Be32, Be128},
+    net::{Address as _, Be16, Be32, Be128},
     service::{ListenerEntry, ListenerKey},
     settings::Settings,
     target::TargetEntry,
     tcp::FlowFlags,
 };
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST, bpf_fib_lookup},
-    btf_maps::lpm_trie::Key,
-};
+use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
 
 use super::{
     balance, close,
@@ -71,6 +68,21 @@ pub(super) trait Tables: Family {
     fn ask(params: &mut bpf_fib_lookup, src: &Self, dst: &Self);
     /// A number that spreads a client's connections over ports.
     fn spread(self, port: u32) -> u32;
+
+    /// The key of a target's answers to one of our addresses and ports, where the family has room for
+    /// it.
+    fn answers<'a>(
+        target: &TargetEntry<Self>,
+        to: &Self,
+        port: Be16,
+        room: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>>;
+
+    /// [`FlowEntry::peer_key`], where the family has room for it.
+    fn peer_key<'a>(
+        entry: &FlowEntry<Self>,
+        room: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>>;
 
     /// `filter::is_closed` in a global function.
     fn is_closed(id: u32, client: Self, port: u32) -> bool;
@@ -129,7 +141,7 @@ pub(super) trait Tables: Family {
 
 macro_rules! tables {
     ($listeners:ident, $targets:ident, $half_open_ring:ident, $closed_ring:ident,
-     $scratch:ident) => {
+     $scratch:ident, $open:ident, $half_open:ident) => {
         #[inline(always)]
         fn listener(key: &ListenerKey<Self>) -> Option<*const ListenerEntry> {
             maps::$listeners.get_ptr(key)
@@ -154,6 +166,56 @@ macro_rules! tables {
         fn scratches(index: u32) -> Option<*mut Scratch<Self>> {
             maps::$scratch.get_ptr_mut(index)
         }
+
+        #[inline(always)]
+        fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+            lines::find(&lines::$open, key)
+        }
+
+        #[inline(always)]
+        fn flow_here<P: Host>(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+            let key = core::hint::black_box(key);
+            if P::CALLS {
+                lines::find_here_apart(&lines::$open, key)
+            } else {
+                lines::find_here(&lines::$open, key)
+            }
+        }
+
+        #[inline(always)]
+        fn expect_flow(key: &FlowKey<Self>) {
+            lines::touch(&lines::$open, core::hint::black_box(key));
+        }
+
+        #[inline(always)]
+        fn expect_half_open(key: &FlowKey<Self>) {
+            lines::touch(&lines::$half_open, core::hint::black_box(key));
+        }
+
+        #[inline(always)]
+        fn put_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
+            lines::put(&lines::$open, key, entry)
+        }
+
+        #[inline(always)]
+        fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32> {
+            lines::remove(&lines::$open, key)
+        }
+
+        #[inline(always)]
+        fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+            lines::find(&lines::$half_open, key)
+        }
+
+        #[inline(always)]
+        fn insert_half_open(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
+            lines::insert(&lines::$half_open, key, entry)
+        }
+
+        #[inline(always)]
+        fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32> {
+            lines::remove(&lines::$half_open, key)
+        }
     };
 }
 
@@ -161,7 +223,7 @@ impl Tables for Be32 {
     const RINGS: u32 = 0;
     const LOOPS: bool = true;
 
-    tables!(LISTENERS, TARGETS, HALF_OPEN_RING, CLOSED_RING, SCRATCH);
+    tables!(LISTENERS, TARGETS, HALF_OPEN_RING, CLOSED_RING, SCRATCH, Open, HalfOpen);
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
@@ -174,52 +236,6 @@ impl Tables for Be32 {
             // SAFETY: the value is a word that userspace replaces whole.
             Said::Nothing => unsafe { maps::LOCALS.get(self) }.copied(),
         }
-    }
-
-    #[inline(always)]
-    fn flow(key: &FlowKey) -> Option<*mut FlowEntry> {
-        lines::find(&lines::Open, key)
-    }
-
-    #[inline(always)]
-    fn flow_here<P: Host>(key: &FlowKey) -> Option<*mut FlowEntry> {
-        let key = core::hint::black_box(key);
-        if P::CALLS { lines::find_here_apart(key) } else { lines::find_here(key) }
-    }
-
-    #[inline(always)]
-    fn expect_flow(key: &FlowKey) {
-        lines::touch(&lines::Open, core::hint::black_box(key));
-    }
-
-    #[inline(always)]
-    fn expect_half_open(key: &FlowKey) {
-        lines::touch(&lines::HalfOpen, core::hint::black_box(key));
-    }
-
-    #[inline(always)]
-    fn put_flow(key: &FlowKey, entry: &FlowEntry) -> Result<(), i32> {
-        lines::put(&lines::Open, key, entry)
-    }
-
-    #[inline(always)]
-    fn remove_flow(key: &FlowKey) -> Result<(), i32> {
-        lines::remove(&lines::Open, key)
-    }
-
-    #[inline(always)]
-    fn half_open(key: &FlowKey) -> Option<*mut FlowEntry> {
-        lines::find(&lines::HalfOpen, key)
-    }
-
-    #[inline(always)]
-    fn insert_half_open(key: &FlowKey, entry: &FlowEntry) -> Result<(), i32> {
-        lines::insert(&lines::HalfOpen, key, entry)
-    }
-
-    #[inline(always)]
-    fn remove_half_open(key: &FlowKey) -> Result<(), i32> {
-        lines::remove(&lines::HalfOpen, key)
     }
 
     #[inline(always)]
@@ -246,6 +262,26 @@ impl Tables for Be32 {
     #[inline(always)]
     fn spread(self, port: u32) -> u32 {
         Be32(self.0 ^ port << 16).client_hash()
+    }
+
+    #[inline(always)]
+    fn answers<'a>(
+        target: &TargetEntry<Self>,
+        to: &Self,
+        port: Be16,
+        room: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>> {
+        *room = FlowKey { src: target.addr, dst: *to, sport: target.port, dport: port };
+        Some(room)
+    }
+
+    #[inline(always)]
+    fn peer_key<'a>(
+        entry: &FlowEntry<Self>,
+        room: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>> {
+        *room = entry.peer_key();
+        Some(room)
     }
 
     #[inline(always)]
@@ -324,7 +360,7 @@ impl Tables for Be128 {
     const RINGS: u32 = ring::IPV6;
     const LOOPS: bool = false;
 
-    tables!(LISTENERS6, TARGETS6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6);
+    tables!(LISTENERS6, TARGETS6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6, Open6, HalfOpen6);
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
@@ -340,48 +376,6 @@ impl Tables for Be128 {
             // SAFETY: the value is a word that userspace replaces whole.
             Said::Nothing => unsafe { maps::LOCALS6.get(self) }.copied(),
         }
-    }
-
-    #[inline(always)]
-    fn flow(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
-        maps::FLOWS6.get_ptr_mut(key)
-    }
-
-    #[inline(always)]
-    fn flow_here<P: Host>(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
-        Self::flow(key)
-    }
-
-    // The kernel's hash tables can only be waited for.
-    #[inline(always)]
-    fn expect_flow(_: &FlowKey<Self>) {}
-
-    #[inline(always)]
-    fn expect_half_open(_: &FlowKey<Self>) {}
-
-    #[inline(always)]
-    fn put_flow(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
-        maps::FLOWS6.insert(key, entry, BPF_ANY as u64)
-    }
-
-    #[inline(always)]
-    fn remove_flow(key: &FlowKey<Self>) -> Result<(), i32> {
-        maps::FLOWS6.remove(key)
-    }
-
-    #[inline(always)]
-    fn half_open(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
-        maps::HALF_OPEN6.get_ptr_mut(key)
-    }
-
-    #[inline(always)]
-    fn insert_half_open(key: &FlowKey<Self>, entry: &FlowEntry<Self>) -> Result<(), i32> {
-        maps::HALF_OPEN6.insert(key, entry, BPF_NOEXIST as u64)
-    }
-
-    #[inline(always)]
-    fn remove_half_open(key: &FlowKey<Self>) -> Result<(), i32> {
-        maps::HALF_OPEN6.remove(key)
     }
 
     #[inline(always)]
@@ -409,6 +403,24 @@ impl Tables for Be128 {
     #[inline(always)]
     fn spread(self, port: u32) -> u32 {
         Be32(self.client_hash() ^ port << 16).client_hash()
+    }
+
+    #[inline(always)]
+    fn answers<'a>(
+        target: &TargetEntry<Self>,
+        to: &Self,
+        port: Be16,
+        _: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>> {
+        steps::answers(target, to, port)
+    }
+
+    #[inline(always)]
+    fn peer_key<'a>(
+        entry: &FlowEntry<Self>,
+        _: &'a mut FlowKey<Self>,
+    ) -> Option<&'a FlowKey<Self>> {
+        steps::peer_key(entry)
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ use std::{
 use alb_common::{
     abi::{ABI_VERSION, map},
     flow_table::FlowLine,
+    net::Be128,
     tcp::Direction,
 };
 
@@ -231,10 +232,10 @@ impl FlowTables {
                     FlowsError::Version { bpffs, found }
                 }));
             }
-            // Lines are mapped, for reading; the kernel maps nothing for what can only read.
-            let fd = if is_of_lines(name) { link::open(&path) } else { link::open_to_read(&path) };
+            // Mapped for reading; the kernel maps nothing for what can only read.
+            let fd = link::open(&path);
             let fd = fd.map_err(|source| FlowsError::Open { path: path.clone(), source })?;
-            let (found, wanted) = (shape::element(&path, name)?, entry_sizes(name));
+            let (found, wanted) = (shape::element(&path, name)?, line_sizes(name));
             if found != wanted {
                 return Err(FlowsError::Layout { name, found, wanted });
             }
@@ -286,17 +287,10 @@ impl FlowTables {
     }
 }
 
-/// Whether a map is one of IPv4: an array of lines.
-fn is_of_lines(name: &str) -> bool {
-    [map::FLOWS, map::HALF_OPEN].contains(&name)
-}
-
 /// Bytes of a key and of a value of one of these maps.
-fn entry_sizes(name: &str) -> (u32, u32) {
+fn line_sizes(name: &str) -> (u32, u32) {
     let of = |size| u32::try_from(size).unwrap_or(u32::MAX);
-    if is_of_lines(name) {
-        (of(size_of::<u32>()), of(size_of::<FlowLine>()))
-    } else {
-        (of(size_of::<FlowKey>()), of(size_of::<FlowEntry>()))
-    }
+    let is_ipv6 = [map::FLOWS6, map::HALF_OPEN6].contains(&name);
+    let line = if is_ipv6 { size_of::<FlowLine<Be128>>() } else { size_of::<FlowLine>() };
+    (of(size_of::<u32>()), of(line))
 }

@@ -39,10 +39,10 @@ impl Room {
 /// Whether tables for more than a few IPv6 flows are pinned: they stay, flows may be in them.
 pub(super) fn has_room_for_ipv6(pins: &Pins) -> bool {
     let info = MapInfo::from_pin(pins.map(MapSet::Current, map::FLOWS6));
-    info.is_ok_and(|info| info.max_entries() > limits::LEAST_FLOWS * 2)
+    info.is_ok_and(|info| info.max_entries() > lines_for(limits::LEAST_FLOWS * 2))
 }
 
-/// Sizes that follow: map name and elements; two lines an entry of the flow tables of IPv4.
+/// Sizes that follow: map name and elements.
 pub(super) fn sizes(room: Room) -> [(&'static str, u32); 8] {
     let of = |flows: u32| {
         let half_open = limits::half_open_for(flows);
@@ -56,8 +56,8 @@ pub(super) fn sizes(room: Room) -> [(&'static str, u32); 8] {
         (map::HALF_OPEN, lines_for(half_open)),
         (map::HALF_OPEN_RING, ring),
         (map::CLOSED_RING, closed),
-        (map::FLOWS6, flows6),
-        (map::HALF_OPEN6, half_open6),
+        (map::FLOWS6, lines_for(flows6)),
+        (map::HALF_OPEN6, lines_for(half_open6)),
         (map::HALF_OPEN_RING6, ring6),
         (map::CLOSED_RING6, closed6),
     ]
@@ -152,16 +152,13 @@ fn aya_obj_maps() -> Vec<Definition> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use alb_common::net::Be128;
+    use alb_common::net::{Be32, Be128};
 
     use super::*;
 
     #[test]
     fn the_object_has_every_map_in_the_contract_s_layout() {
-        use alb_common::{
-            flow::{FlowEntry, FlowKey},
-            flow_table::FlowLine,
-        };
+        use alb_common::flow_table::FlowLine;
         use aya::maps::MapType;
 
         let maps = aya_obj_maps();
@@ -170,23 +167,26 @@ mod tests {
         // Of default sizes, and for a few flows of IPv6.
         let defaults: BTreeMap<&str, u32> =
             sizes(Room::new(limits::DEFAULT_FLOWS, false)).into_iter().collect();
-        let lines = (MapType::Array as u32, size_of::<u32>(), size_of::<FlowLine>());
-        let hash =
-            (MapType::Hash as u32, size_of::<FlowKey<Be128>>(), size_of::<FlowEntry<Be128>>());
-        for (name, layout) in [
-            (map::FLOWS, lines),
-            (map::HALF_OPEN, lines),
-            (map::FLOWS6, hash),
-            (map::HALF_OPEN6, hash),
+        for (name, line) in [
+            (map::FLOWS, size_of::<FlowLine<Be32>>()),
+            (map::HALF_OPEN, size_of::<FlowLine<Be32>>()),
+            (map::FLOWS6, size_of::<FlowLine<Be128>>()),
+            (map::HALF_OPEN6, size_of::<FlowLine<Be128>>()),
         ] {
             let found = maps.iter().find(|found| found.name == name).unwrap();
             let of_found = (found.kind, found.key as usize, found.value as usize);
-            assert_eq!((of_found, found.entries), (layout, defaults[name]), "{name}");
+            let array = (MapType::Array as u32, size_of::<u32>(), line);
+            assert_eq!((of_found, found.entries), (array, defaults[name]), "{name}");
         }
         for map in &maps {
             let flags = match map.name.as_str() {
                 // `BPF_F_MMAPABLE` of linux/bpf.h
-                map::TARGET_STATES | map::LISTENER_ACTIVE | map::FLOWS | map::HALF_OPEN => 1 << 10,
+                map::TARGET_STATES
+                | map::LISTENER_ACTIVE
+                | map::FLOWS
+                | map::HALF_OPEN
+                | map::FLOWS6
+                | map::HALF_OPEN6 => 1 << 10,
                 map::FILTERS | map::FILTERS6 => 1, // `BPF_F_NO_PREALLOC`
                 _ => 0,
             };

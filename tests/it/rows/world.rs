@@ -9,7 +9,7 @@ use alb_common::{
     flow_table::{GROUP, lines_for},
     hash,
     interface::{HopEntry, InterfaceEntry},
-    net::{Address, Be16, Be32, Mac},
+    net::{Address, Be16, Be32, Be128, Mac},
     reason::Event,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
@@ -41,14 +41,11 @@ pub(super) const ONE: u16 = 83;
 /// The slots of [`WEB`]: weights 2, 1, 1.
 pub(super) const TURNS: [u32; 4] = [0, 1, 0, 2];
 pub(super) const TARGETS: u32 = 3;
-/// Entries that fit into a flow table made for [`LEAST`]: of IPv4 a group of lines.
+/// Entries that fit into a flow table made for [`LEAST`]: a group of lines.
 pub(super) const ROOM: usize = 8;
 /// See [`ROOM`].
-pub(super) const LEAST: u32 = match FAMILY {
-    Family::Ipv4 => 4,
-    Family::Ipv6 => 8,
-};
-const _: () = assert!(lines_for(4) as usize == GROUP as usize + ROOM);
+pub(super) const LEAST: u32 = 4;
+const _: () = assert!(lines_for(LEAST) as usize == GROUP as usize + ROOM);
 /// Length of IP and TCP headers without options, bytes.
 pub(super) const HEADERS: usize = match FAMILY {
     Family::Ipv4 => 40,
@@ -336,8 +333,8 @@ impl World {
 
     /// The same of IPv6, as the table of IPv4 that it stands for.
     fn table6(&self, name: &str) -> BTreeMap<FlowKey, FlowEntry> {
-        let table = self.prog.flows6(name);
-        assert_eq!(self.prog.twin_flows6(name).map(timeless), Some(timeless(table.clone())));
+        let table: BTreeMap<FlowKey<Be128>, _> = self.prog.flows(name);
+        assert_eq!(self.prog.twin_flows(name).map(timeless), Some(timeless(table.clone())));
         table.iter().map(|(key, entry)| flow4(*key, entry)).collect()
     }
 
@@ -367,7 +364,7 @@ impl World {
     pub(super) fn put(&mut self, [table, table6]: [&str; 2], key: FlowKey, entry: FlowEntry) {
         match FAMILY {
             Family::Ipv4 => self.prog.put_flow(table, &key, &entry),
-            Family::Ipv6 => self.prog.insert(table6, key6(key), entry6(key, &entry)),
+            Family::Ipv6 => self.prog.put_flow(table6, &key6(key), &entry6(key, &entry)),
         }
     }
 }

@@ -14,7 +14,7 @@ use loom::{
 };
 
 use super::super::*;
-use crate::net::{Be16, Be32};
+use crate::net::Be16;
 
 /// Groups of two lines: the shape's, then two; the second is the third too.
 struct Table(Vec<[AtomicU32; 2]>);
@@ -25,6 +25,7 @@ fn word(key: &FlowKey) -> u32 {
 }
 
 impl Lines for Table {
+    type Addr = Be32;
     const WAYS: u32 = 2;
 
     fn state(&self, line: u32) -> u32 {

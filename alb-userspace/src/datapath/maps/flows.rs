@@ -5,8 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alb_common::{
+    flow_table::RANDOM,
+    net::{Be32, Be128},
+};
+
 use super::{
-    Family, MapError, Table,
+    Family, MapError,
     lines::{FlowLines, Unfinished},
 };
 use crate::datapath::wide::{FlowEntry, FlowKey, Wide as _};
@@ -15,11 +20,11 @@ use crate::datapath::wide::{FlowEntry, FlowKey, Wide as _};
 /// has one for so long is no more.
 const AGE: Duration = Duration::from_secs(5);
 
-/// The flows of IPv4 in lines, those of IPv6 in the kernel's hash table.
+/// The flows of both families.
 #[derive(Debug)]
 pub struct Flows {
-    four: FlowLines,
-    six: Table<FlowKey, FlowEntry>,
+    four: FlowLines<Be32>,
+    six: FlowLines<Be128>,
 }
 
 impl Flows {
@@ -29,22 +34,26 @@ impl Flows {
         six: &'static str,
         open: &mut impl FnMut(&'static str) -> Result<OwnedFd, E>,
     ) -> Result<Self, E> {
-        Ok(Self { four: FlowLines::new(four, open(four)?), six: Table::new(six, open(six)?) })
+        Ok(Self { four: FlowLines::new(four, open(four)?), six: FlowLines::new(six, open(six)?) })
     }
 
-    /// The same for reading. The descriptor of the first must be one that can write: the kernel maps
-    /// nothing for others.
+    /// The same for reading. The descriptors must be such as can write: the kernel maps nothing for
+    /// others.
     pub fn open_to_read<E>(
         four: &'static str,
         six: &'static str,
         open: &mut impl FnMut(&'static str) -> Result<OwnedFd, E>,
     ) -> Result<Self, E> {
-        Ok(Self { four: FlowLines::to_read(four, open(four)?), six: Table::new(six, open(six)?) })
+        Ok(Self {
+            four: FlowLines::to_read(four, open(four)?),
+            six: FlowLines::to_read(six, open(six)?),
+        })
     }
 
-    /// Makes a table of the lines if they are none yet.
-    pub fn make(&self, seeds: [u64; 4]) -> Result<(), MapError> {
-        self.four.make(seeds)
+    /// Makes tables of the lines that are none yet, their hashes keyed by these numbers.
+    pub fn make(&self, four: [u64; RANDOM], six: [u64; RANDOM]) -> Result<(), MapError> {
+        self.four.make(four)?;
+        self.six.make(six)
     }
 
     /// The element under a key.
@@ -78,12 +87,12 @@ impl Flows {
         keys: &[FlowKey],
         entries: &[FlowEntry],
     ) -> Result<(), MapError> {
+        let mut elements = keys.iter().zip(entries);
         match family {
-            Family::Four => keys
-                .iter()
-                .zip(entries)
-                .try_for_each(|(key, entry)| self.four.set(&key.narrow(), &entry.narrow())),
-            Family::Six => self.six.set_all(keys, entries),
+            Family::Four => {
+                elements.try_for_each(|(key, entry)| self.four.set(&key.narrow(), &entry.narrow()))
+            }
+            Family::Six => elements.try_for_each(|(key, entry)| self.six.set(key, entry)),
         }
     }
 
@@ -122,9 +131,11 @@ impl Flows {
         let mut lines = Vec::new();
         self.four.look_through(
             |key, entry| visit(&FlowKey::widen(key), &FlowEntry::widen(entry)),
-            |unfinished| lines.push((unfinished, Instant::now())),
+            |unfinished| lines.push(((Family::Four, unfinished), Instant::now())),
         )?;
-        self.six.for_each(visit)?;
+        self.six.look_through(visit, |unfinished| {
+            lines.push(((Family::Six, unfinished), Instant::now()));
+        })?;
         Ok(HalfWay(lines))
     }
 
@@ -133,8 +144,11 @@ impl Flows {
     /// when.
     pub fn clear(&self, earlier: &HalfWay, later: &mut HalfWay) -> Result<usize, MapError> {
         let abandoned = later.abandoned_since(earlier);
-        for line in &abandoned {
-            self.four.clear(*line)?;
+        for (family, line) in &abandoned {
+            match family {
+                Family::Four => self.four.clear(*line)?,
+                Family::Six => self.six.clear(*line)?,
+            };
         }
         Ok(abandoned.len())
     }
@@ -142,11 +156,11 @@ impl Flows {
 
 /// Lines that were being written at one look, and when that was seen first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HalfWay(Vec<(Unfinished, Instant)>);
+pub struct HalfWay(Vec<((Family, Unfinished), Instant)>);
 
 impl HalfWay {
     /// Takes out those that were in the same state long before; knows of the others since when.
-    fn abandoned_since(&mut self, earlier: &Self) -> Vec<Unfinished> {
+    fn abandoned_since(&mut self, earlier: &Self) -> Vec<(Family, Unfinished)> {
         let mut abandoned = Vec::new();
         self.0.retain_mut(|(line, seen)| {
             let first = earlier.0.iter().find(|(known, _)| known == line);
@@ -171,7 +185,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds, lines: &[Unfinished]| {
             let seen = start + Duration::from_secs(seconds);
-            HalfWay(lines.iter().map(|line| (*line, seen)).collect())
+            HalfWay(lines.iter().map(|line| ((Family::Six, *line), seen)).collect())
         };
         let mut known = HalfWay::default();
         for (seconds, seen, abandoned) in [
@@ -184,6 +198,7 @@ mod tests {
             (30, &[(11, 5)], &[]),
         ] {
             let mut later = at(seconds, seen);
+            let abandoned: Vec<_> = abandoned.iter().map(|line| (Family::Six, *line)).collect();
             assert_eq!(later.abandoned_since(&known), abandoned, "{seconds}");
             assert_eq!(later.0.len(), seen.len() - abandoned.len(), "{seconds}");
             known = later;

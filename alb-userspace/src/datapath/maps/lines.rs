@@ -10,9 +10,10 @@ use std::{
 use alb_common::{
     flow::{FlowEntry, FlowKey},
     flow_table::{
-        self, GROUP, Inserted,
+        self, GROUP, Inserted, Lined, RANDOM,
         shared::{FlowTable, Line},
     },
+    net::Be32,
 };
 use aya::maps::MapData;
 
@@ -22,20 +23,20 @@ use crate::datapath::sys::memory::{Access, Mapping};
 /// Times that an element is put in another's place while packets put others there.
 const TRIES: usize = 8;
 
-/// The flows of IPv4 in one of the tables.
+/// The flows of one family in one of the tables.
 #[derive(Debug)]
-pub struct FlowLines {
+pub struct FlowLines<A: Lined = Be32> {
     name: &'static str,
     fd: OwnedFd,
     access: Access,
     /// Made when it is needed first: who only looks at other maps does without.
-    mapping: OnceLock<Mapping<Line>>,
+    mapping: OnceLock<Mapping<Line<A>>>,
 }
 
 /// A line that somebody is writing, and its state.
 pub(super) type Unfinished = (u32, u32);
 
-impl FlowLines {
+impl<A: Lined> FlowLines<A> {
     /// The map behind a descriptor that can write.
     pub fn new(name: &'static str, fd: OwnedFd) -> Self {
         Self { name, fd, access: Access::Write, mapping: OnceLock::new() }
@@ -51,7 +52,7 @@ impl FlowLines {
         move |source| MapError { operation, name, source }
     }
 
-    fn mapping(&self) -> Result<&Mapping<Line>, MapError> {
+    fn mapping(&self) -> Result<&Mapping<Line<A>>, MapError> {
         if let Some(mapping) = self.mapping.get() {
             return Ok(mapping);
         }
@@ -66,32 +67,32 @@ impl FlowLines {
     }
 
     /// The table, to be read.
-    fn table(&self) -> Result<FlowTable<'_>, MapError> {
+    fn table(&self) -> Result<FlowTable<'_, A>, MapError> {
         Ok(FlowTable::new(self.mapping()?.to_read()))
     }
 
     /// The lines, to be changed; for `operation`.
-    fn lines(&self, operation: &'static str) -> Result<&[Line], MapError> {
+    fn lines(&self, operation: &'static str) -> Result<&[Line<A>], MapError> {
         let denied = || self.failed(operation)(io::ErrorKind::PermissionDenied.into());
         self.mapping()?.to_write().ok_or_else(denied)
     }
 
     /// Makes a table of it if it is none yet.
-    pub fn make(&self, seeds: [u64; 4]) -> Result<(), MapError> {
+    pub fn make(&self, random: [u64; RANDOM]) -> Result<(), MapError> {
         let lines = self.lines("prepare")?;
         if !FlowTable::new(lines).is_ready() {
-            FlowTable::make(lines, seeds);
+            FlowTable::make(lines, random);
         }
         Ok(())
     }
 
     /// The element under a key.
-    pub fn get(&self, key: &FlowKey) -> Result<Option<FlowEntry>, MapError> {
+    pub fn get(&self, key: &FlowKey<A>) -> Result<Option<FlowEntry<A>>, MapError> {
         Ok(self.table()?.get(key))
     }
 
     /// Writes an element. One that is there is removed first: a packet of that moment finds none.
-    pub fn set(&self, key: &FlowKey, entry: &FlowEntry) -> Result<(), MapError> {
+    pub fn set(&self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Result<(), MapError> {
         let table = FlowTable::new(self.lines("write to")?);
         for _ in 0..TRIES {
             if table.get(key).is_some_and(|found| found == *entry) {
@@ -106,18 +107,18 @@ impl FlowLines {
     }
 
     /// Writes an element if there is none; whether it did.
-    pub fn insert(&self, key: &FlowKey, entry: &FlowEntry) -> Result<bool, MapError> {
+    pub fn insert(&self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Result<bool, MapError> {
         let table = FlowTable::new(self.lines("write to")?);
         insert(&table, key, entry).map_err(self.failed("write to"))
     }
 
     /// Deletes an element; `false` if there was none.
-    pub fn remove(&self, key: &FlowKey) -> Result<bool, MapError> {
+    pub fn remove(&self, key: &FlowKey<A>) -> Result<bool, MapError> {
         Ok(FlowTable::new(self.lines("delete from")?).remove(key))
     }
 
     /// Visits every element.
-    pub fn for_each(&self, visit: impl FnMut(&FlowKey, &FlowEntry)) -> Result<(), MapError> {
+    pub fn for_each(&self, visit: impl FnMut(&FlowKey<A>, &FlowEntry<A>)) -> Result<(), MapError> {
         self.look_through(visit, |_| {})
     }
 
@@ -125,7 +126,7 @@ impl FlowLines {
     /// all the time is visited once.
     pub(super) fn look_through(
         &self,
-        mut visit: impl FnMut(&FlowKey, &FlowEntry),
+        mut visit: impl FnMut(&FlowKey<A>, &FlowEntry<A>),
         mut unfinished: impl FnMut(Unfinished),
     ) -> Result<(), MapError> {
         let table = self.table()?;
@@ -150,7 +151,11 @@ impl FlowLines {
     }
 }
 
-fn insert(table: &FlowTable<'_>, key: &FlowKey, entry: &FlowEntry) -> io::Result<bool> {
+fn insert<A: Lined>(
+    table: &FlowTable<'_, A>,
+    key: &FlowKey<A>,
+    entry: &FlowEntry<A>,
+) -> io::Result<bool> {
     match table.insert(key, entry) {
         Inserted::Yes => Ok(true),
         Inserted::Exists => Ok(false),
@@ -165,7 +170,7 @@ mod tests {
 
     use alb_common::{
         flow_table::{BUSY, Lines as _, lines_for},
-        net::{Be16, Be32},
+        net::Be16,
     };
     use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -208,12 +213,12 @@ mod tests {
         let table = of(fd, Access::Write);
         let refused = table.insert(&key(1), &entry(1)).unwrap_err();
         assert_eq!(refused.source.raw_os_error(), Some(libc::E2BIG), "it is no table yet");
-        table.make([1, 2, 3, 4]).unwrap();
+        table.make([1; RANDOM]).unwrap();
         table.set(&key(1), &entry(1)).unwrap();
         assert!(table.insert(&key(2), &entry(2)).unwrap());
         assert!(!table.insert(&key(2), &entry(3)).unwrap());
         table.set(&key(1), &entry(4)).unwrap();
-        table.make([5, 6, 7, 8]).unwrap();
+        table.make([5; RANDOM]).unwrap();
         assert_eq!(all(&reader), [(1, 4), (2, 2)], "it was one already");
         assert_eq!(reader.get(&key(1)).unwrap(), Some(entry(4)));
         assert!(table.remove(&key(1)).unwrap() && !table.remove(&key(1)).unwrap());
@@ -225,7 +230,7 @@ mod tests {
     fn what_is_mapped_for_reading_is_not_written() {
         let table = of(shared(), Access::Read);
         for result in [
-            table.make([0; 4]),
+            table.make([0; RANDOM]),
             table.set(&key(1), &entry(1)),
             table.insert(&key(1), &entry(1)).map(drop),
             table.remove(&key(1)).map(drop),
@@ -238,7 +243,7 @@ mod tests {
     #[test]
     fn lines_that_are_being_written_are_told_of_and_can_be_emptied() {
         let table = of(shared(), Access::Write);
-        table.make([1, 2, 3, 4]).unwrap();
+        table.make([1; RANDOM]).unwrap();
         table.set(&key(1), &entry(1)).unwrap();
         let lines = table.lines("write to").unwrap();
         let line = (GROUP..LINES).find(|line| lines.swap(*line, 0, BUSY)).unwrap();

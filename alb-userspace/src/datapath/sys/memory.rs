@@ -8,7 +8,7 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
-use alb_common::flow_table::shared::Line;
+use alb_common::flow_table::{Lined, shared::Line};
 
 /// What a process may share with the kernel.
 ///
@@ -22,9 +22,9 @@ pub(in crate::datapath) unsafe trait Shared: Sync {}
 // SAFETY: an atomic of 8 bytes.
 #[expect(unsafe_code, reason = "see the trait")]
 unsafe impl Shared for AtomicU64 {}
-// SAFETY: fourteen atomics of 4 bytes and one of 8, without padding.
+// SAFETY: atomics of 4 bytes, an even number of them, and one of 8, without padding.
 #[expect(unsafe_code, reason = "see the trait")]
-unsafe impl Shared for Line {}
+unsafe impl<A: Lined> Shared for Line<A> {}
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

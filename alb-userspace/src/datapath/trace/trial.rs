@@ -56,8 +56,8 @@ const SMALL: [(&str, u32); 13] = [
     (map::HALF_OPEN, lines_for(128)),
     (map::HALF_OPEN_RING, 1),
     (map::CLOSED_RING, 1),
-    (map::FLOWS6, 128),
-    (map::HALF_OPEN6, 128),
+    (map::FLOWS6, lines_for(128)),
+    (map::HALF_OPEN6, lines_for(128)),
     (map::HALF_OPEN_RING6, 1),
     (map::CLOSED_RING6, 1),
     // Bytes: a page, on every machine.
