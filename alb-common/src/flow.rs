@@ -29,8 +29,8 @@ filled!(FlowKey<Be128>, 36: src: Be128, dst: Be128, sport: Be16, dport: Be16);
 unsafe impl<A: Lined> Plain for FlowKey<A> {}
 
 impl<A: Address> FlowKey<A> {
-    /// 16 bits that tell a reader of an entry whether it is still this key's: the kernel gives
-    /// a deleted element to the next insert at once, also under a reader's pointer.
+    /// 16 bits that tell a reader of an entry whether it is still this key's: a line that is removed
+    /// may be the next insert's at once, also under a reader's pointer.
     #[inline(always)]
     pub fn tag(self) -> u16 {
         let ports = (self.sport.0 as u64) << 16 | self.dport.0 as u64;

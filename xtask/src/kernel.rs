@@ -27,14 +27,16 @@ pub(crate) enum Kernel {
 }
 
 /// What is run there unless something is named: every packet row of IPv4, those of IPv6 whose text
-/// is IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
-const TESTS: [&str; 18] = [
+/// or tables are IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
+const TESTS: [&str; 20] = [
     "rows::",
     "rows6::closing",
     "rows6::established",
     "rows6::headers",
     "rows6::icmp",
+    "rows6::limits",
     "rows6::opening",
+    "rows6::snat_ports",
     "verifier::",
     "tc::a_kill_and_a_restart",
     "capture::a_connection",

@@ -24,6 +24,11 @@ pub trait Lined: Address + known::Known {
 
     /// A universal hash of a key, and an odd number that is as secret.
     fn hash_of(key: &FlowKey<Self>, seeds: &Self::Seeds) -> (u64, u64);
+
+    /// [`shared::occupied`](super::shared::occupied), compiled with this crate: also what is otherwise
+    /// not optimised looks through millions of lines.
+    #[cfg(not(target_arch = "bpf"))]
+    fn occupied(lines: &[super::shared::Line<Self>], from: u32) -> Option<(u32, u32)>;
 }
 
 impl Lined for Be32 {
@@ -37,6 +42,11 @@ impl Lined for Be32 {
     #[inline(always)]
     fn hash_of(key: &FlowKey, &[a, b, c, d]: &[u64; 4]) -> (u64, u64) {
         (product(key.src.0, a, key.dst.0, b).wrapping_add(ports(key).wrapping_mul(c)), d)
+    }
+
+    #[cfg(not(target_arch = "bpf"))]
+    fn occupied(lines: &[super::shared::Line<Self>], from: u32) -> Option<(u32, u32)> {
+        super::shared::occupied(lines, from)
     }
 }
 
@@ -58,6 +68,11 @@ impl Lined for Be128 {
             .wrapping_add(product(src[2], seeds[4], dst[2], seeds[5]))
             .wrapping_add(product(src[3], seeds[6], dst[3], seeds[7]));
         (sum.wrapping_add(ports(key).wrapping_mul(seeds[8])), seeds[9])
+    }
+
+    #[cfg(not(target_arch = "bpf"))]
+    fn occupied(lines: &[super::shared::Line<Self>], from: u32) -> Option<(u32, u32)> {
+        super::shared::occupied(lines, from)
     }
 }
 

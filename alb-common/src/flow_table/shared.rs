@@ -75,8 +75,11 @@ impl<A: Lined> Line<A> {
         (words, last)
     }
 
+    /// The first of them: all that is asked of most lines by who looks through a table.
+    #[expect(unsafe_code, reason = "a word as an atomic")]
     fn state(&self) -> &AtomicU32 {
-        &self.parts().0[0]
+        // SAFETY: as in `parts`.
+        unsafe { &*self.0.get().cast::<AtomicU32>() }
     }
 
     fn load(&self) -> Words {
@@ -176,9 +179,7 @@ impl<'a, A: Lined> FlowTable<'a, A> {
 
     /// The first line from this one on that is not empty, and its state.
     pub fn occupied(&self, from: u32) -> Option<(u32, u32)> {
-        let rest = self.lines.get(from as usize..)?;
-        let states = rest.iter().map(|line| line.state().load(Acquire));
-        (from..).zip(states).find(|(_, state)| phase(*state) != EMPTY)
+        A::occupied(self.lines, from)
     }
 
     /// Key and entry of a line that is taken, and was while they were read.
@@ -190,6 +191,14 @@ impl<'a, A: Lined> FlowTable<'a, A> {
         let FlowLine::<A> { key, entry, .. } = from_words(self.lines.get(line as usize)?.load());
         is_same(self.lines.state(line), state).then_some((key, entry))
     }
+}
+
+/// [`FlowTable::occupied`].
+#[inline(always)]
+pub(super) fn occupied<A: Lined>(lines: &[Line<A>], from: u32) -> Option<(u32, u32)> {
+    let rest = lines.get(from as usize..)?;
+    let states = rest.iter().map(|line| line.state().load(Acquire));
+    (from..).zip(states).find(|(_, state)| phase(*state) != EMPTY)
 }
 
 impl<A: Lined> Lines for &[Line<A>] {

@@ -86,6 +86,8 @@ both!(
     an_array_without_a_shape_is_no_table,
     what_was_left_half_way_hinders_nobody_and_is_cleared,
     keys_without_the_seeds_spread_evenly,
+    every_word_of_a_key_counts,
+    what_was_left_offered_hinders_its_key_only,
     threads_that_insert_and_remove_the_same_keys_agree,
 );
 
@@ -252,27 +254,90 @@ fn keys_without_the_seeds_spread_evenly<A: Tested>() {
     }
 }
 
+/// Keys that differ from each other in one word.
+fn neighbours<A: Tested>() -> Vec<FlowKey<A>> {
+    let key = key::<A>(9);
+    let mut all = std::vec![key];
+    for bit in 0..32 {
+        all.push(FlowKey { src: A::addr(0xc612_0009 ^ 1 << bit), ..key });
+        all.push(FlowKey { dst: A::addr(7 ^ 1 << bit), ..key });
+    }
+    for bit in 0..16 {
+        all.push(FlowKey { sport: Be16(key.sport.0 ^ 1 << bit), ..key });
+        all.push(FlowKey { dport: Be16(key.dport.0 ^ 1 << bit), ..key });
+    }
+    all
+}
+
+fn every_word_of_a_key_counts<A: Tested>() {
+    let keys = neighbours::<A>();
+    let shape = Shape::<A>::of(1 << 20, SEEDS);
+    for other in &keys[1..] {
+        assert_ne!(shape.places(other), shape.places(&keys[0]), "{other:?}");
+        // Wherever the others' lines are, some share one's home or group.
+        let lines = lines::<A>(GROUP * 2);
+        let table = FlowTable::make(&lines, SEEDS);
+        for (n, key) in (1..).zip([&keys[0], other]) {
+            assert_eq!(table.insert(key, &entry(n)), Inserted::Yes, "{key:?}");
+        }
+        for (n, key) in (1..).zip([&keys[0], other]) {
+            assert_eq!(table.get(key), Some(entry(n)), "{key:?}");
+        }
+        assert!(table.remove(&keys[0]) && table.get(other).is_some());
+        assert_eq!(table.get(&keys[0]), None, "{other:?}");
+    }
+}
+
+fn what_was_left_offered_hinders_its_key_only<A: Tested>() {
+    let lines = lines::<A>(lines_for(64));
+    let table = FlowTable::make(&lines, SEEDS);
+    let places = Shape::<A>::of(lines_for(64), SEEDS).places(&key(1));
+    let (line, lines) = (places[0] ^ 1, &&lines[..]);
+    assert_eq!(table.insert(&key(2), &entry(2)), Inserted::Yes);
+    assert!(lines.swap(line, EMPTY, BUSY));
+    lines.fill(line, &key(1), &entry(1));
+    lines.add(places[0], DISPLACED);
+    lines.add(line, OFFERED - BUSY);
+    assert_eq!(table.get(&key(1)), None, "it does not count");
+    assert_eq!(table.insert(&key(1), &entry(3)), Inserted::Exists, "nobody else has it");
+    assert_eq!(table.insert(&key(3), &entry(3)), Inserted::Yes);
+    assert!(clear(lines, line, lines.state(line)));
+    assert_eq!(table.insert(&key(1), &entry(3)), Inserted::Yes);
+    assert_eq!(table.get(&key(1)), Some(entry(3)));
+    assert_eq!(table.get(&key(2)), Some(entry(2)));
+}
+
+fn it_is_a_map<A: Tested>(steps: &[(u8, usize)]) -> Result<(), TestCaseError> {
+    let keys = neighbours::<A>();
+    // So small that homes collide, keys are displaced, and sometimes there is no room.
+    let lines = lines::<A>(GROUP * 4);
+    let table = FlowTable::make(&lines, SEEDS);
+    let mut model = HashMap::new();
+    for &(what, n) in steps {
+        let (key, entry) = (&keys[n], entry(n as u32));
+        match what {
+            0 => match table.insert(key, &entry) {
+                Inserted::Yes => prop_assert!(model.insert(n, entry).is_none()),
+                Inserted::Exists => prop_assert!(model.contains_key(&n)),
+                Inserted::NoRoom => prop_assert!(!model.contains_key(&n) && model.len() >= 8),
+            },
+            1 => prop_assert_eq!(table.remove(key), model.remove(&n).is_some()),
+            _ => prop_assert_eq!(table.get(key), model.get(&n).copied()),
+        }
+    }
+    for (n, key) in keys.iter().enumerate() {
+        prop_assert_eq!(table.get(key), model.get(&n).copied());
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
-    fn it_is_a_map(steps in prop::collection::vec((0_u8..3, 0_u32..40), 1..400)) {
-        // So small that homes collide, keys are displaced, and sometimes there is no room.
-        let lines = lines::<Be32>(GROUP * 4);
-        let table = FlowTable::make(&lines, SEEDS);
-        let mut model = HashMap::new();
-        for (what, n) in steps {
-            match what {
-                0 => match table.insert(&key(n), &entry(n)) {
-                    Inserted::Yes => prop_assert!(model.insert(n, entry(n)).is_none()),
-                    Inserted::Exists => prop_assert!(model.contains_key(&n)),
-                    Inserted::NoRoom => prop_assert!(!model.contains_key(&n) && model.len() >= 8),
-                },
-                1 => prop_assert_eq!(table.remove(&key(n)), model.remove(&n).is_some()),
-                _ => prop_assert_eq!(table.get(&key(n)), model.get(&n).copied()),
-            }
-        }
-        for n in 0..40 {
-            prop_assert_eq!(table.get(&key(n)), model.get(&n).copied());
-        }
+    fn it_is_a_map_of_either_family(
+        steps in prop::collection::vec((0_u8..3, 0_usize..40), 1..400),
+    ) {
+        it_is_a_map::<Be32>(&steps)?;
+        it_is_a_map::<Be128>(&steps)?;
     }
 }
 

@@ -183,8 +183,8 @@ pub(super) fn close<P: Host, A: Tables>(packet: &P, segment: &Segment<A>, now: u
     }
 }
 
-/// A copy of an entry that is this key's for sure: the kernel may give the element to another
-/// key while we read it, so the tag is read after the rest.
+/// A copy of an entry that is this key's for sure: its line may become another key's while we read it,
+/// so the tag is read after the rest.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 pub(super) fn copy<A: Address>(entry: *mut FlowEntry<A>, key: &FlowKey<A>) -> Option<FlowEntry<A>> {

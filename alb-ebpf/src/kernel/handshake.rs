@@ -9,7 +9,7 @@ use alb_common::{
 
 use super::{
     balance::{self, Forward},
-    count, established, ring, syn,
+    count, established, lines, ring, syn,
     tables::Tables,
 };
 use crate::{
@@ -171,10 +171,14 @@ fn insert<A: Tables>(
     if A::put_flow(reverse_key, reverse).is_err() {
         return false;
     }
-    if A::put_flow(&segment.key, forward).is_err() {
-        // Back to where it was: only in the half-open table.
-        _ = A::remove_flow(reverse_key);
-        return false;
+    match A::put_flow(&segment.key, forward) {
+        Ok(()) => true,
+        Err(lines::E2BIG) => {
+            // Back to where it was: only in the half-open table.
+            _ = A::remove_flow(reverse_key);
+            false
+        }
+        // Another CPU is at it, and the other entry may be its own.
+        Err(_) => false,
     }
-    true
 }

@@ -14,7 +14,7 @@ use super::{atomic, copy, maps};
 /// The error of a map that has the key already, as of the kernel's hash tables.
 const EEXIST: i32 = -17;
 /// The same of one that has no room.
-const E2BIG: i32 = -7;
+pub(super) const E2BIG: i32 = -7;
 /// The same of one that has not got the key.
 const ENOENT: i32 = -2;
 
@@ -292,7 +292,8 @@ pub(super) fn insert<T: Table>(
     }
 }
 
-/// Inserts a key, or replaces its entry by another in another line.
+/// Inserts a key, or replaces its entry by another in another line, which in a full table others may
+/// be faster to take.
 #[inline(always)]
 pub(super) fn put<T: Table>(
     table: &T,
@@ -302,7 +303,11 @@ pub(super) fn put<T: Table>(
     match insert(table, key, entry) {
         Err(EEXIST) => {
             _ = remove(table, key);
-            insert(table, key, entry)
+            match insert(table, key, entry) {
+                // Another CPU has put its own there meanwhile, unless both have made way.
+                Err(EEXIST) if find(table, key).is_some() => Ok(()),
+                done => done,
+            }
         }
         done => done,
     }

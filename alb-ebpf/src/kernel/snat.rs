@@ -10,10 +10,8 @@ use alb_common::{
     target::TargetEntry,
 };
 
-use super::{balance, close, count, established, maps, ring, tables::Tables};
+use super::{balance, close, count, established, lines, maps, ring, tables::Tables};
 use crate::parse::Segment;
-
-const E2BIG: i32 = -7;
 
 /// Claims a port by inserting the scratch's reverse entry into the half-open table under the
 /// key that the target's answers will have, and writes the addresses and ports to use into
@@ -218,7 +216,7 @@ fn attempt<A: Tables>(key: &FlowKey<A>, fixed: u64, scratch: &mut Scratch<A>, no
     A::expect_flow(key);
     match A::insert_half_open(key, reverse) {
         Ok(()) => {}
-        Err(E2BIG) => return Try::NoRoom,
+        Err(lines::E2BIG) => return Try::NoRoom,
         Err(_) => {
             _ = met(forward, key, now);
             return Try::Taken;

@@ -1,5 +1,5 @@
 //! The live flows, read from the pinned tables: also while no daemon runs, and without changing
-//! anything, by mappings and descriptors that can only read. What is told of a flow is in `flows/`.
+//! anything, by mappings that can only be read. What is told of a flow is in `flows/`.
 
 mod changes;
 mod filter;
@@ -134,7 +134,7 @@ struct Found {
 /// Lists the flows under this pin directory that a filter takes: `limit` at most, if there is
 /// one; which of more is left to their places in the table.
 ///
-/// The tables are read line by line, or bucket by bucket, while packets go on changing them: a flow
+/// The tables are read line by line while packets go on changing them: a flow
 /// that is there all the time is seen once, one that begins or ends meanwhile may be seen or not.
 pub fn list(
     bpffs: &Path,

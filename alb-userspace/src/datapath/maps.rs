@@ -81,15 +81,6 @@ impl<K: Plain, V: Plain> Table<K, V> {
         sys::update(self.fd.as_fd(), key, value, sys::ANY).map_err(self.failed("write to"))
     }
 
-    /// Writes an element if there is none; whether it did.
-    pub fn insert(&self, key: &K, value: &V) -> Result<bool, MapError> {
-        match sys::update(self.fd.as_fd(), key, value, sys::NOEXIST) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
-            Err(error) => Err(self.failed("write to")(error)),
-        }
-    }
-
     /// Writes many elements.
     pub fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
         sys::update_batch(self.fd.as_fd(), keys, values).map_err(self.failed("write to"))

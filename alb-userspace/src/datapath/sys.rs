@@ -22,8 +22,6 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
 
-/// `BPF_NOEXIST` of `bpf(2)`: create only.
-pub(super) const NOEXIST: u64 = 1;
 /// `BPF_ANY` of `bpf(2)`: create or replace.
 pub(super) const ANY: u64 = 0;
 

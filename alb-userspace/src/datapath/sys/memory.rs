@@ -14,8 +14,8 @@ use alb_common::flow_table::{Lined, shared::Line};
 ///
 /// # Safety
 ///
-/// Made of atomics and nothing else, so that others may change it at any moment, and any bits are
-/// a value; of the size that the kernel gives an element, a multiple of 8.
+/// Reached through atomics and nothing else, so that others may change it at any moment, and any bits
+/// are a value; of the size that the kernel gives an element, a multiple of 8.
 #[expect(unsafe_code, reason = "a promise about a layout")]
 pub(in crate::datapath) unsafe trait Shared: Sync {}
 
