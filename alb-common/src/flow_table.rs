@@ -26,8 +26,8 @@
 //! nobody else need not look further than the home. Only atomic operations change a line's state, and
 //! each removal gives it a new version, so that nobody takes a line for what it was.
 //!
-//! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which
-//! hinders nobody but, while it is offered, who would insert its key; [`abandoned`] finds such.
+//! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody
+//! but, while it is offered, who would insert its key; [`abandoned`] finds such.
 
 use core::fmt::Debug;
 

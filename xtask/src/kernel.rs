@@ -27,7 +27,7 @@ pub(crate) enum Kernel {
 }
 
 /// What is run there unless something is named: every packet row of IPv4, those of IPv6 whose text
-/// or tables are IPv6's own, and traffic through namespaces that an emulated processor gets done in time.
+/// is IPv6's own or that fill its tables, and traffic through namespaces that an emulated processor gets done in time.
 const TESTS: [&str; 19] = [
     "rows::",
     "rows6::closing",

@@ -33,7 +33,7 @@ const fn is_last<A: Lined>() -> bool {
 }
 const _: () = assert!(is_last::<Be32>() && is_last::<Be128>());
 
-// SAFETY: what is in it is reached by `Line::parts` alone, and that gives atomics.
+// SAFETY: what is in it is reached by `Line::parts` and `Line::state` alone, which give atomics.
 #[expect(unsafe_code, reason = "atomics")]
 unsafe impl<A: Lined> Sync for Line<A> {}
 

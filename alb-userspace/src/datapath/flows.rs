@@ -134,8 +134,8 @@ struct Found {
 /// Lists the flows under this pin directory that a filter takes: `limit` at most, if there is
 /// one; which of more is left to their places in the table.
 ///
-/// The tables are read line by line while packets go on changing them: a flow
-/// that is there all the time is seen once, one that begins or ends meanwhile may be seen or not.
+/// The tables are read line by line while packets go on changing them: a flow that is there all the
+/// time is seen once, one that begins or ends meanwhile may be seen or not.
 pub fn list(
     bpffs: &Path,
     filter: &FlowFilter,
