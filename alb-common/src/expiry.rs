@@ -26,6 +26,8 @@ pub const CLOSED: u32 = ticks(10);
 pub const fn lifetime(flags: FlowFlags, idle: u32) -> u32 {
     if !flags.closed() {
         idle
+    } else if flags.is_held() {
+        TIME_WAIT
     } else if flags.has(FlowFlags::RST) || flags.has(FlowFlags::DONE) {
         CLOSED
     } else {
@@ -38,7 +40,7 @@ pub const fn lifetime(flags: FlowFlags, idle: u32) -> u32 {
 pub const fn port_hold(flags: FlowFlags, idle: u32) -> u32 {
     if !flags.closed() {
         idle
-    } else if flags.has(FlowFlags::DONE) {
+    } else if flags.has(FlowFlags::DONE) && !flags.is_held() {
         0
     } else {
         // A RST may be forged: its flow must have been silent for a while.
@@ -105,6 +107,7 @@ mod tests {
             (both, TIME_WAIT, TIME_WAIT),
             (both | F::DONE, CLOSED, 0),
             (both | F::TARGET_FIRST, TIME_WAIT, TIME_WAIT),
+            (F(both | F::TARGET_FIRST | F::REVERSE).held().0, TIME_WAIT, TIME_WAIT),
             (F::RST_CLIENT, CLOSED, CLOSED),
             (both | F::TARGET_FIRST | F::RST_TARGET, CLOSED, CLOSED),
         ] {

@@ -77,11 +77,11 @@ pub struct FlowEntry<A = Be32> {
     /// Tick of the last packet in this direction.
     pub last: u32,
     /// Packets in this direction. While half-open: the initial sequence number, host order.
-    /// In a closed flow: the sequence number after the last one sent in this direction, host
-    /// order.
+    /// In a closed flow's reverse entry: the sequence number after the target's last, host order.
     pub packets: u32,
-    /// Bytes of IP in this direction. In a closed flow's forward entry: the client's last
-    /// timestamp value and, above bit 32, whether it had one.
+    /// Bytes of IP in this direction. In a closed flow's reverse entry, both of host order: from bit
+    /// 32 on the sequence number after the client's last, below it its last timestamp value, 0 if it
+    /// had none.
     pub bytes: u64,
 }
 
@@ -149,11 +149,12 @@ pub struct Scratch<A = Be32> {
 plain!(Scratch<Be32>, 96: forward: FlowEntry, reverse: FlowEntry);
 plain!(Scratch<Be128>, 144: forward: FlowEntry<Be128>, reverse: FlowEntry<Be128>);
 
-/// A flow named in one of the rings, by its forward key.
+/// A flow named in one of the rings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RingSlot<A = Be32> {
-    /// Forward key; all zero = never used.
+    /// Half-open: its forward key. Closed: its reverse key, which holds its port. All zero = never
+    /// used.
     pub key: FlowKey<A>,
     /// Half-open: the [`stamp`] of the place, as in the flow's forward entry. Closed: the tick
     /// it was written.

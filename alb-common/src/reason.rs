@@ -138,6 +138,9 @@ pub enum Event {
     ClosedReclaimed,
     /// A finished or expired flow's SNAT port was taken over by a new flow.
     PortReclaimed,
+    /// For want of any other, a new flow took the SNAT port of one whose target may still be in
+    /// TIME-WAIT: it may take the client a second SYN to open.
+    PortTakenEarly,
     /// A client's link-layer address changed and was followed.
     ClientMoved,
     /// A handshake completed while the flow table was full.
@@ -152,6 +155,7 @@ impl Event {
         Self::HalfOpenEvicted,
         Self::ClosedReclaimed,
         Self::PortReclaimed,
+        Self::PortTakenEarly,
         Self::ClientMoved,
         Self::TableFull,
         Self::FlowRecordLost,
@@ -163,6 +167,7 @@ impl Event {
             Self::HalfOpenEvicted => "half_open_evicted",
             Self::ClosedReclaimed => "closed_reclaimed",
             Self::PortReclaimed => "port_reclaimed",
+            Self::PortTakenEarly => "port_taken_early",
             Self::ClientMoved => "client_moved",
             Self::TableFull => "table_full",
             Self::FlowRecordLost => "flow_record_lost",
@@ -175,6 +180,9 @@ impl Event {
             Self::HalfOpenEvicted => "an older half-open flow gives way",
             Self::ClosedReclaimed => "a closed flow is collected",
             Self::PortReclaimed => "the SNAT port of a finished flow is taken over",
+            Self::PortTakenEarly => {
+                "no SNAT port is left but those that a target may hold in TIME-WAIT: one is taken"
+            }
             Self::ClientMoved => "the client's link-layer address is another than before",
             Self::TableFull => "the flow table is full",
             Self::FlowRecordLost => "there is no room for the record of a flow that ends",

@@ -54,6 +54,10 @@ impl FlowFlags {
     /// A RST passed.
     pub const RST: u8 = Self::RST_CLIENT | Self::RST_TARGET;
 
+    /// In a reverse entry: the flow is gone, but its target is in TIME-WAIT, so the entry holds its
+    /// port. (No flow has both: [`Self::DONE`] says that the client closed first.)
+    const HELD: u8 = Self::TARGET_FIRST | Self::DONE;
+
     const STATE: u8 =
         Self::FIN_CLIENT | Self::FIN_TARGET | Self::RST | Self::TARGET_FIRST | Self::DONE;
 
@@ -61,6 +65,27 @@ impl FlowFlags {
     #[inline(always)]
     pub const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
+    }
+
+    /// Of a reverse entry: no packet is of its flow any more, and another may have its forward key;
+    /// only its port is held.
+    #[inline(always)]
+    pub const fn is_held(self) -> bool {
+        self.0 & Self::HELD == Self::HELD
+    }
+
+    /// Whether the target of a closed flow is in TIME-WAIT, as far as it can be told.
+    #[inline(always)]
+    pub const fn leaves_time_wait(self) -> bool {
+        self.closed() && self.0 & (Self::TARGET_FIRST | Self::RST) == Self::TARGET_FIRST
+    }
+
+    /// The flags of a reverse entry that is to hold the port of its flow, which
+    /// [`leaves_time_wait`](Self::leaves_time_wait), and is gone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn held(self) -> Self {
+        Self(self.0 | Self::HELD)
     }
 
     /// With a flag set.

@@ -34,3 +34,4 @@ pub mod parts;
 mod steps;
 mod syn;
 mod tables;
+mod tables6;

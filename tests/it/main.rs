@@ -19,6 +19,7 @@ mod flow_log;
 mod flows;
 mod half_way;
 mod health;
+mod held_ports;
 mod http;
 mod limitation;
 mod malformed;

@@ -7,11 +7,7 @@ use alb_common::{
     tcp::{Direction, FlowFlags, flag},
 };
 
-use super::{
-    count, established, flow_log,
-    host::{HAD_TIMESTAMP, Host},
-    tables::Tables,
-};
+use super::{count, established, flow_log, host::Host, tables::Tables};
 use crate::{
     packet::Packet,
     parse::{Segment, TCP_LEN},
@@ -63,28 +59,28 @@ pub(super) fn note<P: Host, A: Tables>(
         Direction::Forward => (entry, peer),
         Direction::Reverse => (peer, entry),
     };
-    // What both entries count from here on, or hold instead.
-    let ((sent, timestamp), answered) = if next.closed() {
+    // What the entries count from here on, or the reverse one holds instead.
+    let (sent, answered) = if next.closed() {
         count::fold(forward, reverse);
         count::active(forward, -1);
         A::log(forward, reverse, next);
         last_sent(packet, segment, direction)
     } else {
         count::active(forward, 1);
-        ((0, 0), 0)
+        (0, 0)
     };
     // SAFETY: as above.
-    unsafe { (*forward_entry).packets = sent }
+    unsafe { (*forward_entry).packets = 0 }
     // SAFETY: as above.
-    unsafe { (*forward_entry).bytes = timestamp }
+    unsafe { (*forward_entry).bytes = 0 }
     // SAFETY: as above.
     unsafe { (*reverse_entry).packets = answered }
     // SAFETY: as above.
-    unsafe { (*reverse_entry).bytes = 0 }
+    unsafe { (*reverse_entry).bytes = sent }
     next.closed()
 }
 
-/// What is kept of the packet that closes a flow: the client's next sequence number and last
+/// What is kept of the packet that closes a flow: the client's next sequence number above its last
 /// timestamp, which a target in TIME-WAIT compares a new SYN with, and the target's next
 /// sequence number, which the client's last ACK will name.
 #[inline(always)]
@@ -92,17 +88,17 @@ fn last_sent<P: Host, A: Tables>(
     packet: &P,
     segment: &Segment<A>,
     direction: Direction,
-) -> ((u32, u64), u32) {
-    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4()) else { return ((0, 0), 0) };
+) -> (u64, u32) {
+    let Some(tcp) = packet.window::<TCP_LEN>(segment.l4()) else { return (0, 0) };
     let next = u32::from_be(tcp.u32::<4>()).wrapping_add(segment.sequence_len());
     let acknowledged = u32::from_be(tcp.u32::<8>());
     match direction {
         Direction::Forward => {
             let timestamp = packet.timestamp(segment.l4() as u32, segment.tcp_header_len);
-            ((next, timestamp), acknowledged)
+            ((next as u64) << 32 | timestamp, acknowledged)
         }
         // Only a client's FIN leaves a target in TIME-WAIT, so no timestamp is asked for.
-        Direction::Reverse => ((acknowledged, 0), next),
+        Direction::Reverse => ((acknowledged as u64) << 32, next),
     }
 }
 
@@ -116,27 +112,14 @@ fn acknowledges<P: Packet, A: Tables>(packet: &P, segment: &Segment<A>, sent: u3
 /// Whether a target that holds a closed flow in TIME-WAIT takes this SYN for a new
 /// connection: sequence number and, if both have one, timestamp are beyond the last
 /// (RFC 6191 §2; Linux `tcp_timewait_state_process`). `syn` has the two in `packets` and `bytes`;
-/// `reverse` is the old flow's, `forward` the place for its other entry.
+/// `reverse` is the old flow's.
 #[inline(always)]
-pub(super) fn beyond_last<A: Tables>(
-    syn: &FlowEntry<A>,
-    reverse: &FlowEntry<A>,
-    forward: &mut FlowEntry<A>,
-) -> bool {
-    if !reverse.flags.closed() || !reverse.flags.has(FlowFlags::TARGET_FIRST) {
+pub(super) fn beyond_last<A>(syn: &FlowEntry<A>, reverse: &FlowEntry<A>) -> bool {
+    if !reverse.flags.leaves_time_wait() || !after(syn.packets, (reverse.bytes >> 32) as u32) {
         return false;
     }
-    let mut room = FlowKey::default();
-    let Some(key) = A::peer_key(reverse, &mut room) else { return false };
-    let Some(entry) = A::flow(key) else { return false };
-    if !established::copy_to(forward, entry, key) {
-        return false;
-    }
-    if !after(syn.packets, forward.packets) {
-        return false;
-    }
-    let both_have_one = syn.bytes & forward.bytes & HAD_TIMESTAMP != 0;
-    !both_have_one || after(syn.bytes as u32, forward.bytes as u32)
+    let (new, last) = (syn.bytes as u32, reverse.bytes as u32);
+    new == 0 || last == 0 || after(new, last)
 }
 
 /// Whether `a` comes after `b` in sequence space (RFC 9293 §3.4).
@@ -206,15 +189,34 @@ pub(super) extern "C" fn alb_clear6(key: *const FlowKey<Be128>) -> u32 {
     0
 }
 
-/// Removes a flow that was found to be over, unless another CPU has a new one there by now.
+/// Removes a flow that was found to be over, unless another CPU has a new one there by now. Its
+/// forward entry stays in the scratch, so that `snat` finds which port it had; if its target is in
+/// TIME-WAIT, its reverse entry stays to hold that port.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 fn clear<A: Tables>(key: &FlowKey<A>) {
-    let Some(entry) = A::flow(key) else { return };
-    // SAFETY: a live element of the flow table; every bit pattern is valid.
-    let flags = unsafe { (*entry).flags };
-    if flags.closed() || flags.has(FlowFlags::CUT) {
-        remove(key, entry);
+    let (Some(entry), Some(Scratch { forward, .. })) = (A::flow(key), A::scratch()) else {
+        return;
+    };
+    if !established::copy_to(forward, entry, key) {
+        return;
+    }
+    if !forward.flags.leaves_time_wait() {
+        if forward.flags.closed() || forward.flags.has(FlowFlags::CUT) {
+            remove(key, entry);
+        }
+        return;
+    }
+    let mut room = FlowKey::default();
+    // Another CPU may have been faster.
+    if A::remove_flow(key).is_ok()
+        && let Some(peer_key) = A::peer_key(forward, &mut room)
+        && let Some(peer) = A::flow(peer_key)
+    {
+        // SAFETY: a live element of the flow table, the flow's other entry.
+        let flags = unsafe { (*peer).flags };
+        // SAFETY: as above.
+        unsafe { (*peer).flags = flags.held() }
     }
 }
 
@@ -224,6 +226,11 @@ fn clear<A: Tables>(key: &FlowKey<A>) {
 fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
     let Some(Scratch { forward: own, reverse: other }) = A::spare() else { return };
     if !established::copy_to(own, entry, key) {
+        return;
+    }
+    if own.flags.is_held() {
+        // The rest of the flow is gone. A failure means that this is too.
+        _ = A::remove_flow(key);
         return;
     }
     let mut room = FlowKey::default();

@@ -142,7 +142,7 @@ fn entry<A: Tables>(key: &FlowKey<A>) -> Option<&'static FlowEntry<A>> {
         None => A::half_open(key)?,
     };
     let Scratch { forward: copy, .. } = A::scratch()?;
-    established::copy_to(copy, entry, key).then_some(copy)
+    (established::copy_to(copy, entry, key) && !copy.flags.is_held()).then_some(copy)
 }
 
 /// Answers a packet that does not fit through its way out. A packet without a flow gets no

@@ -127,6 +127,9 @@ pub(super) fn note<A: Tables>(
     entry: *mut FlowEntry<A>,
     copy: &FlowEntry<A>,
 ) -> Result<bool, Found> {
+    if copy.flags.is_held() {
+        return Err(Found::None);
+    }
     // A RST of the client's own may be forged; the target answers this SYN as it must.
     if segment.opens() && copy.flags.closed() && !copy.flags.has(FlowFlags::RST_CLIENT) {
         return Err(Found::Over);

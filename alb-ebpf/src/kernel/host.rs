@@ -22,14 +22,11 @@ pub trait Host: Packet {
     fn clamp(&mut self, l4: u32, header_len: u32, most: u32);
 }
 
-/// Above a timestamp: there was one.
-pub const HAD_TIMESTAMP: u64 = 1 << 32;
-
-/// The timestamp value of the TCP header of this length at `l4`, and [`HAD_TIMESTAMP`], or 0.
+/// The timestamp value of the TCP header of this length at `l4`, or 0: who happens to be there is
+/// taken for one without.
 #[inline(always)]
 pub fn timestamp<H: Host>(packet: &H, l4: u32, header_len: u32) -> u64 {
-    let value = parse::timestamp(packet, within(l4), header_len);
-    value.map_or(0, |value| value as u64 | HAD_TIMESTAMP)
+    parse::timestamp(packet, within(l4), header_len).unwrap_or(0) as u64
 }
 
 /// Lowers the segment size that the TCP header of this length at `l4` announces to `most`. Returns

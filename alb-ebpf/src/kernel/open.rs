@@ -122,7 +122,8 @@ pub(super) fn prepare<P: Host, A: Tables>(
         return Some(Reason::TtlExceeded);
     }
     scratch.reverse = FlowEntry {
-        tag: 0,
+        // Until its own is known: for `snat::former`.
+        tag: segment.key.tag(),
         route_generation: settings.route_generation,
         src: segment.key.dst,
         dst: segment.key.src,

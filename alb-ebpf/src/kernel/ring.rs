@@ -67,7 +67,7 @@ pub(super) fn remove_half_open<A: Tables>(key: &FlowKey<A>, copy: &FlowEntry<A>)
 #[inline(never)]
 pub(super) fn push_closed<A: Tables>(now: u32) -> bool {
     let (Some(settings), Some(scratch)) = (balance::settings(), A::scratch()) else { return false };
-    let slot = RingSlot { key: scratch.reverse.peer_key(), at: now };
+    let slot = RingSlot { key: scratch.forward.peer_key(), at: now };
     let Some(head) = advance(A::RINGS + ring::CLOSED) else { return false };
     let Some(place) = A::closed_place(head & A::closed_mask(settings)) else { return false };
     let oldest = replace(place, slot);

@@ -4,9 +4,9 @@
 use alb_common::{
     Reason,
     filter::{FilterEntry, FilterKey},
-    flow::{FlowEntry, FlowKey, RingSlot, Scratch, ring},
+    flow::{FlowEntry, FlowKey, RingSlot, Scratch},
     local::{self as local_cache, Said},
-    net::{Address as _, Be16, Be32, Be128},
+    net::{Address as _, Be16, Be32},
     service::{ListenerEntry, ListenerKey},
     settings::Settings,
     target::TargetEntry,
@@ -19,7 +19,7 @@ use super::{
     established::{self, Found, Open},
     filter, flow_log,
     host::Host,
-    lines, maps, ring as rings, snat, steps,
+    lines, maps, ring as rings, snat,
 };
 use crate::{family::Family, parse::Segment};
 
@@ -87,7 +87,9 @@ pub(super) trait Tables: Family {
     /// `filter::is_closed` in a global function.
     fn is_closed(id: u32, client: Self, port: u32) -> bool;
     /// `snat::claim_port` in a global function.
-    fn claim_port(spread: u32, port: u32, now: u32) -> u32;
+    fn claim_port(from: u32, now: u32) -> u32;
+    /// `snat::former_port` in a global function.
+    fn former_port() -> u32;
     /// `snat::claim_oldest` in a global function.
     fn claim_oldest(now: u32) -> u32;
     /// `snat::give_back` in a global function.
@@ -141,7 +143,17 @@ pub(super) trait Tables: Family {
 
 macro_rules! tables {
     ($listeners:ident, $targets:ident, $half_open_ring:ident, $closed_ring:ident,
-     $scratch:ident, $open:ident, $half_open:ident) => {
+     $scratch:ident, $open:ident, $half_open:ident, $half_open_mask:ident, $closed_mask:ident) => {
+        #[inline(always)]
+        fn half_open_mask(settings: &Settings) -> u32 {
+            settings.$half_open_mask
+        }
+
+        #[inline(always)]
+        fn closed_mask(settings: &Settings) -> u32 {
+            settings.$closed_mask
+        }
+
         #[inline(always)]
         fn listener(key: &ListenerKey<Self>) -> Option<*const ListenerEntry> {
             maps::$listeners.get_ptr(key)
@@ -218,12 +230,23 @@ macro_rules! tables {
         }
     };
 }
+pub(super) use tables;
 
 impl Tables for Be32 {
     const RINGS: u32 = 0;
     const LOOPS: bool = true;
 
-    tables!(LISTENERS, TARGETS, HALF_OPEN_RING, CLOSED_RING, SCRATCH, Open, HalfOpen);
+    tables!(
+        LISTENERS,
+        TARGETS,
+        HALF_OPEN_RING,
+        CLOSED_RING,
+        SCRATCH,
+        Open,
+        HalfOpen,
+        half_open_mask,
+        closed_mask
+    );
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "map value access")]
@@ -241,16 +264,6 @@ impl Tables for Be32 {
     #[inline(always)]
     fn filter(id: u32, client: Self) -> Option<&'static FilterEntry> {
         maps::FILTERS.get(&Key::new(FilterKey::<Self>::BITS, [id, client.0]))
-    }
-
-    #[inline(always)]
-    fn half_open_mask(settings: &Settings) -> u32 {
-        settings.half_open_mask
-    }
-
-    #[inline(always)]
-    fn closed_mask(settings: &Settings) -> u32 {
-        settings.closed_mask
     }
 
     #[inline(always)]
@@ -290,8 +303,13 @@ impl Tables for Be32 {
     }
 
     #[inline(always)]
-    fn claim_port(spread: u32, port: u32, now: u32) -> u32 {
-        snat::alb_claim_port(spread, port, now)
+    fn claim_port(from: u32, now: u32) -> u32 {
+        snat::alb_claim_port(from, now)
+    }
+
+    #[inline(always)]
+    fn former_port() -> u32 {
+        snat::alb_former_port()
     }
 
     #[inline(always)]
@@ -354,139 +372,4 @@ impl Tables for Be32 {
 #[inline(always)]
 const fn ports(key: &FlowKey) -> u32 {
     key.sport.0 as u32 | (key.dport.0 as u32) << 16
-}
-
-impl Tables for Be128 {
-    const RINGS: u32 = ring::IPV6;
-    const LOOPS: bool = false;
-
-    tables!(LISTENERS6, TARGETS6, HALF_OPEN_RING6, CLOSED_RING6, SCRATCH6, Open6, HalfOpen6);
-
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "map value access")]
-    fn local_kind(self) -> Option<u32> {
-        let place = maps::LOCAL_CACHE6.get_ptr(local_cache::place6(self))?;
-        // SAFETY: an element of the array. Userspace may replace it meanwhile: what is of two
-        // addresses says nothing of either, and it is empty at no time at which it is an address's
-        // that stays.
-        let held = unsafe { place.read() };
-        match held.says(self) {
-            Said::Ours(kind) => Some(kind),
-            Said::NotOurs => None,
-            // SAFETY: the value is a word that userspace replaces whole.
-            Said::Nothing => unsafe { maps::LOCALS6.get(self) }.copied(),
-        }
-    }
-
-    #[inline(always)]
-    fn filter(id: u32, client: Self) -> Option<&'static FilterEntry> {
-        let [a, b, c, d] = client.0;
-        maps::FILTERS6.get(&Key::new(FilterKey::<Self>::BITS, [id, a, b, c, d]))
-    }
-
-    #[inline(always)]
-    fn half_open_mask(settings: &Settings) -> u32 {
-        settings.half_open_mask6
-    }
-
-    #[inline(always)]
-    fn closed_mask(settings: &Settings) -> u32 {
-        settings.closed_mask6
-    }
-
-    #[inline(always)]
-    fn ask(params: &mut bpf_fib_lookup, src: &Self, dst: &Self) {
-        params.__bindgen_anon_3.ipv6_src = src.0;
-        params.__bindgen_anon_4.ipv6_dst = dst.0;
-    }
-
-    #[inline(always)]
-    fn spread(self, port: u32) -> u32 {
-        Be32(self.client_hash() ^ port << 16).client_hash()
-    }
-
-    #[inline(always)]
-    fn answers<'a>(
-        target: &TargetEntry<Self>,
-        to: &Self,
-        port: Be16,
-        _: &'a mut FlowKey<Self>,
-    ) -> Option<&'a FlowKey<Self>> {
-        steps::answers(target, to, port)
-    }
-
-    #[inline(always)]
-    fn peer_key<'a>(
-        entry: &FlowEntry<Self>,
-        _: &'a mut FlowKey<Self>,
-    ) -> Option<&'a FlowKey<Self>> {
-        steps::peer_key(entry)
-    }
-
-    #[inline(always)]
-    fn is_closed(id: u32, client: Self, port: u32) -> bool {
-        let [a, b, c, d] = client.0;
-        let high = (a as u64) << 32 | b as u64;
-        let low = (c as u64) << 32 | d as u64;
-        filter::alb_is_closed6(id, high, low, port) != 0
-    }
-
-    #[inline(always)]
-    fn claim_port(spread: u32, port: u32, now: u32) -> u32 {
-        snat::alb_claim_port6(spread, port, now)
-    }
-
-    #[inline(always)]
-    fn claim_oldest(now: u32) -> u32 {
-        snat::alb_claim_oldest6(now)
-    }
-
-    #[inline(always)]
-    fn give_back() {
-        snat::alb_give_back6();
-    }
-
-    #[inline(always)]
-    fn take_over() {
-        snat::alb_take_over6();
-    }
-
-    #[inline(always)]
-    fn clear(key: &FlowKey<Self>) {
-        close::alb_clear6(key);
-    }
-
-    #[inline(always)]
-    fn remove(key: &FlowKey<Self>, entry: *mut FlowEntry<Self>) {
-        close::alb_remove6(key, entry);
-    }
-
-    #[inline(always)]
-    fn log(forward: &FlowEntry<Self>, reverse: &FlowEntry<Self>, state: FlowFlags) {
-        flow_log::alb_log_flow6(forward, reverse, state.0 as u32);
-    }
-
-    #[inline(always)]
-    fn reclaim_closed(now: u32) {
-        rings::alb_reclaim_closed6(now);
-    }
-
-    #[inline(always)]
-    fn ours<'a, P: Host>(
-        packet: &P,
-        _: &'a mut Option<Segment<Self>>,
-    ) -> Result<(&'a Segment<Self>, u32), Reason> {
-        steps::ours(packet)
-    }
-
-    #[inline(always)]
-    fn open<P: Host>(
-        packet: &mut P,
-        segment: &Segment<Self>,
-        settings: &Settings,
-        now: u32,
-        open: &mut Open,
-    ) -> Found {
-        steps::open(packet, segment, settings, now, open)
-    }
 }

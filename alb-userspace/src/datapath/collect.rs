@@ -355,7 +355,8 @@ fn remove(
 ) -> Result<Option<(FlowKey, FlowEntry, FlowEntry)>, MapError> {
     let Some(entry) = table.get(key)? else { return Ok(None) };
     let peer_key = entry.peer_key();
-    let peer = table.get(&peer_key)?;
+    // What holds a port only may name a client that has another flow by now.
+    let peer = table.get(&peer_key)?.filter(|peer| peer.peer_key() == *key);
     if !is_over(&entry) || peer.as_ref().is_some_and(|peer| !is_over(peer)) {
         return Ok(None);
     }

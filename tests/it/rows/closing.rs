@@ -2,7 +2,7 @@
 
 use alb_common::{
     Reason, expiry,
-    flow::Totals,
+    flow::{FlowEntry, Totals},
     reason::Event,
     tcp::{FlowFlags as F, flag},
 };
@@ -58,13 +58,14 @@ fn the_client_closes_first() {
     assert_eq!(world.prog.active(0), 0);
     let flows = world.flows();
     let (forward, reverse) = (flows[&flow.key()], flows[&flow.reverse_key()]);
-    assert_eq!((reverse.packets, reverse.bytes), (TARGET_ISN.wrapping_add(2), 0));
-    assert_eq!(forward.packets, CLIENT_ISN + 1);
+    assert_eq!(reverse.packets, TARGET_ISN.wrapping_add(2));
+    assert_eq!(reverse.bytes, u64::from(CLIENT_ISN + 1) << 32);
+    assert_eq!((forward.packets, forward.bytes), (0, 0));
 }
 
 #[test]
 fn the_target_closes_first() {
-    for (options, last_timestamp) in [(vec![], 0), (timestamp(0x8000_0001, 9), 0x1_8000_0001)] {
+    for (options, last_timestamp) in [(vec![], 0), (timestamp(0x8000_0001, 9), 0x8000_0001)] {
         let world = World::new();
         let flow = Flow { options, ..Flow::default() };
         world.open(&flow);
@@ -73,9 +74,9 @@ fn the_target_closes_first() {
         world.pass_on("client's FIN", flow.later(FIN, &[1; 5]), Reason::FlowForward);
         assert_eq!(state(&world, &flow), BOTH | F::TARGET_FIRST);
         world.pass_on("last ACK", flow.answer(flag::ACK, &[]), Reason::FlowReverse);
-        let forward = world.flows()[&flow.key()];
+        let reverse = world.flows()[&flow.reverse_key()];
         // What a target in TIME-WAIT has seen last: the next sequence number, the timestamp.
-        assert_eq!((forward.packets, forward.bytes), (CLIENT_ISN + 1 + 6, last_timestamp));
+        assert_eq!(reverse.bytes, u64::from(CLIENT_ISN + 1 + 6) << 32 | last_timestamp);
         assert_eq!((world.totals(0, 0).packets_in, world.totals(0, 0).packets_out), (3, 2));
         assert_eq!(world.prog.active(0), 0);
     }
@@ -160,10 +161,12 @@ fn a_syn_on_a_closing_tuple_starts_anew() {
         world.open(&flow);
         close(&world, &flow);
         let totals = world.totals(0, 0);
+        // A target in TIME-WAIT keeps its port.
+        let held = usize::from(world.flows()[&flow.reverse_key()].flags.leaves_time_wait());
         // The next turn is another target's.
         let flow = Flow { target: 1, ..flow.clone() };
         world.open(&flow);
-        assert_eq!(world.flows().len(), 2, "{name}");
+        assert_eq!(world.flows().len(), 2 + held, "{name}");
         assert_eq!((world.prog.active(0), world.prog.active(1)), (0, 1), "{name}");
         assert_eq!(world.prog.totals(alb_common::abi::map::TARGET_TOTALS, 0), totals, "{name}");
     }
@@ -186,7 +189,9 @@ fn closed_flows_are_collected_in_their_time() {
     let (oldest, last) = (&flows[0], &flows[usize::from(RING)]);
     world.open(last);
     world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
-    world.edit(oldest.key(), |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
+    for key in [oldest.key(), oldest.reverse_key()] {
+        world.edit(key, |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
+    }
     let (before, after) = last.answer(FIN, &[]);
     let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
     world.check("the ring is full", &before, &expected);
@@ -198,6 +203,34 @@ fn closed_flows_are_collected_in_their_time() {
     world.open(&next);
     world.close_by_client(&next);
     assert!(world.flows().contains_key(&flows[1].key()), "its time has not come");
+}
+
+#[test]
+fn ports_that_are_held_are_collected_in_their_time() {
+    const RING: u16 = 4;
+    let mut world = World::sized(Sizes { ring: RING.into(), ..Sizes::default() });
+    let flow = Flow::default();
+    world.open(&flow);
+    world.close_by_target(&flow);
+    let next = Flow { target: 1, ..flow.clone() };
+    world.open(&next);
+    let age = |entry: &mut FlowEntry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2);
+    world.edit(flow.reverse_key(), age);
+    for port in 13_001..13_000 + RING {
+        let other = Flow::to_one(port);
+        world.open(&other);
+        world.close_by_client(&other);
+    }
+    let last = Flow::to_one(13_000);
+    world.open(&last);
+    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
+    assert!(world.flows()[&flow.reverse_key()].flags.is_held());
+    let (before, after) = last.answer(FIN, &[]);
+    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
+    world.check("the ring is full", &before, &expected);
+    assert!(!world.flows().contains_key(&flow.reverse_key()));
+    world.pass_on("the client's next lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
+    world.pass_on("both ways", next.answer(flag::ACK, &[1]), Reason::FlowReverse);
 }
 
 #[test]
@@ -231,7 +264,9 @@ fn a_full_table_collects_closed_flows() {
     let (packet, expected) = full(third.ack());
     world.check("closed just now", &packet, &expected);
 
-    world.edit(first.key(), |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
+    for key in [first.key(), first.reverse_key()] {
+        world.edit(key, |entry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2));
+    }
     let (packet, after) = third.ack();
     let expected =
         sent(Reason::Promoted, &after).with(Event::TableFull).with(Event::ClosedReclaimed);

@@ -3,12 +3,9 @@
 use std::net::Ipv4Addr;
 
 use alb_common::{
-    Reason,
-    abi::map,
-    expiry, hash,
-    net::{Be32, Be128},
+    Reason, expiry, hash,
+    net::Be32,
     reason::Event,
-    target::TargetEntry,
     tcp::{FlowFlags, flag},
 };
 use alb_ebpf::builder::{Tcp, timestamp};
@@ -17,7 +14,7 @@ use alb_tests::packet_path::now;
 use super::{
     FAMILY,
     flow::{CLIENT_ISN, Flow},
-    world::{CLIENT, IDLE, PORT_COUNT, PORT_FIRST, SNAT, SNAT_TOO, World, reset, sent},
+    world::{CLIENT, IDLE, PORT_COUNT, PORT_FIRST, SNAT, SNAT_TOO, World, passed, reset, sent},
 };
 use crate::family::{Family, addr6};
 
@@ -77,18 +74,7 @@ fn taken_ports_are_passed_over() {
 #[test]
 fn addresses_are_used_in_turn() {
     let mut world = World::new();
-    match FAMILY {
-        Family::Ipv4 => {
-            let mut target: TargetEntry = world.prog.get(map::TARGETS, 0);
-            target.snat_count = 2;
-            world.prog.set(map::TARGETS, 0, target);
-        }
-        Family::Ipv6 => {
-            let mut target: TargetEntry<Be128> = world.prog.get(map::TARGETS6, 0);
-            target.snat_count = 2;
-            world.prog.set(map::TARGETS6, 0, target);
-        }
-    }
+    world.set_snat(0, &[SNAT, SNAT_TOO]);
     let addresses = [SNAT, SNAT_TOO];
     let [first, second] = [1, 2].map(|host| (client(host), 12_000));
     let start = |client| hash::slot(spread(client).rotate_left(16), 2) as usize;
@@ -282,4 +268,123 @@ fn a_live_flow_keeps_its_port() {
     let flags = contest.world.flows()[&contest.first.key()].flags;
     assert_eq!(flags, FlowFlags(FlowFlags::FIN_TARGET | FlowFlags::TARGET_FIRST));
     contest.kept("half closed", u32::MAX);
+}
+
+/// A client's flow that its target closes, on a port that is not the first that the client would have:
+/// that was another client's.
+fn after_a_contest() -> (World, [Flow; 2]) {
+    let contest = Contest::new([vec![], vec![]]);
+    let second = Flow { snat: (SNAT, 12_000 + STRIDE), ..contest.second };
+    contest.world.open(&second);
+    contest.world.close_by_target(&second);
+    (contest.world, [contest.first, second])
+}
+
+#[test]
+fn a_client_s_next_flow_has_its_port_again() {
+    let (world, [_, flow]) = after_a_contest();
+    // The other port would be free by now, but for a target in TIME-WAIT that knows it otherwise.
+    let (before, after) = flow.forward(flag::SYN, CLIENT_ISN + 1_000, 0, &[]);
+    let expected = sent(Reason::NewFlow, &after).with(Event::PortReclaimed);
+    world.check("beyond its last", &before, &expected);
+    assert_eq!((world.flows().len(), world.half_open().len()), (2, 2));
+    assert_eq!(world.prog.active(0), 2);
+
+    let (mut world, [first, flow]) = after_a_contest();
+    world.close_by_client(&first);
+    world.pass_on("last ACK", first.last_ack(), Reason::FlowForward);
+    world.edit(first.reverse_key(), |entry| entry.last = now().wrapping_sub(2));
+    let next = Flow { snat: (SNAT, 12_000 + 2 * STRIDE), ..flow.clone() };
+    let (before, after) = next.forward(flag::SYN, CLIENT_ISN, 0, &[]);
+    world.check("not beyond it", &before, &sent(Reason::NewFlow, &after));
+    let held = world.flows()[&flow.reverse_key()];
+    assert!(held.flags.is_held());
+    assert!(!world.flows().contains_key(&flow.key()));
+
+    // The address is not among the target's any more.
+    let (mut world, [_, flow]) = after_a_contest();
+    world.set_snat(0, &[SNAT_TOO]);
+    let next = Flow { snat: (SNAT_TOO, 12_000), ..flow };
+    let packet = next.forward(flag::SYN, CLIENT_ISN + 1_000, 0, &[]);
+    world.pass_on("another address", packet, Reason::NewFlow);
+}
+
+#[test]
+fn a_port_is_held_though_its_client_goes_elsewhere() {
+    let held = || {
+        let world = World::new();
+        let flow = Flow::default();
+        world.open(&flow);
+        world.close_by_target(&flow);
+        // The next turn is another target's.
+        let next = Flow { target: 1, ..flow.clone() };
+        world.open(&next);
+        assert_eq!(world.flows().len(), 3);
+        (world, flow, next)
+    };
+    let other =
+        |snat| Flow { client: (client(1), 12_000), snat: (SNAT, snat), ..Flow::to_one(12_000) };
+
+    let (world, flow, next) = held();
+    let packet = other(12_000 + STRIDE).forward(flag::SYN, CLIENT_ISN, 0, &[]);
+    world.pass_on("kept from another client", packet, Reason::NewFlow);
+    let late = flow.answer(flag::ACK, &[]).0;
+    world.check("of no flow", &late, &passed(Reason::HostTraffic, &late.frame()));
+    world.pass_on("its client's", next.later(flag::ACK, &[1]), Reason::FlowForward);
+
+    let (world, flow, next) = held();
+    let (before, after) = other(12_000).forward(flag::SYN, CLIENT_ISN + 1_000, 0, &[]);
+    let expected = sent(Reason::NewFlow, &after).with(Event::PortReclaimed);
+    world.check("beyond the last", &before, &expected);
+    assert!(!world.flows().contains_key(&flow.reverse_key()));
+    world.pass_on("its client's lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
+
+    let (mut world, flow, next) = held();
+    world.edit(flow.reverse_key(), |entry| {
+        entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2);
+    });
+    let (before, after) = other(12_000).forward(flag::SYN, CLIENT_ISN, 0, &[]);
+    let expected = sent(Reason::NewFlow, &after).with(Event::PortReclaimed);
+    world.check("its time is over", &before, &expected);
+    world.pass_on("its client's lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
+    assert_eq!((world.prog.active(0), world.prog.active(1)), (1, 1));
+}
+
+#[test]
+fn held_ports_are_taken_before_anybody_is_refused() {
+    let mut world = World::new();
+    world.set(|settings| {
+        settings.port_count = 4;
+        settings.port_stride = 1;
+    });
+    let at = |host, snat| Flow {
+        client: (client(host), PORT_FIRST),
+        snat: (SNAT, snat),
+        ..Flow::to_one(PORT_FIRST)
+    };
+    world.open(&at(1, PORT_FIRST));
+    for (host, port, ticks) in [(2, PORT_FIRST + 1, 500), (3, PORT_FIRST + 2, 900)] {
+        let flow = at(host, port);
+        world.open(&flow);
+        world.close_by_target(&flow);
+        world.edit(flow.reverse_key(), |entry| entry.last = now().wrapping_sub(ticks));
+    }
+    // Whose RST may be forged goes on, perhaps.
+    let reset_flow = at(4, PORT_FIRST + 3);
+    world.open(&reset_flow);
+    world.pass_on("RST", reset_flow.answer(flag::RST, &[]), Reason::FlowReverse);
+
+    for (host, port) in [(5, PORT_FIRST + 2), (6, PORT_FIRST + 1)] {
+        let (before, after) = at(host, port).forward(flag::SYN, CLIENT_ISN, 0, &[]);
+        let expected =
+            sent(Reason::NewFlow, &after).with(Event::PortTakenEarly).with(Event::PortReclaimed);
+        world.check("the longest silent one's", &before, &expected);
+    }
+    assert_eq!((world.half_open().len(), world.flows().len()), (4, 4));
+    world.pass_on(
+        "the open one lives",
+        at(1, PORT_FIRST).later(flag::ACK, &[1]),
+        Reason::FlowForward,
+    );
+    assert_eq!(world.prog.active(0), 3);
 }

@@ -248,6 +248,29 @@ impl World {
         self.prog.set(map::SETTINGS, 0, self.settings);
     }
 
+    /// Sets a target's SNAT addresses.
+    pub(super) fn set_snat(&mut self, index: u32, addresses: &[Ipv4Addr]) {
+        let count = addresses.len().try_into().expect("few addresses");
+        match FAMILY {
+            Family::Ipv4 => {
+                let mut target: TargetEntry = self.prog.get(map::TARGETS, index);
+                target.snat_count = count;
+                for (place, address) in target.snat.iter_mut().zip(addresses) {
+                    *place = (*address).into();
+                }
+                self.prog.set(map::TARGETS, index, target);
+            }
+            Family::Ipv6 => {
+                let mut target: TargetEntry<Be128> = self.prog.get(map::TARGETS6, index);
+                target.snat_count = count;
+                for (place, address) in target.snat.iter_mut().zip(addresses) {
+                    *place = addr6((*address).into());
+                }
+                self.prog.set(map::TARGETS6, index, target);
+            }
+        }
+    }
+
     /// Runs a frame, whatever becomes of it.
     pub(super) fn run(&self, frame: &[u8]) {
         self.prog.run(&of_family(frame));
