@@ -9,9 +9,10 @@
 //!
 //! A keyed hash names a line in each of [`GROUPS`] groups of lines; the first is the key's home. The
 //! key is at home, or, if another was there first, in any line of the home's group, which is in the
-//! same page of memory, or, if that is almost full, of the group that has the most empty lines; then
-//! the home counts it as displaced. So a lookup ends at the home unless something of it was displaced,
-//! also if the key is in no line. With two lines an entry, in a table of nominal size that flows have
+//! same page of memory, or, if that is almost full, of the group that has the most empty lines. The
+//! home knows which lines of its group have its keys, and how many are in other groups: so a lookup
+//! ends at the home unless something of it was displaced, also if the key is in no line, and else
+//! looks at few lines more. With two lines an entry, in a table of nominal size that flows have
 //! come to and gone from for long, half of the keys are at home and six of seven in its group, and
 //! there is room for a third more at least. With fewer some keys find no room in a table that is not
 //! full.
@@ -21,9 +22,10 @@
 //! A line is empty, [`BUSY`] while its key is written, [`OFFERED`] when the key can be read, and
 //! [`TAKEN`] when it counts. Of several that insert the same key at once, each offers a line, then
 //! looks for the key in all others: as what is offered is seen by whoever looks later, at most one
-//! finds none (both may find the other's, then neither has inserted it). What is displaced has the
-//! home count it before it is offered; so whoever finds, after its own offer, that the home counts
-//! nobody else need not look further than the home. Only atomic operations change a line's state, and
+//! finds none (both may find the other's, then neither has inserted it). What is displaced is known to
+//! the home before it is offered; so whoever finds, after its own offer, that the home knows of nobody
+//! else need not look further than the home. While a line is busy nobody else changes what its home
+//! knows of it, also when it is removed. Only atomic operations change a line's state, and
 //! each removal gives it a new version, so that nobody takes a line for what it was.
 //!
 //! Who stops half-way, a daemon that is killed, leaves a line busy or offered, which hinders nobody
@@ -39,8 +41,11 @@ use crate::{
 };
 
 mod family;
+mod state;
 
 pub use family::{Lined, RANDOM};
+pub use state::{BUSY, EMPTY, OFFERED, TAKEN, abandoned, has_displaced, is_in, is_same, is_taken};
+use state::{DISPLACED_BITS, FAR, FAR_BITS, MOST_FAR, PHASE, VERSION, WITHDRAWN, near, phase};
 
 #[cfg(not(target_arch = "bpf"))]
 pub mod shared;
@@ -87,28 +92,6 @@ filled!(Shape<Be128>, 88: groups: u32, reserved: u32, seeds: [u64; 10]);
 // SAFETY: as of `FlowLine`.
 #[expect(unsafe_code, reason = "proved by the asserts above")]
 unsafe impl<A: Lined> Plain for Shape<A> {}
-
-/// Bits of a state that are the phase.
-const PHASE: u32 = 0b11;
-/// Nobody's.
-pub const EMPTY: u32 = 0;
-/// Its key is being written.
-pub const BUSY: u32 = 1;
-/// Its key is there, and counts if no other line has it.
-pub const OFFERED: u32 = 2;
-/// Its key counts.
-pub const TAKEN: u32 = 3;
-/// Adds a displaced key to a state.
-const DISPLACED: u32 = 1 << 2;
-/// Bits of a state that count displaced keys.
-const DISPLACED_BITS: u32 = 0xff << 2;
-/// With so many displaced keys a home takes no more: far more than there are in a table whose
-/// nominal size is kept, and room for all CPUs that add one at the same moment.
-const MOST_DISPLACED: u32 = 128 << 2;
-/// Adds one to the version, the bits that are left; it wraps.
-const VERSION: u32 = 1 << 10;
-/// Makes an offered line empty, with another version.
-const WITHDRAWN: u32 = VERSION.wrapping_sub(OFFERED);
 
 /// The lines of a table, in whoever's memory. What is provided is to be replaced only by a call of the
 /// same function, where the stack has no room for it in line.
@@ -222,11 +205,6 @@ pub const fn lines_for(entries: u32) -> u32 {
     (entries.saturating_mul(2).div_ceil(GROUP) + 1).saturating_mul(GROUP)
 }
 
-#[inline(always)]
-const fn phase(state: u32) -> u32 {
-    state & PHASE
-}
-
 /// Steps of a search over all lines in which a key may be.
 #[inline(always)]
 const fn steps<L: Lines>() -> u32 {
@@ -249,18 +227,6 @@ const fn line<L: Lines>(places: Places, step: u32) -> u32 {
     named ^ (step % L::WAYS)
 }
 
-/// Whether a state is of this phase, [`OFFERED`] or [`TAKEN`], or a later one.
-#[inline(always)]
-pub const fn is_in(state: u32, least: u32) -> bool {
-    state & least == least
-}
-
-/// Whether two states of a line that was offered or taken are of the same key.
-#[inline(always)]
-pub const fn is_same(a: u32, b: u32) -> bool {
-    a / VERSION == b / VERSION
-}
-
 /// The line of a key.
 #[inline(always)]
 pub fn find<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> Option<u32> {
@@ -268,19 +234,28 @@ pub fn find<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> Opti
     if lines.holds(places[0], TAKEN, key) {
         return Some(places[0]);
     }
-    if has_displaced(state) { find_displaced(lines, places, key) } else { None }
+    if has_displaced(state) { find_displaced(lines, places, key, state) } else { None }
 }
 
-/// Whether keys whose home this is are elsewhere.
+/// The line of a key that is not at home, whose state was this.
 #[inline(always)]
-pub const fn has_displaced(state: u32) -> bool {
-    state & DISPLACED_BITS != 0
-}
-
-/// The line of a key that is not at home.
-#[inline(always)]
-pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr>) -> Option<u32> {
+fn find_displaced<L: Lines>(
+    lines: &L,
+    places: Places,
+    key: &FlowKey<L::Addr>,
+    home: u32,
+) -> Option<u32> {
     let mut step = 1;
+    while step < L::WAYS {
+        let line = places[0] ^ step;
+        if home & near(step) != 0 && lines.holds(line, TAKEN, key) {
+            return Some(line);
+        }
+        step += 1;
+    }
+    if home & FAR_BITS == 0 {
+        return None;
+    }
     while step < steps::<L>() {
         let line = line::<L>(places, step);
         if lines.holds(line, TAKEN, key) {
@@ -289,6 +264,29 @@ pub fn find_displaced<L: Lines>(lines: &L, places: Places, key: &FlowKey<L::Addr
         step += 1;
     }
     None
+}
+
+/// What a home's state has more while a key of its is in this line, another one.
+#[inline(always)]
+fn displaced_in<L: Lines>(home: u32, line: u32) -> u32 {
+    let step = home ^ line;
+    if step < L::WAYS { near(step) } else { FAR }
+}
+
+/// Has the home know of a busy line, unless it does since somebody stopped half-way.
+#[inline(always)]
+fn note<L: Lines>(lines: &L, home: u32, line: u32) {
+    let displaced = displaced_in::<L>(home, line);
+    if displaced == FAR || lines.state(home) & displaced == 0 {
+        lines.add(home, displaced);
+    }
+}
+
+/// Has the home forget of a busy line, which is empty then.
+#[inline(always)]
+fn forget<L: Lines>(lines: &L, home: u32, line: u32) {
+    lines.add(home, displaced_in::<L>(home, line).wrapping_neg());
+    lines.add(line, EMPTY.wrapping_sub(BUSY));
 }
 
 /// Inserts a key that is in no line.
@@ -326,22 +324,22 @@ fn displaced<L: Lines>(
     if lines.find(places, key).is_some() {
         return Inserted::Exists;
     }
-    if lines.state(places[0]) & DISPLACED_BITS >= MOST_DISPLACED {
+    if lines.state(places[0]) & FAR_BITS >= MOST_FAR {
         return Inserted::NoRoom;
     }
     let Some(line) = lines.claim(places, key) else { return Inserted::NoRoom };
     lines.fill(line, key, entry);
-    lines.add(places[0], DISPLACED);
+    note(lines, places[0], line);
     lines.add(line, OFFERED - BUSY);
-    let is_only_one = lines.state(places[0]) & DISPLACED_BITS == DISPLACED;
+    let is_only_one = lines.state(places[0]) & DISPLACED_BITS == displaced_in::<L>(places[0], line);
     let exists = if is_only_one {
         lines.holds(places[0], OFFERED, key)
     } else {
         lines.is_elsewhere(places, line, key)
     };
     if exists {
-        lines.add(line, WITHDRAWN);
-        lines.add(places[0], DISPLACED.wrapping_neg());
+        lines.add(line, WITHDRAWN + BUSY);
+        forget(lines, places[0], line);
         return Inserted::Exists;
     }
     lines.add(line, TAKEN - OFFERED);
@@ -395,11 +393,19 @@ pub fn empty_lines<L: Lines>(lines: &L, place: u32) -> u32 {
 /// Whether another line than this one has a key, or offers it.
 #[inline(always)]
 pub fn is_elsewhere<L: Lines>(lines: &L, places: Places, but: u32, key: &FlowKey<L::Addr>) -> bool {
+    let home = lines.state(places[0]);
     let mut step = 0;
     while step < steps::<L>() {
         let line = line::<L>(places, step);
+        let may_be = if step == 0 {
+            true
+        } else if step < L::WAYS {
+            home & near(step) != 0
+        } else {
+            home & FAR_BITS != 0
+        };
         step += 1;
-        if line != but && lines.holds(line, OFFERED, key) {
+        if may_be && line != but && lines.holds(line, OFFERED, key) {
             return true;
         }
     }
@@ -424,11 +430,14 @@ fn empty<L: Lines>(lines: &L, places: Places, line: u32, key: &FlowKey<L::Addr>)
         if phase(state) != TAKEN || !lines.has(line, key) {
             return false;
         }
-        // Fails also if only the count of displaced keys has changed.
-        if lines.swap(line, state, state.wrapping_add(VERSION) & !PHASE) {
-            if line != places[0] {
-                lines.add(places[0], DISPLACED.wrapping_neg());
+        // Fails also if only what it knows of displaced keys has changed.
+        let emptied = state.wrapping_add(VERSION) & !PHASE;
+        if line == places[0] {
+            if lines.swap(line, state, emptied) {
+                return true;
             }
+        } else if lines.swap(line, state, emptied + BUSY) {
+            forget(lines, places[0], line);
             return true;
         }
         tries += 1;
@@ -436,22 +445,10 @@ fn empty<L: Lines>(lines: &L, places: Places, line: u32, key: &FlowKey<L::Addr>)
     false
 }
 
-/// Times that a removal is tried while others change the same line's count.
+/// Times that a removal is tried while others change the same line's state.
 const TRIES: u32 = 8;
 
-/// Whether a line in this state was left by somebody who stopped half-way, if it is in the same
-/// state later than an insertion can take.
-pub const fn abandoned(state: u32) -> bool {
-    matches!(phase(state), BUSY | OFFERED)
-}
-
-/// Empties such a line. What it made a home count stays counted, which costs some lookups time.
+/// Empties such a line. What its home knows of it stays so, which costs some lookups time.
 pub fn clear(lines: &impl Lines, line: u32, state: u32) -> bool {
     abandoned(state) && lines.swap(line, state, state.wrapping_add(VERSION) & !PHASE)
-}
-
-/// Whether a line's entry counts.
-#[inline(always)]
-pub const fn is_taken(state: u32) -> bool {
-    phase(state) == TAKEN
 }

@@ -88,6 +88,7 @@ both!(
     keys_without_the_seeds_spread_evenly,
     every_word_of_a_key_counts,
     what_was_left_offered_hinders_its_key_only,
+    what_was_removed_half_way_hinders_nobody,
     threads_that_insert_and_remove_the_same_keys_agree,
 );
 
@@ -296,7 +297,7 @@ fn what_was_left_offered_hinders_its_key_only<A: Tested>() {
     assert_eq!(table.insert(&key(2), &entry(2)), Inserted::Yes);
     assert!(lines.swap(line, EMPTY, BUSY));
     lines.fill(line, &key(1), &entry(1));
-    lines.add(places[0], DISPLACED);
+    lines.add(places[0], near(1));
     lines.add(line, OFFERED - BUSY);
     assert_eq!(table.get(&key(1)), None, "it does not count");
     assert_eq!(table.insert(&key(1), &entry(3)), Inserted::Exists, "nobody else has it");
@@ -305,6 +306,28 @@ fn what_was_left_offered_hinders_its_key_only<A: Tested>() {
     assert_eq!(table.insert(&key(1), &entry(3)), Inserted::Yes);
     assert_eq!(table.get(&key(1)), Some(entry(3)));
     assert_eq!(table.get(&key(2)), Some(entry(2)));
+}
+
+fn what_was_removed_half_way_hinders_nobody<A: Tested>() {
+    let lines = lines::<A>(lines_for(64));
+    let table = FlowTable::make(&lines, SEEDS);
+    let places = Shape::<A>::of(lines_for(64), SEEDS).places(&key(1));
+    let (line, lines) = (places[0] ^ 1, &&lines[..]);
+    assert!(lines.swap(places[0], EMPTY, BUSY));
+    assert_eq!(table.insert(&key(1), &entry(1)), Inserted::Yes);
+    assert!(lines.swap(line, TAKEN, VERSION + BUSY));
+    assert_eq!(table.get(&key(1)), None);
+    for line in [places[0], line] {
+        assert!(clear(lines, line, lines.state(line)));
+    }
+    // Its home knows of that line still.
+    assert!(lines.swap(places[0], VERSION + near(1), VERSION + near(1) + BUSY));
+    for _ in 0..2 {
+        assert_eq!(table.insert(&key(1), &entry(2)), Inserted::Yes);
+        assert_eq!(table.get(&key(1)), Some(entry(2)));
+        assert!(table.remove(&key(1)));
+        assert!(!has_displaced(lines.state(places[0])));
+    }
 }
 
 fn it_is_a_map<A: Tested>(steps: &[(u8, usize)]) -> Result<(), TestCaseError> {

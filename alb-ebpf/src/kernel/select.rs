@@ -138,12 +138,9 @@ unsafe extern "C" fn compare(turn: u32, context: *mut c_void) -> i64 {
     // SAFETY: `context` is the caller's `Search`, which nothing else uses meanwhile.
     let search = unsafe { &mut *context.cast::<Search>() };
     let first = search.from.wrapping_add(turn * STRIDE);
-    let left = search.to.wrapping_sub(first);
+    let left = search.to.wrapping_sub(first).min(STRIDE);
     let mut step = 0;
-    while step < STRIDE {
-        if step >= left {
-            return 1;
-        }
+    while step < left {
         let Some(&slot) = maps::SLOTS.get(first.wrapping_add(step)) else { return 1 };
         step += 1;
         let target = weighted_target(slot);
