@@ -20,6 +20,10 @@ pub const TIME_WAIT: u32 = ticks(60);
 /// this long.
 pub const CLOSED: u32 = ticks(10);
 
+/// What is lost is sent again within this time, by most stacks: RFC 6298 begins with a second and is
+/// at the round trip's time then, Linux at 200 ms more than that.
+pub const REPEAT: u32 = ticks(1) / 2;
+
 /// How long an established entry may be idle before it is collected; `idle` is its listener's
 /// timeout.
 #[inline(always)]

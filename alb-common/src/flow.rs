@@ -109,6 +109,18 @@ impl<A: Copy> FlowEntry<A> {
         FlowKey { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
     }
 
+    /// Whether what it makes of packets is answered under this key: [`Self::peer_key`] is it.
+    #[inline(always)]
+    pub fn answers(&self, key: &FlowKey<A>) -> bool
+    where
+        A: PartialEq,
+    {
+        self.dst == key.src
+            && self.src == key.dst
+            && self.dport == key.sport
+            && self.sport == key.dport
+    }
+
     /// Notes in a forward entry the tick at which its flow was established: 24 bits of it, in two
     /// fields that have no other use there.
     #[inline(always)]

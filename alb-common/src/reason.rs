@@ -138,8 +138,8 @@ pub enum Event {
     ClosedReclaimed,
     /// A finished or expired flow's SNAT port was taken over by a new flow.
     PortReclaimed,
-    /// For want of any other, a new flow took the SNAT port of one whose target may still be in
-    /// TIME-WAIT: it may take the client a second SYN to open.
+    /// Of the SNAT ports that a new flow tried none was left but those that targets hold in TIME-WAIT,
+    /// so it took one of them: it may take its client a second SYN to open.
     PortTakenEarly,
     /// A client's link-layer address changed and was followed.
     ClientMoved,
@@ -181,7 +181,7 @@ impl Event {
             Self::ClosedReclaimed => "a closed flow is collected",
             Self::PortReclaimed => "the SNAT port of a finished flow is taken over",
             Self::PortTakenEarly => {
-                "no SNAT port is left but those that a target may hold in TIME-WAIT: one is taken"
+                "no SNAT port is found but those that targets hold in TIME-WAIT: one is taken"
             }
             Self::ClientMoved => "the client's link-layer address is another than before",
             Self::TableFull => "the flow table is full",

@@ -16,14 +16,14 @@ pub(super) const NEAR: u32 = 1 << 2;
 /// Adds a key of the home's in another group.
 pub(super) const FAR: u32 = 1 << 9;
 /// Bits that count those.
-pub(super) const FAR_BITS: u32 = 0x3f << 9;
+pub(super) const FAR_BITS: u32 = 0xff << 9;
 /// With so many keys in other groups a home takes no more: far more than there are in a table whose
 /// nominal size is kept, and room for all CPUs that add one at the same moment.
-pub(super) const MOST_FAR: u32 = 32 << 9;
+pub(super) const MOST_FAR: u32 = 128 << 9;
 /// Bits of a state that tell of displaced keys.
 pub(super) const DISPLACED_BITS: u32 = VERSION - NEAR;
 /// Adds one to the version, the bits that are left; it wraps.
-pub(super) const VERSION: u32 = 1 << 15;
+pub(super) const VERSION: u32 = 1 << 17;
 /// Makes an offered line empty, with another version.
 pub(super) const WITHDRAWN: u32 = VERSION.wrapping_sub(OFFERED);
 

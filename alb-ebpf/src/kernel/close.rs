@@ -201,7 +201,9 @@ fn clear<A: Tables>(key: &FlowKey<A>) {
     if !established::copy_to(forward, entry, key) {
         return;
     }
-    if !forward.flags.leaves_time_wait() {
+    // What a target sends as a SYN to the port of its flow finds the reverse entry.
+    let is_forward = matches!(forward.flags.direction(), Direction::Forward);
+    if !forward.flags.leaves_time_wait() || !is_forward {
         if forward.flags.closed() || forward.flags.has(FlowFlags::CUT) {
             remove(key, entry);
         }
@@ -216,7 +218,7 @@ fn clear<A: Tables>(key: &FlowKey<A>) {
         // SAFETY: a live element of the flow table, the flow's other entry.
         let flags = unsafe { (*peer).flags };
         // SAFETY: as above.
-        unsafe { (*peer).flags = flags.held() }
+        unsafe { (*peer).flags = forward.flags.copied_to(flags).held() }
     }
 }
 
@@ -238,6 +240,12 @@ fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
     // Null if there is none: an `Option` that is kept over calls may be kept as a register that was
     // never written, which the verifier refuses.
     let peer = A::flow(peer_key).map_or(core::ptr::null_mut(), |peer| peer);
+    let is_read = !peer.is_null() && established::copy_to(other, peer, peer_key);
+    if is_read && !other.answers(key) {
+        // Of a daemon that died while it removed the flow: its client has another one by now.
+        _ = A::remove_flow(key);
+        return;
+    }
     let (forward_key, reverse_key) = match own.flags.direction() {
         Direction::Forward => (key, peer_key),
         Direction::Reverse => (peer_key, key),
@@ -247,7 +255,7 @@ fn remove<A: Tables>(key: &FlowKey<A>, entry: *mut FlowEntry<A>) {
     let first = A::remove_flow(forward_key).is_ok();
     if first && !closed {
         count::active(own, -1);
-        if !peer.is_null() && established::copy_to(other, peer, peer_key) {
+        if is_read {
             let (forward, reverse) = match own.flags.direction() {
                 Direction::Forward => (&*own, &*other),
                 Direction::Reverse => (&*other, &*own),

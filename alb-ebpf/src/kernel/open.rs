@@ -122,7 +122,7 @@ pub(super) fn prepare<P: Host, A: Tables>(
         return Some(Reason::TtlExceeded);
     }
     scratch.reverse = FlowEntry {
-        // Until its own is known: for `snat::former`.
+        // Until its own is known: for `snat::begin`.
         tag: segment.key.tag(),
         route_generation: settings.route_generation,
         src: segment.key.dst,

@@ -111,8 +111,10 @@ fn reclaim_closed<A: Tables>(now: u32) -> u32 {
         let key = unsafe { (*slot).key };
         let Some(entry) = A::flow(&key) else { continue };
         let Some(copy) = established::copy(entry, &key) else { continue };
-        if copy.flags.closed()
-            && expiry::older(now, copy.last, expiry::port_hold(copy.flags, u32::MAX))
+        // A port that is held is worth less than an open flow.
+        if copy.flags.is_held()
+            || copy.flags.closed()
+                && expiry::older(now, copy.last, expiry::port_hold(copy.flags, u32::MAX))
         {
             A::remove(&key, entry);
             count::event(Event::ClosedReclaimed);

@@ -8,7 +8,6 @@ use alb_common::{
     net::{Be16, Be32, Be128},
     reason::Event,
     target::TargetEntry,
-    tcp::FlowFlags,
 };
 
 use super::{balance, close, count, established, lines, maps, ring, tables::Tables};
@@ -183,7 +182,7 @@ pub(super) extern "C" fn alb_former_port6() -> u32 {
     former_port::<Be128>()
 }
 
-/// Claims the port that [`note`] has noted: of a flow whose target may be in TIME-WAIT, which then
+/// Claims the port that [`note`] has noted: of a flow whose target is in TIME-WAIT, which then
 /// refuses the first SYN and is out of it by the client's answer (RFC 9293 §3.10.7.3; the client
 /// sends another SYN), or else of a half-open flow, which ends.
 ///
@@ -396,7 +395,7 @@ enum Port {
     Free,
     /// A finished or expired flow has it: it can be taken over.
     Done,
-    /// A closed flow has it whose target may know it still, in TIME-WAIT for one.
+    /// A closed flow has it that is silent, but its target is in TIME-WAIT.
     Held,
     /// A live flow has it, or one that may be.
     Live,
@@ -421,8 +420,8 @@ fn state<A: Tables>(
     if expiry::older(now, reverse.last, hold) || close::beyond_last(syn, reverse) {
         return Port::Done;
     }
-    // After a RST that was forged they may go on.
-    if !reverse.flags.closed() || reverse.flags.has(FlowFlags::RST) {
+    // What was lost may be on its way once more, and after a RST that was forged they go on.
+    if !reverse.flags.leaves_time_wait() || !expiry::older(now, reverse.last, expiry::REPEAT) {
         return Port::Live;
     }
     note(syn, key, now.wrapping_sub(reverse.last) | HELD);

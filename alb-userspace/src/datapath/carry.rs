@@ -179,6 +179,7 @@ impl Carry {
                             done => done?,
                         }
                     }
+                    None if entry.flags.is_held() => hold(new, key, entry)?,
                     // Carried with its forward entry, or an orphan.
                     _ => {}
                 }
@@ -274,6 +275,17 @@ fn none(family: Family) -> FlowKey {
     match family {
         Family::Four => FlowKey::widen(&alb_common::flow::FlowKey::default()),
         Family::Six => FlowKey::default(),
+    }
+}
+
+/// Carries an entry that holds a port, unless the port has been claimed, or there is no room.
+fn hold(new: &Maps, key: &FlowKey, entry: &FlowEntry) -> Result<(), MapError> {
+    if new.half_open.get(key)?.is_some() {
+        return Ok(());
+    }
+    match new.flows.insert(key, entry) {
+        Err(error) if error.is_full() => Ok(()),
+        done => done.map(drop),
     }
 }
 

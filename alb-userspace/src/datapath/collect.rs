@@ -215,6 +215,8 @@ pub fn sweep(
         if cut(entry).is_some() && !entry.flags.has(FlowFlags::CUT) {
             found.provoke.push(*key);
         }
+        // It waits for collection too, though it has one entry only.
+        found.established += u64::from(entry.flags.is_held());
         if entry.flags.direction() == Direction::Forward {
             found.established += 1;
             found.snat.insert(entry.src);

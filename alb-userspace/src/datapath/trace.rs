@@ -180,12 +180,14 @@ pub fn trace(bpffs: &Path, question: &Question) -> Result<Answer, TraceError> {
     let trial = Trial::over(bpffs)?;
     let (ifindex, station) = trial.interface(question.interface.as_deref())?;
     let key: FlowKey = between(question.from, question.to);
-    let before = flows.find(&key)?.map(|found| found.flow);
+    // What only holds a port is no flow's.
+    let before = flows.find(&key)?.filter(|found| !found.entry.flags.is_held());
+    let before = before.map(|found| found.flow);
     let flags = question.flags.unwrap_or(match before {
         Some(_) => TcpFlags::ACK,
         None => TcpFlags::SYN,
     });
-    let known = trial.take_over(&flows, &key)?;
+    let known = trial.take_over(&flows, &key)?.filter(|_| before.is_some());
     let mut frame = Frame::new(question.from, question.to, flags, station);
     frame.answers(known.as_ref());
 

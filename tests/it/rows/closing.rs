@@ -1,7 +1,9 @@
 //! FIN, RST, what they leave behind, and how it is collected.
 
 use alb_common::{
-    Reason, expiry,
+    Reason,
+    abi::map,
+    expiry,
     flow::{FlowEntry, Totals},
     reason::Event,
     tcp::{FlowFlags as F, flag},
@@ -275,4 +277,34 @@ fn a_full_table_collects_closed_flows() {
     assert!(!world.flows().contains_key(&first.key()));
     assert!(world.flows().contains_key(&third.reverse_key()));
     assert_eq!(world.prog.active(0), open.len() as u64);
+}
+
+#[test]
+fn what_a_killed_daemon_left_of_a_flow_takes_nothing_of_its_client_s_next() {
+    const RING: u16 = 4;
+    let mut world = World::sized(Sizes { ring: RING.into(), ..Sizes::default() });
+    let flow = Flow::default();
+    world.open(&flow);
+    world.close_by_client(&flow);
+    let left = world.flows()[&flow.reverse_key()];
+    world.pass_on("last ACK", flow.last_ack(), Reason::FlowForward);
+    let next = Flow { target: 1, ..flow.clone() };
+    world.open(&next);
+    // As if the daemon had died after it removed the forward entry.
+    let last = now().wrapping_sub(expiry::TIME_WAIT + 2);
+    world.put([map::FLOWS, map::FLOWS6], flow.reverse_key(), FlowEntry { last, ..left });
+    for port in 13_001..13_000 + RING {
+        let other = Flow::to_one(port);
+        world.open(&other);
+        world.close_by_client(&other);
+    }
+    let last = Flow::to_one(13_000);
+    world.open(&last);
+    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
+    let (before, after) = last.answer(FIN, &[]);
+    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
+    world.check("the ring is full", &before, &expected);
+    assert!(!world.flows().contains_key(&flow.reverse_key()));
+    world.pass_on("the client's next lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
+    assert_eq!(world.prog.active(1), 1);
 }

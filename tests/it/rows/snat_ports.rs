@@ -13,7 +13,7 @@ use alb_tests::packet_path::now;
 
 use super::{
     FAMILY,
-    flow::{CLIENT_ISN, Flow},
+    flow::{CLIENT_ISN, Flow, TARGET_ISN},
     world::{CLIENT, IDLE, PORT_COUNT, PORT_FIRST, SNAT, SNAT_TOO, World, passed, reset, sent},
 };
 use crate::family::{Family, addr6};
@@ -283,7 +283,6 @@ fn after_a_contest() -> (World, [Flow; 2]) {
 #[test]
 fn a_client_s_next_flow_has_its_port_again() {
     let (world, [_, flow]) = after_a_contest();
-    // The other port would be free by now, but for a target in TIME-WAIT that knows it otherwise.
     let (before, after) = flow.forward(flag::SYN, CLIENT_ISN + 1_000, 0, &[]);
     let expected = sent(Reason::NewFlow, &after).with(Event::PortReclaimed);
     world.check("beyond its last", &before, &expected);
@@ -387,4 +386,36 @@ fn held_ports_are_taken_before_anybody_is_refused() {
         Reason::FlowForward,
     );
     assert_eq!(world.prog.active(0), 3);
+}
+
+#[test]
+fn a_port_is_not_taken_while_its_flow_may_repeat_what_was_lost() {
+    type Close = fn(&World, &Flow);
+    for (name, close, ticks) in [
+        ("the last ACK is under way", (|world, flow| world.close_by_client(flow)) as Close, 900),
+        ("closed just now", |world, flow| world.close_by_target(flow), 2),
+    ] {
+        let mut world = World::new();
+        world.set(|settings| settings.port_count = 1);
+        let flow = Flow { snat: (SNAT, PORT_FIRST), ..Flow::to_one(12_000) };
+        world.open(&flow);
+        close(&world, &flow);
+        world.edit(flow.reverse_key(), |entry| entry.last = now().wrapping_sub(ticks));
+        let other = Flow { client: (client(1), 12_000), ..flow.clone() };
+        let syn = other.forward(flag::SYN, CLIENT_ISN, 0, &[]).0;
+        world.check(name, &syn, &reset(Reason::SnatExhausted, &syn));
+        world.pass_on(name, flow.later(flag::ACK, &[1]), Reason::FlowForward);
+    }
+}
+
+#[test]
+fn a_syn_of_a_target_s_frees_no_port() {
+    let world = World::new();
+    let flow = Flow::to_one(12_000);
+    world.open(&flow);
+    world.close_by_target(&flow);
+    let syn = flow.reverse(flag::SYN, TARGET_ISN, 0, &[]).0;
+    world.check("of no flow", &syn, &passed(Reason::HostTraffic, &syn.frame()));
+    // Both entries or none: a forward one would be nobody's.
+    assert!(world.flows().is_empty());
 }

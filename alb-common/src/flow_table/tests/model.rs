@@ -176,3 +176,21 @@ fn what_is_removed_and_comes_back_is_never_removed_for_what_it_was() {
         is_tidy(&table);
     });
 }
+
+#[test]
+fn a_displaced_key_that_goes_and_comes_back_beside_another_is_found() {
+    check(2, || {
+        let table = table();
+        assert!(insert_one(&table, 1) && insert_one(&table, 7));
+        // Both may want the line that is free at that moment: then one has no room.
+        let other = beside(&table, |table| {
+            assert!(!insert_one(table, 2) || remove(table, PLACES, &key(2)));
+        });
+        assert!(remove(&*table, PLACES, &key(7)));
+        let is_back = insert_one(&table, 7);
+        assert_eq!(find(&*table, PLACES, &key(7)).is_some(), is_back);
+        other.join().unwrap();
+        assert_eq!((taken(&table, 7), taken(&table, 2)), (usize::from(is_back), 0));
+        is_tidy(&table);
+    });
+}
