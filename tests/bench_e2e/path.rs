@@ -36,7 +36,8 @@ pub(crate) struct Path {
     /// Configurations live here.
     pub(crate) dir: TempDir,
     _server: Program,
-    _far: Namespace,
+    /// The server's.
+    pub(crate) far: Namespace,
 }
 
 impl Path {
@@ -62,7 +63,7 @@ impl Path {
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("a directory others may enter");
         let server = server(&far, &dir);
-        Self { client, middle, dir, _server: server, _far: far }
+        Self { client, middle, dir, _server: server, far }
     }
 
     /// Starts a program in the middle.

@@ -9,7 +9,9 @@ use alb_tests::{
     client::http_get,
     daemon::{Daemon, Instance, Node},
     netns::{Namespace, must},
+    program::attach_redirect,
     wait,
+    wire::mac,
 };
 use clap::ValueEnum;
 
@@ -25,6 +27,9 @@ const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 pub(crate) enum Kind {
     /// The kernel forwards; the client names the server itself.
     Plain,
+    /// The least that XDP can do: a program sends every packet on to the other device; the client
+    /// names the server itself.
+    Redirect,
     /// The packet path in native XDP.
     Xdp,
     /// The packet path at TC.
@@ -37,12 +42,20 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Plain, Self::Xdp, Self::Tc, Self::Nftables, Self::Haproxy, Self::Nginx];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Redirect,
+        Self::Xdp,
+        Self::Tc,
+        Self::Nftables,
+        Self::Haproxy,
+        Self::Nginx,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain forwarding",
+            Self::Redirect => "bare XDP redirect",
             Self::Xdp => "alb, XDP",
             Self::Tc => "alb, TC",
             Self::Nftables => "nftables DNAT",
@@ -62,7 +75,7 @@ impl Kind {
 
     /// Whether it is right for super-packets and checksums that are not in the bytes.
     pub(crate) fn takes_offloads(self) -> bool {
-        self != Self::Xdp
+        !matches!(self, Self::Xdp | Self::Redirect)
     }
 }
 
@@ -91,6 +104,10 @@ impl<'a> Way<'a> {
         let (to, runs) = match kind {
             Kind::Plain => {
                 path.middle.sysctl("ipv4/ip_forward", "1");
+                (SERVER, Runs::Kernel)
+            }
+            Kind::Redirect => {
+                redirect(path);
                 (SERVER, Runs::Kernel)
             }
             Kind::Xdp => (VIP, alb(path, "xdp")),
@@ -123,6 +140,17 @@ fn alb<'a>(path: &'a Path, datapath: &'static str) -> Runs<'a> {
          listeners: [{{ name: l, protocol: Tcp, port: {PORT}, backend: s }}]\n"
     );
     Runs::Daemon(Box::new(Instance::new(&path.middle, node, &body).start()))
+}
+
+fn redirect(path: &Path) {
+    let (client, server) = (mac(&path.client, "eth0"), mac(&path.far, "eth0"));
+    let [to_client, to_server] = ["eth0", "eth1"].map(|device| {
+        let index = path.middle.enter(|| nix::net::if_::if_nametoindex(device));
+        (index.expect("a device"), mac(&path.middle, device))
+    });
+    for (device, (to, own), other) in [("eth0", to_server, server), ("eth1", to_client, client)] {
+        attach_redirect(&path.middle, device, to, [other, own]);
+    }
 }
 
 fn nftables(path: &Path) {

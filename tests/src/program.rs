@@ -1,5 +1,6 @@
-//! A packet program of two instructions that passes everything: what the peer of an XDP device needs
-//! on a veth, and a program of somebody else's where none should be replaced.
+//! Packet programs of a few instructions: one that passes everything, which the peer of an XDP device
+//! needs on a veth, and which is somebody else's where none should be replaced; and one that does as
+//! little as can be done to send packets on.
 
 use std::{
     fs, io,
@@ -49,7 +50,70 @@ static NEXT_PIN: AtomicU32 = AtomicU32::new(0);
 
 /// Attaches the program in native mode; it stays until the interface goes.
 pub fn attach_pass(namespace: &Namespace, device: &str) {
-    let program = load().expect("loading two instructions");
+    // r0 = XDP_PASS; exit
+    attach(namespace, device, &[0x0000_0002_0000_00b7, EXIT]);
+}
+
+/// Attaches a program that sends every IPv4 packet on to another device, to and from these stations,
+/// in native mode; it stays until the interface goes.
+pub fn attach_redirect(
+    namespace: &Namespace,
+    device: &str,
+    to: u32,
+    [receiver, sender]: [[u8; 6]; 2],
+) {
+    let [r0, r1, r2, r3, r4] = [0, 1, 2, 3, 4];
+    let half = |two: &[u8]| i32::from(u16::from_ne_bytes([two[0], two[1]]));
+    let word = |four: &[u8]| i32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
+    let ipv4 = half(&[8, 0]);
+    let program = [
+        instruction(LOAD_WORD, r2, r1, 0, 0), // data
+        instruction(LOAD_WORD, r3, r1, 4, 0), // its end
+        instruction(MOVE, r4, r2, 0, 0),
+        instruction(ADD, r4, 0, 0, 14),
+        instruction(JUMP_IF_GREATER, r4, r3, 10, 0),
+        instruction(LOAD_HALF, r4, r2, 12, 0),
+        instruction(JUMP_IF_NOT, r4, 0, 8, ipv4),
+        instruction(STORE_WORD, r2, 0, 0, word(&receiver)),
+        instruction(STORE_HALF, r2, 0, 4, half(&receiver[4..])),
+        instruction(STORE_HALF, r2, 0, 6, half(&sender)),
+        instruction(STORE_WORD, r2, 0, 8, word(&sender[2..])),
+        instruction(SET, r1, 0, 0, to.cast_signed()),
+        instruction(SET, r2, 0, 0, 0),
+        instruction(CALL, 0, 0, 0, REDIRECT),
+        EXIT,
+        instruction(SET, r0, 0, 0, PASS),
+        EXIT,
+    ];
+    attach(namespace, device, &program);
+}
+
+const EXIT: u64 = 0x95;
+const SET: u8 = 0xb7;
+const MOVE: u8 = 0xbf;
+const ADD: u8 = 0x07;
+const LOAD_WORD: u8 = 0x61;
+const LOAD_HALF: u8 = 0x69;
+const STORE_WORD: u8 = 0x62;
+const STORE_HALF: u8 = 0x6a;
+const JUMP_IF_GREATER: u8 = 0x2d;
+const JUMP_IF_NOT: u8 = 0x55;
+const CALL: u8 = 0x85;
+/// The helper `bpf_redirect`.
+const REDIRECT: i32 = 23;
+/// `XDP_PASS`.
+const PASS: i32 = 2;
+
+/// An instruction (RFC 9669 §3): operation, destination and source register, offset, number.
+fn instruction(operation: u8, to: u8, from: u8, offset: i16, number: i32) -> u64 {
+    let [low, high] = offset.to_le_bytes();
+    let [a, b, c, d] = number.to_le_bytes();
+    u64::from_le_bytes([operation, from << 4 | to, low, high, a, b, c, d])
+}
+
+/// Attaches a program in native mode.
+fn attach(namespace: &Namespace, device: &str, instructions: &[u64]) {
+    let program = load(instructions).expect("loading a few instructions");
     let number = NEXT_PIN.fetch_add(1, Ordering::Relaxed);
     let name = format!("{PIN_PREFIX}{}-pass{number}", std::process::id());
     let path = PathBuf::from(BPFFS).join(name);
@@ -85,12 +149,10 @@ pub fn attached(namespace: &Namespace, device: &str) -> Option<u32> {
     words.nth(2)?.parse().ok()
 }
 
-fn load() -> io::Result<OwnedFd> {
-    // r0 = XDP_PASS; exit
-    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
+fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
     let attributes = ProgLoad {
         prog_type: PROG_TYPE_XDP,
-        insn_cnt: 2,
+        insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         insns: instructions.as_ptr().addr() as u64,
         license: c"GPL".as_ptr().addr() as u64,
         // Without it a device refuses a large MTU.
