@@ -20,8 +20,8 @@ pub const TIME_WAIT: u32 = ticks(60);
 /// this long.
 pub const CLOSED: u32 = ticks(10);
 
-/// What is lost is sent again within this time, by most stacks: RFC 6298 begins with a second and is
-/// at the round trip's time then, Linux at 200 ms more than that.
+/// Within this time Linux has sent again what was lost, where a round trip is short: it waits for the
+/// round trip and at least 200 ms. (RFC 6298 §2.4 would have it wait a second.)
 pub const REPEAT: u32 = ticks(1) / 2;
 
 /// How long an established entry may be idle before it is collected; `idle` is its listener's

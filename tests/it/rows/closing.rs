@@ -207,6 +207,23 @@ fn closed_flows_are_collected_in_their_time() {
     assert!(world.flows().contains_key(&flows[1].key()), "its time has not come");
 }
 
+/// Closes flows until the ring of so many places, of which one is used, comes round to that: its flow
+/// is collected.
+#[track_caller]
+fn collects_the_first(world: &World, ring: u16) {
+    for port in 13_001..13_000 + ring {
+        let other = Flow::to_one(port);
+        world.open(&other);
+        world.close_by_client(&other);
+    }
+    let last = Flow::to_one(13_000);
+    world.open(&last);
+    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
+    let (before, after) = last.answer(FIN, &[]);
+    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
+    world.check("the ring is full", &before, &expected);
+}
+
 #[test]
 fn ports_that_are_held_are_collected_in_their_time() {
     const RING: u16 = 4;
@@ -218,18 +235,8 @@ fn ports_that_are_held_are_collected_in_their_time() {
     world.open(&next);
     let age = |entry: &mut FlowEntry| entry.last = now().wrapping_sub(expiry::TIME_WAIT + 2);
     world.edit(flow.reverse_key(), age);
-    for port in 13_001..13_000 + RING {
-        let other = Flow::to_one(port);
-        world.open(&other);
-        world.close_by_client(&other);
-    }
-    let last = Flow::to_one(13_000);
-    world.open(&last);
-    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
     assert!(world.flows()[&flow.reverse_key()].flags.is_held());
-    let (before, after) = last.answer(FIN, &[]);
-    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
-    world.check("the ring is full", &before, &expected);
+    collects_the_first(&world, RING);
     assert!(!world.flows().contains_key(&flow.reverse_key()));
     world.pass_on("the client's next lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
     world.pass_on("both ways", next.answer(flag::ACK, &[1]), Reason::FlowReverse);
@@ -293,17 +300,7 @@ fn what_a_killed_daemon_left_of_a_flow_takes_nothing_of_its_client_s_next() {
     // As if the daemon had died after it removed the forward entry.
     let last = now().wrapping_sub(expiry::TIME_WAIT + 2);
     world.put([map::FLOWS, map::FLOWS6], flow.reverse_key(), FlowEntry { last, ..left });
-    for port in 13_001..13_000 + RING {
-        let other = Flow::to_one(port);
-        world.open(&other);
-        world.close_by_client(&other);
-    }
-    let last = Flow::to_one(13_000);
-    world.open(&last);
-    world.pass_on("FIN", last.later(FIN, &[]), Reason::FlowForward);
-    let (before, after) = last.answer(FIN, &[]);
-    let expected = sent(Reason::FlowReverse, &after).with(Event::ClosedReclaimed);
-    world.check("the ring is full", &before, &expected);
+    collects_the_first(&world, RING);
     assert!(!world.flows().contains_key(&flow.reverse_key()));
     world.pass_on("the client's next lives", next.later(flag::ACK, &[1]), Reason::FlowForward);
     assert_eq!(world.prog.active(1), 1);

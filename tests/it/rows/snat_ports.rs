@@ -89,18 +89,24 @@ fn addresses_are_used_in_turn() {
     assert_eq!(world.flows().len(), 4);
 }
 
-#[test]
-fn exhaustion_is_a_rst() {
+/// With so few ports that each is tried.
+fn with_ports(count: u16) -> World {
     let mut world = World::new();
     world.set(|settings| {
-        settings.port_count = 2;
+        settings.port_count = count;
         settings.port_stride = 1;
     });
-    let at = |host, snat| Flow {
-        client: (client(host), PORT_FIRST),
-        snat: (SNAT, snat),
-        ..Flow::to_one(PORT_FIRST)
-    };
+    world
+}
+
+/// Of one of these clients, whose own port is the first, on another.
+fn at(host: u8, snat: u16) -> Flow {
+    Flow { client: (client(host), PORT_FIRST), snat: (SNAT, snat), ..Flow::to_one(PORT_FIRST) }
+}
+
+#[test]
+fn exhaustion_is_a_rst() {
+    let mut world = with_ports(2);
     world.open(&at(1, PORT_FIRST));
     world.open(&at(2, PORT_FIRST + 1));
     let syn = at(3, 0).syn().0;
@@ -115,16 +121,7 @@ fn exhaustion_is_a_rst() {
 
 #[test]
 fn the_oldest_half_open_flow_gives_up_its_port() {
-    let mut world = World::new();
-    world.set(|settings| {
-        settings.port_count = 4;
-        settings.port_stride = 1;
-    });
-    let at = |host, snat| Flow {
-        client: (client(host), PORT_FIRST),
-        snat: (SNAT, snat),
-        ..Flow::to_one(PORT_FIRST)
-    };
+    let mut world = with_ports(4);
     world.open(&at(1, PORT_FIRST));
     let opening = [(2, 500), (3, 900), (4, 200)];
     for ((host, ticks), port) in opening.into_iter().zip(PORT_FIRST + 1..) {
@@ -351,16 +348,7 @@ fn a_port_is_held_though_its_client_goes_elsewhere() {
 
 #[test]
 fn held_ports_are_taken_before_anybody_is_refused() {
-    let mut world = World::new();
-    world.set(|settings| {
-        settings.port_count = 4;
-        settings.port_stride = 1;
-    });
-    let at = |host, snat| Flow {
-        client: (client(host), PORT_FIRST),
-        snat: (SNAT, snat),
-        ..Flow::to_one(PORT_FIRST)
-    };
+    let mut world = with_ports(4);
     world.open(&at(1, PORT_FIRST));
     for (host, port, ticks) in [(2, PORT_FIRST + 1, 500), (3, PORT_FIRST + 2, 900)] {
         let flow = at(host, port);
