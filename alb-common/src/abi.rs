@@ -2,7 +2,7 @@
 
 /// Version of the layout of every pinned map. A daemon adopts pinned state of the same version
 /// only. Raise it whenever a key, a value or its meaning changes.
-pub const ABI_VERSION: u32 = 12;
+pub const ABI_VERSION: u32 = 13;
 
 /// Map names, as in the object file and under the pin directory.
 pub mod map {
@@ -28,7 +28,7 @@ pub mod map {
     pub const TARGET_TIMES: &str = "TARGET_TIMES";
     /// Active flows of each target, by target index. Userspace maps it and corrects it by atomic
     /// additions.
-    pub const TARGET_STATES: &str = "TARGET_STATES";
+    pub const TARGET_ACTIVE: &str = "TARGET_ACTIVE";
     /// Counters of ended flows, per CPU, by target index.
     pub const TARGET_TOTALS: &str = "TARGET_TOTALS";
     /// The same by listener index.
@@ -110,7 +110,7 @@ pub mod map {
         TARGETS,
         HOPS,
         TARGET_TIMES,
-        TARGET_STATES,
+        TARGET_ACTIVE,
         TARGET_TOTALS,
         LISTENER_TOTALS,
         INTERFACES,

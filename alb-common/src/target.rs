@@ -3,7 +3,7 @@
 use crate::{
     abi::plain,
     expiry,
-    limits::MAX_SNAT_ADDRESSES,
+    limits::{MAX_SNAT_ADDRESSES, MAX_TARGETS},
     net::{Be16, Be32, Be128},
 };
 
@@ -109,15 +109,9 @@ impl TargetTimes {
     }
 }
 
-/// Live numbers of a target, updated atomically.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct TargetState {
-    /// Flows that are half-open or established and not closed.
-    pub active: u64,
-}
-
-plain!(TargetState, 8: active: u64);
+/// Flows of each target that are half-open or established and not closed, by target index: one element
+/// with all of them, since who compares many targets pays for each lookup. Each changes atomically.
+pub type TargetActive = [u64; MAX_TARGETS];
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ pub mod filter;
 mod local_cache;
 pub mod plan;
 
-mod active;
+pub mod active;
 mod apply;
 pub mod by_index;
 pub mod capture;

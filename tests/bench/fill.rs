@@ -13,7 +13,7 @@ use alb_common::{
     selection::weighted,
     service::{ListenerEntry, ListenerKey, ListenerState, algorithm, local},
     settings::Settings,
-    target::{TargetEntry, TargetState},
+    target::TargetEntry,
     tcp::FlowFlags,
 };
 use alb_ebpf::{bench::Field, rewrite::check_delta};
@@ -191,7 +191,7 @@ pub(crate) fn configure(runner: &mut Runner) {
     // With connections open everywhere, so that none is the obvious one.
     for place in 0..MANY {
         let active = 5 + u64::from(place % 3);
-        path.set(map::TARGET_STATES, NEW_TARGET + place, TargetState { active });
+        path.set_active(NEW_TARGET + place, active);
         path.set(map::SLOTS, 1 + place, weighted(NEW_TARGET + place, 10));
     }
     for target in 0..NEW_TARGET + MANY {

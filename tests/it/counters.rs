@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alb_common::{abi::map, target::TargetState};
+use alb_common::abi::map;
 use alb_tests::{
     client::{Conversation, who},
     daemon::Instance,
-    packet_path::Raw,
+    packet_path::active,
     topology::{Lab, Shape},
     wait,
 };
-use aya::maps::{Array, Map, MapData};
+use aya::maps::MapData;
 
 use crate::setting::{Service, servers, vip};
 
@@ -27,14 +27,11 @@ const BUSY: u64 = 1;
 fn falsify(instance: &Instance<'_>, add: i64) {
     let versions = std::fs::read_dir(instance.bpffs()).expect("pins");
     let version = versions.flatten().next().expect("a version").path();
-    let data = MapData::from_pin(version.join("maps").join(map::TARGET_STATES)).expect("a map");
-    let mut states: Array<_, Raw<TargetState>> =
-        Map::Array(data).try_into().expect("an array of counters");
+    let data = MapData::from_pin(version.join("maps").join(map::TARGET_ACTIVE)).expect("a map");
+    let active = active(&data);
     for index in 0..8 {
-        let TargetState { active } = states.get(&index, 0).expect("a counter").0;
-        if active > 0 {
-            let active = active.wrapping_add_signed(add);
-            states.set(index, Raw(TargetState { active }), 0).expect("a counter");
+        if active.get(index) > 0 {
+            active.add(index, add);
         }
     }
 }

@@ -22,7 +22,6 @@ use alb_common::{
     local::{Held6, place, place6, word},
     net::{Be32, Be128},
     reason::{COUNTERS, Event},
-    target::TargetState,
 };
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -31,7 +30,7 @@ use aya::{
 };
 
 use self::lines::Tables;
-pub use self::lines::lines;
+pub use self::lines::{active, lines};
 
 /// A contract type as aya takes it.
 #[derive(Clone, Copy, Debug)]
@@ -335,11 +334,6 @@ impl Prog {
             bytes_out: sum.bytes_out + each.0.bytes_out,
         })
     }
-
-    /// Active flows of a target.
-    pub fn active(&self, target: u32) -> u64 {
-        self.get::<TargetState>(map::TARGET_STATES, target).active
-    }
 }
 
 /// The tick that the packet path reads now.
@@ -386,7 +380,6 @@ fn parse(object: &[u8], sizes: Sizes) -> Ebpf {
         (map::TARGETS, sizes.targets),
         (map::HOPS, sizes.targets),
         (map::TARGET_TIMES, sizes.targets),
-        (map::TARGET_STATES, sizes.targets),
         (map::TARGET_TOTALS, sizes.targets),
         (map::TARGET_SYN_RATES, sizes.targets),
         (map::LISTENER_TOTALS, sizes.listeners),

@@ -3,7 +3,9 @@
 use alb_common::{
     Reason,
     flow::{FlowEntry, Totals},
+    limits::MAX_TARGETS,
     reason::Event,
+    target::TargetActive,
 };
 
 use super::{atomic, maps};
@@ -41,14 +43,20 @@ pub(super) fn active<A>(flow: &FlowEntry<A>, add: i64) {
             atomic::fetch_add(active, add.cast_unsigned());
         }
     }
-    if let Some(state) = maps::TARGET_STATES.get_ptr_mut(target) {
-        // SAFETY: an array element stays where it is; `active` is its first and only field.
-        let active = unsafe { &raw mut (*state).active };
+    if let Some(all) = maps::TARGET_ACTIVE.get_ptr_mut(0) {
         // SAFETY: every writer of it in the kernel is this function.
         unsafe {
-            atomic::fetch_add(active, add.cast_unsigned());
+            atomic::fetch_add(of_target(all, target), add.cast_unsigned());
         }
     }
+}
+
+/// Open flows of a target among those of all. A remainder, because a comparison would have the verifier
+/// follow two ways; no index is as large.
+#[inline(always)]
+pub(super) const fn of_target(all: *mut TargetActive, target: u32) -> *mut u64 {
+    const { assert!(MAX_TARGETS.is_power_of_two()) };
+    all.cast::<u64>().wrapping_add(target as usize & (MAX_TARGETS - 1))
 }
 
 /// Open flows of a listener. Signed: a counter that is one too low must not look like many.

@@ -19,7 +19,7 @@ use alb_common::{
     service::{ListenerEntry, ListenerKey, ListenerState},
     settings::{RstBudget, Settings, budget},
     syn::{self, SynRate},
-    target::{TargetEntry, TargetState, TargetTimes},
+    target::{TargetActive, TargetEntry, TargetTimes},
 };
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -78,7 +78,7 @@ pub(super) static FILTERS: LpmTrie<[u32; 2], FilterEntry, { MAX_PREFIXES }> = Lp
 #[btf_map]
 pub(super) static LISTENER_STATES: Array<ListenerState, { MAX_LISTENERS }> = Array::new();
 
-/// Open flows, by listener index. Mapped by the daemon as `TARGET_STATES` is.
+/// Open flows, by listener index. Mapped by the daemon as `TARGET_ACTIVE` is.
 #[btf_map]
 pub(super) static LISTENER_ACTIVE: Array<u64, { MAX_LISTENERS }, { BPF_F_MMAPABLE as usize }> =
     Array::new();
@@ -101,11 +101,10 @@ pub(super) static HOPS: Array<HopEntry, { MAX_TARGETS }> = Array::new();
 #[btf_map]
 pub(super) static TARGET_TIMES: Array<TargetTimes, { MAX_TARGETS }> = Array::new();
 
-/// Active flows of each target, by index. Mapped by the daemon, which can only so correct a
-/// counter while packets change it.
+/// Active flows of all targets: one element. Mapped by the daemon, which can only so correct a counter
+/// while packets change it.
 #[btf_map]
-pub(super) static TARGET_STATES: Array<TargetState, { MAX_TARGETS }, { BPF_F_MMAPABLE as usize }> =
-    Array::new();
+pub(super) static TARGET_ACTIVE: Array<TargetActive, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Ended flows' counters, by target index.
 #[btf_map]

@@ -12,7 +12,7 @@ use alb_common::{
 };
 use aya_ebpf::helpers::generated::bpf_loop;
 
-use super::{atomic, maps};
+use super::{atomic, count, maps};
 
 /// Index of the target for a client, from the listener's extent of the slot array. `None` for
 /// an extent that is empty or cannot be read.
@@ -139,17 +139,16 @@ unsafe extern "C" fn compare(turn: u32, context: *mut c_void) -> i64 {
     let search = unsafe { &mut *context.cast::<Search>() };
     let first = search.from.wrapping_add(turn * STRIDE);
     let left = search.to.wrapping_sub(first).min(STRIDE);
+    let Some(all) = maps::TARGET_ACTIVE.get_ptr_mut(0) else { return 1 };
     let mut step = 0;
     while step < left {
         let Some(&slot) = maps::SLOTS.get(first.wrapping_add(step)) else { return 1 };
         step += 1;
         let target = weighted_target(slot);
-        let Some(state) = maps::TARGET_STATES.get_ptr(target) else { return 1 };
-        // SAFETY: an array element stays where it is.
-        let active = unsafe { &raw const (*state).active };
+        // SAFETY: a counter of the element, which stays where it is; other CPUs change it atomically.
+        let active = unsafe { count::of_target(all, target).read_volatile() };
         // Signed: a counter that is one too low must not look like the largest of all.
-        // SAFETY: an aligned word; other CPUs change it atomically.
-        let active = unsafe { core::ptr::read_volatile(active) }.cast_signed();
+        let active = active.cast_signed();
         let weight = weighted_weight(slot) as i64;
         if active.wrapping_mul(search.weight) < search.active.wrapping_mul(weight) {
             search.target = target;

@@ -7,20 +7,15 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use alb_common::target::TargetState;
-
 use super::sys::memory::{Access, Mapping};
 
 /// The mapped counters, by index.
 #[derive(Debug)]
 pub struct Active(Mapping<AtomicU64>);
 
-// The kernel rounds elements up to 8 bytes, and `active` is the only field.
-const _: () = assert!(size_of::<TargetState>() == size_of::<AtomicU64>());
-
 impl Active {
-    /// Maps an array of `len` counters.
-    pub(super) fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    /// Maps an array map of `len` counters, in however many elements.
+    pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         Mapping::map(fd, len, Access::Write).map(Self)
     }
 
@@ -31,10 +26,20 @@ impl Active {
     }
 
     /// Adds to them.
-    pub(super) fn add(&self, index: u32, add: i64) {
-        let counters = self.0.to_write();
-        if let Some(counter) = counters.and_then(|counters| counters.get(index as usize)) {
+    pub fn add(&self, index: u32, add: i64) {
+        if let Some(counter) = self.counter(index) {
             counter.fetch_add(add.cast_unsigned(), Ordering::SeqCst);
         }
+    }
+
+    /// Replaces them, whatever they were.
+    pub fn set(&self, index: u32, active: u64) {
+        if let Some(counter) = self.counter(index) {
+            counter.store(active, Ordering::SeqCst);
+        }
+    }
+
+    fn counter(&self, index: u32) -> Option<&AtomicU64> {
+        self.0.to_write()?.get(index as usize)
     }
 }

@@ -67,7 +67,7 @@ impl Carry {
     /// `room` is what they are made for.
     pub(super) fn mirror(&mut self, new: &Maps, room: Room) -> Result<(), KernelError> {
         self.copied = Some(now());
-        self.old.target_states.copy_to(&new.target_states)?;
+        self.old.target_active.copy_counters_to(&new.target_active)?;
         self.old.listener_active.copy_to(&new.listener_active)?;
         for family in Family::ALL {
             self.mirror_of(new, family, room.of(family))?;

@@ -352,7 +352,7 @@ impl Engine {
         for index in &targets {
             self.ledger.forget_target(*index);
             self.maps.target_totals.clear_per_cpu(index)?;
-            self.maps.target_states.set(index, &alb_common::target::TargetState::default())?;
+            self.active.set(*index, 0);
         }
         for index in &listeners {
             self.ledger.forget_listener(*index);

@@ -20,7 +20,7 @@ use alb_common::{
     limits::{MAX_LISTENERS, MAX_TARGETS},
     service::{ListenerEntry, ListenerState},
     settings::Settings,
-    target::{TargetState, TargetTimes},
+    target::{TargetActive, TargetTimes},
 };
 
 pub use self::{
@@ -60,7 +60,7 @@ impl MapError {
     }
 }
 
-impl<K: Plain, V: Plain> Table<K, V> {
+impl<K, V> Table<K, V> {
     /// The map behind a descriptor; its keys and values have the sizes of `K` and `V`.
     pub(super) fn new(name: &'static str, fd: OwnedFd) -> Self {
         Self { name, fd, types: PhantomData }
@@ -70,7 +70,9 @@ impl<K: Plain, V: Plain> Table<K, V> {
         let name = self.name;
         move |source| MapError { operation, name, source }
     }
+}
 
+impl<K: Plain, V: Plain> Table<K, V> {
     /// The element under a key of a map that is not per CPU.
     pub fn get(&self, key: &K) -> Result<Option<V>, MapError> {
         sys::lookup(self.fd.as_fd(), key).map_err(self.failed("read"))
@@ -111,7 +113,7 @@ impl<K: Plain + Default, V: Plain + Default> Table<K, V> {
     /// The values of a per-CPU element, one a CPU.
     pub fn per_cpu(&self, key: &K) -> Result<Vec<V>, MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error);
-        cpus.and_then(|cpus| sys::lookup_per_cpu(self.fd.as_fd(), key, cpus))
+        cpus.and_then(|cpus| sys::lookup_all(self.fd.as_fd(), key, cpus))
             .map_err(self.failed("read"))
     }
 }
@@ -120,7 +122,7 @@ impl<K: Plain, V: Plain + Default> Table<K, V> {
     /// Sets a per-CPU element to zero on every CPU.
     pub fn clear_per_cpu(&self, key: &K) -> Result<(), MapError> {
         let cpus = aya::util::nr_cpus().map_err(|(_file, error)| error);
-        cpus.and_then(|cpus| sys::clear_per_cpu::<K, V>(self.fd.as_fd(), key, cpus))
+        cpus.and_then(|cpus| sys::update_all(self.fd.as_fd(), key, &vec![V::default(); cpus]))
             .map_err(self.failed("write to"))
     }
 }
@@ -147,11 +149,25 @@ macro_rules! maps {
     };
 }
 
+/// One element, which is too large to be anybody's variable.
+impl Table<u32, TargetActive> {
+    /// All counters, by target index.
+    pub fn counters(&self) -> Result<Vec<u64>, MapError> {
+        sys::lookup_all(self.fd.as_fd(), &0u32, MAX_TARGETS).map_err(self.failed("read"))
+    }
+
+    /// Copies them to another map.
+    pub fn copy_counters_to(&self, other: &Self) -> Result<(), MapError> {
+        let counters = self.counters()?;
+        sys::update_all(other.fd.as_fd(), &0u32, &counters).map_err(other.failed("write to"))
+    }
+}
+
 impl Maps {
-    /// The active counters of the targets as shared memory; `target_states` reads the same.
+    /// The active counters of the targets as shared memory; `target_active` reads the same.
     pub fn active(&self) -> Result<Active, MapError> {
-        Active::map(self.target_states.fd.as_fd(), MAX_TARGETS)
-            .map_err(self.target_states.failed("map"))
+        Active::map(self.target_active.fd.as_fd(), MAX_TARGETS)
+            .map_err(self.target_active.failed("map"))
     }
 
     /// The same of the listeners, and of `listener_active`.
@@ -177,8 +193,8 @@ maps! {
     hops: u32 => HopEntry = HOPS;
     /// By target index.
     target_times: u32 => TargetTimes = TARGET_TIMES;
-    /// By target index.
-    target_states: u32 => TargetState = TARGET_STATES;
+    /// Of all targets.
+    target_active: u32 => TargetActive = TARGET_ACTIVE;
     /// By target index, per CPU.
     target_totals: u32 => Totals = TARGET_TOTALS;
     /// By listener index, per CPU.

@@ -181,7 +181,7 @@ mod tests {
         for map in &maps {
             let flags = match map.name.as_str() {
                 // `BPF_F_MMAPABLE` of linux/bpf.h
-                map::TARGET_STATES
+                map::TARGET_ACTIVE
                 | map::LISTENER_ACTIVE
                 | map::FLOWS
                 | map::HALF_OPEN

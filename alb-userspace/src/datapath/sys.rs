@@ -114,15 +114,15 @@ pub(super) fn lookup<K: Plain, V: Plain>(fd: BorrowedFd<'_>, key: &K) -> io::Res
     }
 }
 
-/// Reads a per-CPU element: one value for each possible CPU. `V`'s size is a multiple of 8,
-/// as the kernel rounds up to.
-pub(super) fn lookup_per_cpu<K: Plain, V: Plain + Default>(
+/// Reads an element of several values: a per-CPU one, with one for each possible CPU, or one that is
+/// an array of `count`. `V`'s size is a multiple of 8, as the kernel rounds up to.
+pub(super) fn lookup_all<K: Plain, V: Plain + Default>(
     fd: BorrowedFd<'_>,
     key: &K,
-    cpus: usize,
+    count: usize,
 ) -> io::Result<Vec<V>> {
     const { assert!(size_of::<V>().is_multiple_of(8)) };
-    let mut values = vec![V::default(); cpus];
+    let mut values = vec![V::default(); count];
     let mut attr = ElementAttr {
         map: number(fd),
         key: address(key),
@@ -133,14 +133,13 @@ pub(super) fn lookup_per_cpu<K: Plain, V: Plain + Default>(
     Ok(values)
 }
 
-/// Writes zeroes to a per-CPU element, for every possible CPU.
-pub(super) fn clear_per_cpu<K: Plain, V: Plain + Default>(
+/// Writes such an element: as many values as [`lookup_all`] reads.
+pub(super) fn update_all<K: Plain, V: Plain>(
     fd: BorrowedFd<'_>,
     key: &K,
-    cpus: usize,
+    values: &[V],
 ) -> io::Result<()> {
     const { assert!(size_of::<V>().is_multiple_of(8)) };
-    let values = vec![V::default(); cpus];
     let mut attr = ElementAttr {
         map: number(fd),
         key: address(key),

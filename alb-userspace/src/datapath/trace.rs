@@ -270,8 +270,9 @@ fn door(trial: &Trial, to: SocketAddr) -> Result<Option<Door>, MapError> {
 
 fn target(trial: &Trial, index: u32) -> Result<Option<TargetSeen>, MapError> {
     let Some(entry) = trial.live.targets.target(index)? else { return Ok(None) };
-    let state = trial.live.target_states.get(&index)?.unwrap_or_default();
-    Ok(Some(TargetSeen { at: wide::end(entry.addr, entry.port), open: state.active.cast_signed() }))
+    let open =
+        trial.live.target_active.counters()?.get(index as usize).copied().unwrap_or_default();
+    Ok(Some(TargetSeen { at: wide::end(entry.addr, entry.port), open: open.cast_signed() }))
 }
 
 fn sent(trial: &Trial, seen: Seen, stored: Option<&Stored>) -> Result<Sent, MapError> {

@@ -8,7 +8,6 @@ use alb_common::{
     hash,
     selection::weighted,
     service::{ListenerEntry, ListenerState, algorithm},
-    target::TargetState,
 };
 use alb_tests::packet_path::Sizes;
 
@@ -165,7 +164,7 @@ fn the_least_of_a_thousand_is_found_wherever_the_search_begins() {
         let mut slots = vec![(1, 10); len];
         slots[at] = (2, 10);
         let mut world = least(&slots);
-        world.prog.set(map::TARGET_STATES, 1, TargetState { active: 500 });
+        world.prog.set_active(1, 500);
         for (port, turn) in (12_000..).zip([0, 1, 7, 8, 500, 998, 999]) {
             let state = ListenerState { turn, idle: u64::from(super::world::IDLE) };
             world.prog.set(map::LISTENER_STATES, LEAST_INDEX.into(), state);
@@ -177,7 +176,7 @@ fn the_least_of_a_thousand_is_found_wherever_the_search_begins() {
 #[test]
 fn a_counter_that_is_too_low_is_not_the_largest() {
     let mut world = least(&[(0, 1), (1, 1)]);
-    world.prog.set(map::TARGET_STATES, 1, TargetState { active: u64::MAX });
+    world.prog.set_active(1, u64::MAX);
     world.open(&to_least(12_000, 1));
     assert_eq!(world.prog.active(1), 0);
 }

@@ -1,4 +1,4 @@
-//! The flow tables: lines in array maps, mapped as the daemon maps them.
+//! The flow tables, lines in array maps, and counters of active flows: mapped as the daemon maps them.
 
 use std::{collections::BTreeMap, os::fd::AsFd as _};
 
@@ -6,9 +6,10 @@ use alb_common::{
     abi::map,
     flow::{FlowEntry, FlowKey},
     flow_table::{FlowLine, Lined, RANDOM},
+    limits::MAX_TARGETS,
     net::{Be32, Be128},
 };
-use alb_userspace::datapath::maps::FlowLines;
+use alb_userspace::datapath::{active::Active, maps::FlowLines};
 use aya::{
     Ebpf,
     maps::{Map, MapData},
@@ -46,11 +47,21 @@ pub fn lines<A: Lined>(name: &'static str, data: &MapData) -> FlowLines<A> {
     FlowLines::new(name, data.fd().as_fd().try_clone_to_owned().expect("a descriptor"))
 }
 
-/// All tables of a loaded object.
+/// The counters of active flows in [`map::TARGET_ACTIVE`].
+///
+/// # Panics
+///
+/// If it cannot be mapped.
+pub fn active(data: &MapData) -> Active {
+    Active::map(data.fd().as_fd(), MAX_TARGETS).expect("an array that can be mapped")
+}
+
+/// All of them of a loaded object.
 #[derive(Debug)]
 pub struct Tables {
     four: [FlowLines<Be32>; 2],
     six: [FlowLines<Be128>; 2],
+    active: Active,
 }
 
 /// A family whose flows are in two of them.
@@ -84,6 +95,7 @@ impl Tables {
         Self {
             four: Be32::NAMES.map(|name| made(ebpf, name)),
             six: Be128::NAMES.map(|name| made(ebpf, name)),
+            active: active(array(ebpf, map::TARGET_ACTIVE)),
         }
     }
 
@@ -93,11 +105,15 @@ impl Tables {
     }
 }
 
-fn made<A: Lined>(ebpf: &Ebpf, name: &'static str) -> FlowLines<A> {
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
     let (Map::Array(data) | Map::HashMap(data)) = ebpf.map(name).expect("a map") else {
         panic!("{name} is another kind of map")
     };
-    let table = lines(name, data);
+    data
+}
+
+fn made<A: Lined>(ebpf: &Ebpf, name: &'static str) -> FlowLines<A> {
+    let table = lines(name, array(ebpf, name));
     table.make(SEEDS).expect("an array that can be mapped");
     table
 }
@@ -113,6 +129,18 @@ impl Prog {
     pub fn put_flow<A: Tabled>(&mut self, name: &str, key: &FlowKey<A>, entry: &FlowEntry<A>) {
         for tables in [&self.tables].into_iter().chain(&self.twin_tables) {
             tables.named(name).set(key, entry).expect("room in the table");
+        }
+    }
+
+    /// Active flows of a target.
+    pub fn active(&self, target: u32) -> u64 {
+        self.tables.active.get(target)
+    }
+
+    /// Says how many a target has.
+    pub fn set_active(&mut self, target: u32, active: u64) {
+        for tables in [&self.tables].into_iter().chain(&self.twin_tables) {
+            tables.active.set(target, active);
         }
     }
 

@@ -188,7 +188,7 @@ impl Trial {
         // Turns and open flows decide which target is next.
         self.live.listener_states.copy_to(&self.own.listener_states)?;
         self.live.listener_active.copy_to(&self.own.listener_active)?;
-        self.live.target_states.copy_to(&self.own.target_states)?;
+        self.live.target_active.copy_counters_to(&self.own.target_active)?;
         let before = self.counts()?;
         let bytes = frame.bytes();
         let mut out = [0; 256];
