@@ -162,6 +162,28 @@ fn has<A: Lined>(line: *mut FlowLine<A>, key: &FlowKey<A>) -> bool {
     differs == 0
 }
 
+/// As [`has`], of a key that is not on the stack: in words of 64 bits, for which a stack would have to be
+/// aligned and other memory need not be on the machines that the JIT allows it for.
+#[inline(always)]
+#[expect(unsafe_code, reason = "map value access")]
+fn has_wide<A: Lined>(line: *mut FlowLine<A>, key: &FlowKey<A>) -> bool {
+    const { assert!(size_of::<FlowKey<A>>() % size_of::<u64>() == size_of::<u32>()) };
+    let (there, wanted) = (whose(line).cast::<u64>(), core::ptr::from_ref(key).cast::<u64>());
+    let (mut differs, mut word) = (0, 0);
+    while word < size_of::<FlowKey<A>>() / size_of::<u64>() {
+        // SAFETY: words of both keys, as in `has`.
+        let there = unsafe { there.wrapping_add(word).read_volatile() };
+        // SAFETY: as above.
+        differs |= there ^ unsafe { wanted.wrapping_add(word).read_volatile() };
+        word += 1;
+    }
+    // SAFETY: as above, the last half.
+    let there = unsafe { there.wrapping_add(word).cast::<u32>().read_volatile() };
+    // SAFETY: as above.
+    differs |= (there ^ unsafe { wanted.wrapping_add(word).cast::<u32>().read_volatile() }) as u64;
+    differs == 0
+}
+
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 fn swap<A: Lined>(line: *mut FlowLine<A>, from: u32, to: u32) -> bool {
@@ -251,7 +273,7 @@ impl<A: Lined> Seen<A> {
 pub(super) fn see<T: Table>(table: &T, key: &FlowKey<T::Addr>) -> Option<Seen<T::Addr>> {
     let home = table.line(places(table, key)?[0])?;
     let before = state(home);
-    if flow_table::is_taken(before) && has(home, key) {
+    if flow_table::is_taken(before) && has_wide(home, key) {
         return Some(Seen { line: home, state: before });
     }
     if !flow_table::has_displaced(before) {
