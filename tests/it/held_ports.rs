@@ -1,4 +1,5 @@
-//! An entry that only holds a port is collected in its time, and nothing of whoever is its client.
+//! An entry that only holds a port is collected in its time, and nothing of whoever is its client; until
+//! then it stays, also in tables of another size.
 
 use alb_common::{
     abi::map,
@@ -8,36 +9,50 @@ use alb_common::{
     tcp::FlowFlags,
 };
 use alb_tests::{
+    daemon::{Daemon, Node},
     packet_path::{lines, now},
     topology::{Lab, Shape, VIP},
     wait,
 };
+use alb_userspace::datapath::maps::FlowLines;
 use aya::maps::MapData;
 
 use crate::setting::{PORT, Service, servers};
 
-#[test]
-fn a_held_port_is_collected_without_its_client_s_next_flow() {
+/// State of an entry that holds a port after its client's flow has ended.
+fn holds() -> FlowFlags {
     const BOTH: u8 = FlowFlags::FIN_CLIENT | FlowFlags::FIN_TARGET;
-    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
-    let _servers = servers(&lab);
-    let mut daemon = Service::of(&lab).serve(&lab);
-    daemon.kill();
+    FlowFlags(FlowFlags::REVERSE | BOTH | FlowFlags::TARGET_FIRST).held()
+}
+
+/// The table of open flows that is pinned.
+fn flows(daemon: &Daemon<'_>) -> FlowLines {
     let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
     let path = version.expect("a version").path().join("maps").join(map::FLOWS);
-    let data = MapData::from_pin(path).expect("a map");
-    let flows = lines(map::FLOWS, &data);
+    lines(map::FLOWS, &MapData::from_pin(path).expect("a map"))
+}
 
-    let [client, target, snat] =
-        [200, 201, 202].map(|host| Be32::from(std::net::Ipv4Addr::new(198, 18, 0, host)));
-    let vip = Be32::from(VIP);
-    let of_client =
-        FlowKey { src: client, dst: vip, sport: Be16::new(7_000), dport: Be16::new(PORT) };
-    let answers =
-        |port| FlowKey { src: target, dst: snat, sport: Be16::new(8_080), dport: Be16::new(port) };
-    let [held, next] = [10_000, 10_001].map(answers);
-    let is_closed = FlowFlags(FlowFlags::REVERSE | BOTH | FlowFlags::TARGET_FIRST);
-    let entry = |key: FlowKey, peer: FlowKey, flags, last| FlowEntry {
+/// Key of a client's packets.
+fn of_client() -> FlowKey {
+    FlowKey {
+        src: host(200),
+        dst: Be32::from(VIP),
+        sport: Be16::new(7_000),
+        dport: Be16::new(PORT),
+    }
+}
+
+/// Key of a target's answers to a port of ours.
+fn answers(port: u16) -> FlowKey {
+    FlowKey { src: host(201), dst: host(202), sport: Be16::new(8_080), dport: Be16::new(port) }
+}
+
+fn host(number: u8) -> Be32 {
+    Be32::from(std::net::Ipv4Addr::new(198, 18, 0, number))
+}
+
+fn entry(key: FlowKey, peer: FlowKey, flags: FlowFlags, last: u32) -> FlowEntry {
+    FlowEntry {
         tag: key.tag(),
         src: peer.dst,
         dst: peer.src,
@@ -46,10 +61,21 @@ fn a_held_port_is_collected_without_its_client_s_next_flow() {
         flags,
         last,
         ..FlowEntry::default()
-    };
+    }
+}
+
+#[test]
+fn a_held_port_is_collected_without_its_client_s_next_flow() {
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let mut daemon = Service::of(&lab).serve(&lab);
+    daemon.kill();
+    let flows = flows(&daemon);
+    let [held, next] = [10_000, 10_001].map(answers);
+    let of_client = of_client();
     let long_ago = now().wrapping_sub(expiry::TIME_WAIT + 60);
     for (key, entry) in [
-        (held, entry(held, of_client, is_closed.held(), long_ago)),
+        (held, entry(held, of_client, holds(), long_ago)),
         (next, entry(next, of_client, FlowFlags(FlowFlags::REVERSE), now())),
         (of_client, entry(of_client, next, FlowFlags(0), now())),
     ] {
@@ -59,4 +85,33 @@ fn a_held_port_is_collected_without_its_client_s_next_flow() {
     let is_there = |key| flows.get(key).expect("a table").is_some();
     wait::until("the port to be free", wait::LONG, || (!is_there(&held)).then_some(()));
     assert!(is_there(&of_client) && is_there(&next));
+}
+
+#[test]
+fn a_held_port_stays_so_in_tables_of_another_size() {
+    const SYN: u64 = 0x1234_5678_9abc_def0;
+    let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
+    let _servers = servers(&lab);
+    let service = Service::of(&lab);
+    let mut daemon = service.serve(&lab);
+    daemon.terminate();
+    let [held, next] = [10_000, 10_001].map(answers);
+    let client = of_client();
+    // What a target compares its client's next SYN with.
+    let waits = FlowEntry { bytes: SYN, ..entry(held, client, holds(), now()) };
+    for (key, entry) in [
+        (held, waits),
+        (next, entry(next, client, FlowFlags(FlowFlags::REVERSE), now())),
+        (client, entry(client, next, FlowFlags(0), now())),
+    ] {
+        assert!(flows(&daemon).insert(&key, &entry).expect("room"), "{key:?}");
+    }
+    let node = Node { more: vec!["flows: 16384".to_owned()], ..Node::xdp(lab.interfaces()) };
+    daemon.instance.change_node(node, &service.body());
+    daemon.restart();
+    let flows = flows(&daemon);
+    let of = |key| flows.get(key).expect("a table").unwrap_or_else(|| panic!("{key:?} is gone"));
+    assert_eq!((of(&held).flags, of(&held).bytes), (holds(), SYN));
+    assert_eq!(of(&next).flags, FlowFlags(FlowFlags::REVERSE));
+    assert_eq!(of(&client).flags, FlowFlags(0));
 }
