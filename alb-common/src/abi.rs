@@ -26,8 +26,8 @@ pub mod map {
     pub const HOPS: &str = "HOPS";
     /// When flows of each target end, by target index.
     pub const TARGET_TIMES: &str = "TARGET_TIMES";
-    /// Active flows of each target, by target index. Userspace maps it and corrects it by atomic
-    /// additions.
+    /// Active flows of all targets: one [`TargetActive`](crate::target::TargetActive). Userspace maps it
+    /// and corrects it by atomic additions.
     pub const TARGET_ACTIVE: &str = "TARGET_ACTIVE";
     /// Counters of ended flows, per CPU, by target index.
     pub const TARGET_TOTALS: &str = "TARGET_TOTALS";

@@ -113,6 +113,9 @@ impl TargetTimes {
 /// with all of them, since who compares many targets pays for each lookup. Each changes atomically.
 pub type TargetActive = [u64; MAX_TARGETS];
 
+const _: () =
+    assert!(size_of::<TargetActive>() == 1 << 20, "size of a map type changed: raise ABI_VERSION");
+
 #[cfg(test)]
 mod tests {
     use super::*;

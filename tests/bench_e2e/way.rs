@@ -129,7 +129,9 @@ impl<'a> Way<'a> {
 }
 
 fn alb<'a>(path: &'a Path, datapath: &'static str) -> Runs<'a> {
-    let node = Node { more: vec![], ..Node::on(&["eth0", "eth1"], datapath) };
+    // As many ports as the others have, but for some that the checks of health come from.
+    let more = vec!["snat: { portRange: 2048-65535 }".to_owned()];
+    let node = Node { more, ..Node::on(&["eth0", "eth1"], datapath) };
     let body = format!(
         "subnets: [{{ name: front, addressPrefix: 198.18.0.0/24 }}]\n\
          loadBalancers:\n\

@@ -5,16 +5,17 @@ use alb_common::{
     abi::map,
     expiry,
     flow::{FlowEntry, FlowKey},
+    limits::MAX_TARGETS,
     net::{Be16, Be32},
     tcp::FlowFlags,
 };
 use alb_tests::{
     daemon::{Daemon, Node},
-    packet_path::{lines, now},
+    packet_path::{active, lines, now},
     topology::{Lab, Shape, VIP},
     wait,
 };
-use alb_userspace::datapath::maps::FlowLines;
+use alb_userspace::datapath::{active::Active, maps::FlowLines};
 use aya::maps::MapData;
 
 use crate::setting::{PORT, Service, servers};
@@ -27,9 +28,18 @@ fn holds() -> FlowFlags {
 
 /// The table of open flows that is pinned.
 fn flows(daemon: &Daemon<'_>) -> FlowLines {
+    lines(map::FLOWS, &pinned(daemon, map::FLOWS))
+}
+
+/// The targets' counters that are pinned.
+fn active_flows(daemon: &Daemon<'_>) -> Active {
+    active(&pinned(daemon, map::TARGET_ACTIVE))
+}
+
+fn pinned(daemon: &Daemon<'_>, name: &str) -> MapData {
     let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
-    let path = version.expect("a version").path().join("maps").join(map::FLOWS);
-    lines(map::FLOWS, &MapData::from_pin(path).expect("a map"))
+    let path = version.expect("a version").path().join("maps").join(name);
+    MapData::from_pin(path).expect("a map")
 }
 
 /// Key of a client's packets.
@@ -90,6 +100,7 @@ fn a_held_port_is_collected_without_its_client_s_next_flow() {
 #[test]
 fn a_held_port_stays_so_in_tables_of_another_size() {
     const SYN: u64 = 0x1234_5678_9abc_def0;
+    let unused = u32::try_from(MAX_TARGETS - 1).expect("an index");
     let lab = Lab::new(Shape { targets: 1, ..Shape::default() });
     let _servers = servers(&lab);
     let service = Service::of(&lab);
@@ -106,9 +117,13 @@ fn a_held_port_stays_so_in_tables_of_another_size() {
     ] {
         assert!(flows(&daemon).insert(&key, &entry).expect("room"), "{key:?}");
     }
+    active_flows(&daemon).set(unused, 7);
     let node = Node { more: vec!["flows: 16384".to_owned()], ..Node::xdp(lab.interfaces()) };
     daemon.instance.change_node(node, &service.body());
     daemon.restart();
+    assert_eq!(daemon.status()["datapath"]["flows"]["established"]["capacity"], 16_384);
+    // No flow names it, so nobody but the start can have put it there.
+    assert_eq!(active_flows(&daemon).get(unused), 7);
     let flows = flows(&daemon);
     let of = |key| flows.get(key).expect("a table").unwrap_or_else(|| panic!("{key:?} is gone"));
     assert_eq!((of(&held).flags, of(&held).bytes), (holds(), SYN));

@@ -36,3 +36,4 @@ mod world;
 
 mod headers;
 mod icmp;
+mod keys;

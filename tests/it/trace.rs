@@ -73,6 +73,7 @@ fn an_open_connection_is_found_from_both_sides() {
     for key in ["algorithm", "selectableTargets", "activeFlows", "target"] {
         assert!(!back[key].is_null() && back[key] == told[key], "{key} of {back:#}");
     }
+    assert_eq!(told["targetActiveFlows"], 1, "{told:#}");
 
     // A RST is not sent, only asked about; and nobody has to serve for that.
     let reset = trace(&lab, &daemon.instance, &[&client, &to, "--packet", "rst"]);

@@ -30,7 +30,7 @@ use aya::{
 };
 
 use self::lines::Tables;
-pub use self::lines::{active, lines};
+pub use self::lines::{SEEDS, active, lines};
 
 /// A contract type as aya takes it.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Prog {
     ebpf: Ebpf,
-    /// Its flow tables.
+    /// Its flow tables and counters.
     tables: Tables,
     /// The TC program over maps of its own, which are written like the others.
     twin: Option<Ebpf>,

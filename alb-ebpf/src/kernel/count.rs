@@ -44,7 +44,7 @@ pub(super) fn active<A>(flow: &FlowEntry<A>, add: i64) {
         }
     }
     if let Some(all) = maps::TARGET_ACTIVE.get_ptr_mut(0) {
-        // SAFETY: every writer of it in the kernel is this function.
+        // SAFETY: a counter of the element, aligned; every writer of it in the kernel is this function.
         unsafe {
             atomic::fetch_add(of_target(all, target), add.cast_unsigned());
         }

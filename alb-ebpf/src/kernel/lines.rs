@@ -162,8 +162,8 @@ fn has<A: Lined>(line: *mut FlowLine<A>, key: &FlowKey<A>) -> bool {
     differs == 0
 }
 
-/// As [`has`], of a key that is not on the stack: in words of 64 bits, for which a stack would have to be
-/// aligned and other memory need not be on the machines that the JIT allows it for.
+/// As [`has`], of a key that is not on the stack, which would have to be aligned: in words of 64 bits. No
+/// sum: of these one could wrap to nothing.
 #[inline(always)]
 #[expect(unsafe_code, reason = "map value access")]
 fn has_wide<A: Lined>(line: *mut FlowLine<A>, key: &FlowKey<A>) -> bool {
@@ -171,7 +171,7 @@ fn has_wide<A: Lined>(line: *mut FlowLine<A>, key: &FlowKey<A>) -> bool {
     let (there, wanted) = (whose(line).cast::<u64>(), core::ptr::from_ref(key).cast::<u64>());
     let (mut differs, mut word) = (0, 0);
     while word < size_of::<FlowKey<A>>() / size_of::<u64>() {
-        // SAFETY: words of both keys, as in `has`.
+        // SAFETY: within both keys, as in `has`; unaligned as in `packet`'s windows.
         let there = unsafe { there.wrapping_add(word).read_volatile() };
         // SAFETY: as above.
         differs |= there ^ unsafe { wanted.wrapping_add(word).read_volatile() };
@@ -268,7 +268,7 @@ impl<A: Lined> Seen<A> {
     }
 }
 
-/// As [`find_here`], for who copies the entry.
+/// As [`find_here`], for who copies the entry. The key is not on the stack.
 #[inline(always)]
 pub(super) fn see<T: Table>(table: &T, key: &FlowKey<T::Addr>) -> Option<Seen<T::Addr>> {
     let home = table.line(places(table, key)?[0])?;

@@ -32,7 +32,7 @@ impl Active {
         }
     }
 
-    /// Replaces them, whatever they were.
+    /// Replaces them. What packets add meanwhile is lost, so only of an index that no flow names.
     pub fn set(&self, index: u32, active: u64) {
         if let Some(counter) = self.counter(index) {
             counter.store(active, Ordering::SeqCst);

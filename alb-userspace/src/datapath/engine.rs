@@ -357,7 +357,7 @@ impl Engine {
         for index in &listeners {
             self.ledger.forget_listener(*index);
             self.maps.listener_totals.clear_per_cpu(index)?;
-            self.maps.listener_active.set(index, &0)?;
+            self.open.set(*index, 0);
         }
         let snat_freed = self.compiler.snat_addresses() < snat_before
             || self.compiler.reply_ports(self.node.ports) != ports_before;

@@ -115,7 +115,7 @@ pub(super) fn lookup<K: Plain, V: Plain>(fd: BorrowedFd<'_>, key: &K) -> io::Res
 }
 
 /// Reads an element of several values: a per-CPU one, with one for each possible CPU, or one that is
-/// an array of `count`. `V`'s size is a multiple of 8, as the kernel rounds up to.
+/// an array of `count`, which the kernel relies on. `V`'s size is a multiple of 8, as the kernel rounds up to.
 pub(super) fn lookup_all<K: Plain, V: Plain + Default>(
     fd: BorrowedFd<'_>,
     key: &K,

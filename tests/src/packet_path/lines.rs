@@ -18,7 +18,7 @@ use aya::{
 use super::Prog;
 
 /// Keys of the tables' hash, so that a run is as the last one.
-const SEEDS: [u64; RANDOM] = [
+pub const SEEDS: [u64; RANDOM] = [
     0x1234_5678_9abc_def0,
     0x0fed_cba9_8765_4321,
     0x9e37_79b9_7f4a_7c15,
@@ -106,7 +106,9 @@ impl Tables {
 }
 
 fn array<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
-    let (Map::Array(data) | Map::HashMap(data)) = ebpf.map(name).expect("a map") else {
+    let map =
+        ebpf.map(name).unwrap_or_else(|| panic!("no map {name}: the object is older than it"));
+    let (Map::Array(data) | Map::HashMap(data)) = map else {
         panic!("{name} is another kind of map")
     };
     data

@@ -15,7 +15,8 @@ use alb_common::flow_table::{Lined, shared::Line};
 /// # Safety
 ///
 /// Reached through atomics and nothing else, so that others may change it at any moment, and any bits
-/// are a value; of the size that the kernel gives an element, a multiple of 8.
+/// are a value; of a size, a multiple of 8, that the kernel's elements are whole numbers of: they lie one
+/// after the other.
 #[expect(unsafe_code, reason = "a promise about a layout")]
 pub(in crate::datapath) unsafe trait Shared: Sync {}
 
@@ -51,7 +52,7 @@ unsafe impl<T: Shared> Send for Mapping<T> {}
 unsafe impl<T: Shared> Sync for Mapping<T> {}
 
 impl<T: Shared> Mapping<T> {
-    /// Maps an array of `len` elements. The descriptor must be one that can write, whatever the
+    /// Maps an array map of `len` values. The descriptor must be one that can write, whatever the
     /// mapping is for: the kernel maps nothing for one that can only read.
     #[expect(unsafe_code, reason = "a system call")]
     pub(in crate::datapath) fn map(
