@@ -196,8 +196,7 @@ fn the_list_is_bounded_and_says_what_it_leaves_out() {
     let mut daemon = Service::of(&lab).serve(&lab);
     // Else its sweeps would remove what is made here.
     daemon.kill();
-    let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
-    let path = version.expect("a version").path().join("maps").join(map::FLOWS);
+    let path = daemon.instance.maps().join(map::FLOWS);
     let data = MapData::from_pin(path).expect("a map");
     let flows = lines(map::FLOWS, &data);
     let client = Be32::from(std::net::Ipv4Addr::new(198, 18, 0, 200));

@@ -23,8 +23,7 @@ fn lines_that_a_killed_process_was_writing_are_emptied() {
     let _servers = servers(&lab);
     let mut daemon = Service::of(&lab).serve(&lab);
     daemon.kill();
-    let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
-    let maps = version.expect("a version").path().join("maps");
+    let maps = daemon.instance.maps();
     let four = [map::FLOWS, map::HALF_OPEN].map(|name| Written::<Be32>::into(&maps, name));
     let six = [map::FLOWS6, map::HALF_OPEN6].map(|name| Written::<Be128>::into(&maps, name));
     tally(&lab.client.namespace, vip(), 20).expect("served without a daemon");

@@ -37,9 +37,7 @@ fn active_flows(daemon: &Daemon<'_>) -> Active {
 }
 
 fn pinned(daemon: &Daemon<'_>, name: &str) -> MapData {
-    let version = std::fs::read_dir(daemon.instance.bpffs()).expect("pins").flatten().next();
-    let path = version.expect("a version").path().join("maps").join(name);
-    MapData::from_pin(path).expect("a map")
+    MapData::from_pin(daemon.instance.maps().join(name)).expect("a map")
 }
 
 /// Key of a client's packets.

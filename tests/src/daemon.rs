@@ -146,6 +146,16 @@ impl<'lab> Instance<'lab> {
         &self.bpffs
     }
 
+    /// Where its maps are pinned.
+    ///
+    /// # Panics
+    ///
+    /// If nothing is pinned.
+    pub fn maps(&self) -> PathBuf {
+        let version = fs::read_dir(&self.bpffs).expect("pins").flatten().next();
+        version.expect("a version").path().join("maps")
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("state/alb.sock")
