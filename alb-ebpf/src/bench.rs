@@ -1,6 +1,10 @@
 //! What the bench's programs do with each packet; written by the bench, read by `bench_xdp.rs`.
 
-use alb_common::abi::Plain;
+use alb_common::{
+    abi::Plain,
+    flow::FlowKey,
+    net::{Be16, Be32},
+};
 
 /// A number that depends on the flow: `base + ((flow >> shift) & mask)`, host order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +36,9 @@ pub const FRAME: usize = 64;
 /// The same of IPv6.
 pub const FRAME6: usize = 80;
 
+/// Loads that a run of `bench_load` makes.
+pub const LOADS: u32 = 64;
+
 /// One row's packets: the program writes `template` over the frame with the addresses and ports
 /// of the next flow (of IPv6 the last words of the addresses), and goes on to the program in `slot`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +68,19 @@ pub struct Plan {
     pub dport: Field,
     /// The frame, as words in memory order; of IPv6 or the first of these words.
     pub template: [u32; FRAME6 / 4],
+}
+
+impl Plan {
+    /// The key of a flow's packets, of IPv4.
+    #[inline(always)]
+    pub const fn key(&self, flow: u32) -> FlowKey {
+        FlowKey {
+            src: Be32(self.src.of(flow).to_be()),
+            dst: Be32(self.dst.of(flow).to_be()),
+            sport: Be16::new(self.sport.of(flow) as u16),
+            dport: Be16::new(self.dport.of(flow) as u16),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Plan>() == 4 * (6 + 4 * 3 + FRAME6 / 4), "padding in a map type");

@@ -12,7 +12,7 @@ use alb_common::{
     flow_table::{FlowLine, Shape},
 };
 use alb_ebpf::{
-    bench::{FRAME, FRAME6, Plan},
+    bench::{FRAME, FRAME6, LOADS, Plan},
     packet::{Packet, Window},
 };
 use aya_ebpf::{
@@ -167,31 +167,30 @@ pub fn bench_lookup(ctx: XdpContext) -> u32 {
     if sum == 0x5a5a_5a5a { XDP_PASS } else { XDP_TX }
 }
 
-/// A random load, of the line that is the packet's key's home. The next packet waits for it, since
-/// what that is depends on what was loaded: else the CPU would make that packet meanwhile, whose
-/// time is subtracted.
+/// Random loads, of the lines that are the homes of the next packets' keys. Each waits for the one
+/// before, whose word is in its key: nothing else is left to do meanwhile, which would seem to make the
+/// load faster.
 #[expect(unreachable_pub, reason = "the macro wants it")]
 #[xdp(frags)]
-pub fn bench_load(ctx: XdpContext) -> u32 {
-    let (Some(home), Some(plan)) = (home(&Frame(ctx)), PLAN.get_ptr_mut(0)) else {
+pub fn bench_load(_: XdpContext) -> u32 {
+    let (Some(shape), Some(plan)) = (LINES.get_ptr(0), PLAN.get_ptr_mut(0)) else {
         return XDP_ABORTED;
     };
+    // SAFETY: the first line is the table's shape.
+    #[expect(unsafe_code, reason = "map value access")]
+    let shape = unsafe { &*shape.cast::<Shape>() };
     // SAFETY: the bench runs on one CPU and leaves the element alone meanwhile.
     #[expect(unsafe_code, reason = "map value access")]
     let plan = unsafe { &mut *plan };
-    let word = load(home & plan.reach);
-    plan.next = plan.next.wrapping_add(word.unwrap_or(0) & plan.zero);
+    let mut word = Some(0);
+    for _ in 0..LOADS {
+        let Some(before) = word else { return XDP_ABORTED };
+        let number = plan.next.wrapping_add(before & plan.zero);
+        plan.next = plan.next.wrapping_add(1);
+        let key = plan.key(number.wrapping_mul(plan.multiplier) & plan.mask);
+        word = load(shape.places(&key)[0] & plan.reach);
+    }
     verdict(word)
-}
-
-/// The line that is the home of the packet's key.
-#[inline(always)]
-fn home(frame: &Frame) -> Option<u32> {
-    let (key, shape) = (key(frame)?, LINES.get_ptr(0)?);
-    // SAFETY: the first line is the table's shape.
-    #[expect(unsafe_code, reason = "map value access")]
-    let places = unsafe { &*shape.cast::<Shape>() }.places(&key);
-    Some(places[0])
 }
 
 #[inline(always)]

@@ -15,11 +15,11 @@ use crate::{
     fill::Filled,
     report::Report,
     rows::{NEW_FLOWS, against, established, guarded, handshake, hot_syn, ipv6, not_ours, wide},
-    runner::Runner,
+    runner::{ROOM, Runner},
 };
 
 /// Flows in the table, level by level.
-const LEVELS: [u32; 4] = [1, 1 << 10, 1 << 16, 1 << 20];
+const LEVELS: [u32; 4] = [1, 1 << 10, 1 << 16, ROOM];
 /// How often everything is loaded and filled anew: which pages a table gets is luck, and good
 /// for a tenth.
 const TABLES: usize = 3;
@@ -27,10 +27,15 @@ const TABLES: usize = 3;
 const ROUNDS: usize = 5;
 
 fn main() {
-    // A level (`65536`), `new`, `ipv6`, `groups` or `wide`: those rows alone. `against FILE`: rows
-    // beside those of the object in this file.
+    // A level (`65536`, or another power of two), `new`, `ipv6`, `groups`, `wide` or `roomy`: those rows
+    // alone.
+    // `against FILE`: rows beside those of the object in this file.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
+    let mut levels = LEVELS.to_vec();
+    levels.extend(only.iter().filter_map(|word| word.parse::<u32>().ok()));
+    levels.sort_unstable();
+    levels.dedup();
     let cpu = alb_tests::cpu::stay_on_one();
     println!(
         "ns a packet, wrapper subtracted: median [min max] of {ROUNDS} rounds in each of {TABLES} \
@@ -44,11 +49,20 @@ fn main() {
     {
         let other = fs::read(other).unwrap_or_else(|error| panic!("{other}: {error}"));
         for _ in 0..TABLES {
-            let mut runners = [Runner::new(), Runner::of(&other)];
+            let mut runners = [Runner::new(), Runner::of(&other, ROOM)];
             against(&mut runners, &mut report);
         }
         report.print();
         return;
+    }
+    let rows = ["new", "ipv6", "groups", "wide", "roomy"];
+    for word in &only {
+        assert!(
+            rows.contains(&word.as_str()) || word.parse().is_ok_and(is_level),
+            "{word}: not {}, nor a power of two up to {}",
+            rows.join(", "),
+            LEVELS[3]
+        );
     }
     for table in 0..TABLES {
         if wanted("groups") {
@@ -59,6 +73,13 @@ fn main() {
         }
         if wanted("wide") {
             wide(&mut Runner::new(), &mut report);
+        }
+        if wanted("roomy") {
+            let mut runner = Runner::with_room(2 * ROOM);
+            Filled::default().grow(&mut runner, ROOM);
+            let bytes = runner.bytes_per_flow() * 2;
+            let flows = format!("{ROOM} flows of {bytes} bytes");
+            established(&mut runner, &mut report, ROOM, &flows);
         }
         let mut runner = Runner::new();
         if table == 0 {
@@ -74,12 +95,12 @@ fn main() {
             hot_syn(&mut runner, &mut report);
             handshake(&mut runner, &mut report, 0);
         }
-        for level in LEVELS {
+        for level in levels.iter().copied() {
             if wanted(&level.to_string()) || wanted("ipv6") && level <= LEVELS[1] {
                 filled.grow(&mut runner, level);
             }
             if wanted(&level.to_string()) {
-                established(&mut runner, &mut report, level);
+                established(&mut runner, &mut report, level, &format!("{level} flows"));
             }
             if wanted("ipv6") && level <= LEVELS[1] {
                 ipv6(&mut runner, &mut report, level);
@@ -92,4 +113,9 @@ fn main() {
         }
     }
     report.print();
+}
+
+/// Whether the tables can be filled to this level.
+const fn is_level(flows: u32) -> bool {
+    flows.is_power_of_two() && flows <= LEVELS[3]
 }

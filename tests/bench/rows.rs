@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use alb_common::tcp::flag;
 use alb_ebpf::{
-    bench::{FRAME, FRAME6, Field, Plan},
+    bench::{FRAME, FRAME6, Field, LOADS, Plan},
     builder::Tcp,
 };
 
@@ -83,13 +83,13 @@ fn measure(runner: &mut Runner, plan: &Plan, program: Program, packets: u32, ver
     f64::from(full) - f64::from(empty)
 }
 
-/// Time of a random load that the next packet waits for: beside such loads of one line.
-fn load(runner: &mut Runner, plan: &Plan, packets: u32) -> f64 {
+/// Time of a random load that waits for the one before: beside such loads of one line.
+fn load(runner: &mut Runner, plan: &Plan, loads: u32) -> f64 {
     let [random, same] = [u32::MAX, 0].map(|reach| {
         let plan = Plan { reach, ..*plan };
-        let (time, returned) = runner.raw(&plan, Program::Load, packets);
+        let (time, returned) = runner.raw(&plan, Program::Load, loads / LOADS);
         assert_eq!(returned, SENT, "a line's state");
-        f64::from(time)
+        f64::from(time) / f64::from(LOADS)
     });
     random - same
 }
@@ -97,7 +97,7 @@ fn load(runner: &mut Runner, plan: &Plan, packets: u32) -> f64 {
 /// Packets of established flows, each direction beside a lookup of its own keys in the kernel's hash
 /// table and a load of their home lines in the packet path's. Within a round they alternate in
 /// slices, so that what else the machine does meets all alike.
-pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) {
+pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32, present: &str) {
     let ack = |tuple| plan(tuple, flows, flag::ACK, 5, 6);
     let directions = [("forward", ack(Tuple::forward())), ("reverse", ack(Tuple::reverse()))];
     // Every flow once at least.
@@ -107,7 +107,7 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
         for (direction, plan) in &directions {
             let [mut looked_up, mut loaded, mut sent] = [0.0; 3];
             for _ in 0..slices {
-                runner.raw(plan, Program::Load, packets.min(SETTLE));
+                runner.raw(plan, Program::Load, packets.min(SETTLE) / LOADS);
                 loaded += load(runner, plan, packets) / f64::from(slices);
                 for (program, total) in
                     [(Program::Lookup, &mut looked_up), (Program::PacketPath, &mut sent)]
@@ -118,10 +118,10 @@ pub(crate) fn established(runner: &mut Runner, report: &mut Report, flows: u32) 
                     *total += measure(runner, plan, program, packets, SENT) / f64::from(slices);
                 }
             }
-            report.add(&format!("lookup {direction}, {flows} flows"), looked_up);
-            report.add(&format!("load {direction}, {flows} flows"), loaded);
+            report.add(&format!("lookup {direction}, {present}"), looked_up);
+            report.add(&format!("load {direction}, {present}"), loaded);
             report.compare_all(
-                &format!("established {direction}, {flows} flows"),
+                &format!("established {direction}, {present}"),
                 sent,
                 [(looked_up, "lookup"), (loaded, "load")],
             );
@@ -165,30 +165,41 @@ pub(crate) fn hot_syn(runner: &mut Runner, report: &mut Report) {
 
 /// New flows, and packets of open ones, beside those of another object, in turns.
 pub(crate) fn against(runners: &mut [Runner; 2], report: &mut Report) {
-    const FLOWS: u32 = 1 << 10;
-    for runner in &mut *runners {
-        Filled::default().grow(runner, FLOWS);
-    }
-    let ack = plan(Tuple::forward(), FLOWS, flag::ACK, 5, 6);
-    let mut alternate = |name: &str, measure: &dyn Fn(&mut Runner) -> f64| {
-        // The first round fills the half-open ring.
-        for round in 0..=ROUNDS {
-            let [this, other] = runners.each_mut().map(measure);
-            if round > 0 {
-                report.compare(name, this, (other, "the other object"));
-            }
+    let mut filled = [Filled::default(); 2];
+    let mut established = |runners: &mut [Runner; 2], report: &mut Report, flows: u32| {
+        for (filled, runner) in filled.iter_mut().zip(&mut *runners) {
+            filled.grow(runner, flows);
         }
+        let ack = plan(Tuple::forward(), flows, flag::ACK, 5, 6);
+        alternate(runners, report, &format!("established forward, {flows} flows"), &|runner| {
+            runner.raw(&ack, Program::PacketPath, SETTLE);
+            measure(runner, &ack, Program::PacketPath, PACKETS, SENT)
+        });
     };
+    established(runners, report, 1 << 10);
     for (name, tuple) in [
         ("SYN, new flow, hot".to_owned(), Tuple::new_forward()),
         (format!("SYN, least-connection of {MANY}, hot"), Tuple::new_least_conn()),
     ] {
-        alternate(&name, &|runner| opened(runner, tuple));
+        alternate(runners, report, &name, &|runner| opened(runner, tuple));
     }
-    alternate(&format!("established forward, {FLOWS} flows"), &|runner| {
-        runner.raw(&ack, Program::PacketPath, SETTLE);
-        measure(runner, &ack, Program::PacketPath, PACKETS, SENT)
-    });
+    established(runners, report, 1 << 20);
+}
+
+/// A row of two objects, in turns.
+fn alternate(
+    runners: &mut [Runner; 2],
+    report: &mut Report,
+    name: &str,
+    measure: &dyn Fn(&mut Runner) -> f64,
+) {
+    // The first round fills the half-open ring.
+    for round in 0..=ROUNDS {
+        let [this, other] = runners.each_mut().map(measure);
+        if round > 0 {
+            report.compare(name, this, (other, "the other object"));
+        }
+    }
 }
 
 /// What a security group of many prefixes adds: to new flows, and to packets of open ones, which

@@ -16,8 +16,8 @@ use aya::{
 
 use crate::fill::Tables;
 
-/// Entries of the flow table: 1 Mi flows, both directions.
-const FLOWS: u32 = 2 << 20;
+/// Flows that the tables are made for, unless a row says otherwise: the default.
+pub(crate) const ROOM: u32 = 1 << 20;
 
 /// The kernel's hash table, which the bench's primitives work on.
 const TABLE: &str = "TABLE";
@@ -36,6 +36,8 @@ pub(crate) enum Program {
 
 /// The loaded programs.
 pub(crate) struct Runner {
+    /// Flows that its tables are made for.
+    room: u32,
     pub(crate) path: Prog,
     bench: Ebpf,
     _devices: Namespace,
@@ -63,13 +65,19 @@ impl Drop for BpfFs {
 impl Runner {
     /// Loads the packet path with tables of the default size, and the bench's programs.
     pub(crate) fn new() -> Self {
-        Self::of(&object())
+        Self::of(&object(), ROOM)
+    }
+
+    /// The same with tables for so many flows.
+    pub(crate) fn with_room(flows: u32) -> Self {
+        Self::of(&object(), flows)
     }
 
     /// The same with the packet path of another object.
-    pub(crate) fn of(object: &[u8]) -> Self {
+    pub(crate) fn of(object: &[u8], room: u32) -> Self {
+        let entries = 2 * room;
         let sizes = Sizes {
-            flows: FLOWS,
+            flows: entries,
             half_open: alb_common::limits::half_open_entries(1 << 16),
             ring: 1 << 16,
             listeners: 1 << 14,
@@ -91,8 +99,8 @@ impl Runner {
             // Of a ring buffer it is bytes, a page at least.
             loader.map_max_entries(name, if name == map::FLOW_LOG { 1 << 16 } else { 1 });
         }
-        loader.map_max_entries(TABLE, FLOWS);
-        loader.map_max_entries("LINES", lines_for(FLOWS)).map_pin_path("LINES", &pin);
+        loader.map_max_entries(TABLE, entries);
+        loader.map_max_entries("LINES", lines_for(entries)).map_pin_path("LINES", &pin);
         let mut bench = loader.load(&object).expect("the bench's object loads");
         let programs = bench.take_map("PROGRAMS").expect("a map");
         let mut programs: ProgramArray<_> = programs.try_into().expect("a program array");
@@ -115,7 +123,7 @@ impl Runner {
             load(&mut bench, wrapper);
             attach(&mut bench, wrapper, &devices, device);
         }
-        let mut runner = Self { path, bench, _devices: devices, _programs: programs };
+        let mut runner = Self { room, path, bench, _devices: devices, _programs: programs };
         crate::fill::configure(&mut runner);
         runner
     }
@@ -152,7 +160,7 @@ impl Runner {
 
     /// Kernel memory of the flow table, by its own account, a flow.
     pub(crate) fn bytes_per_flow(&self) -> u64 {
-        self.path.memory(map::FLOWS) / u64::from(FLOWS / 2)
+        self.path.memory(map::FLOWS) / u64::from(self.room)
     }
 }
 
