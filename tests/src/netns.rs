@@ -17,9 +17,10 @@ use std::{
     thread,
 };
 
+use alb_userspace::datapath::pins::Pins;
 use nix::sched::{CloneFlags, setns};
 
-use crate::wait;
+use crate::{daemon::BPFFS, wait};
 
 /// Where `ip netns` keeps names.
 const DIR: &str = "/run/netns";
@@ -32,11 +33,15 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes a namespace named `alb-{pid}-{n}-{label}` with loopback up. The first call also
-    /// removes what dead processes left.
+    /// removes what dead processes left, and mounts bpffs where nobody has.
     pub fn new(label: &str) -> Self {
-        static CLEAN: Once = Once::new();
+        static FIRST: Once = Once::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        CLEAN.call_once(remove_leftovers);
+        FIRST.call_once(|| {
+            // Before any two daemons could do so at once, and for what is pinned before there is one.
+            Pins::at(Path::new(BPFFS)).expect("bpffs");
+            remove_leftovers();
+        });
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("alb-{}-{number}-{label}", process::id());
         must(Command::new("ip").args(["netns", "add", &name]));
@@ -176,7 +181,7 @@ fn remove_leftovers() {
             delete(&name);
         }
     }
-    let bpffs = Path::new(crate::daemon::BPFFS);
+    let bpffs = Path::new(BPFFS);
     for name in names_in(bpffs) {
         if is_of_dead_process(&name, crate::daemon::PIN_PREFIX) {
             let path = bpffs.join(&name);
