@@ -91,29 +91,51 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let build = ["build", "--locked", "--package", "alb-userspace", "--bin", "alb"];
     shell::run(cargo().args(build))?;
 
+    let mut rings = Rings::default();
     step("rings 2 and 3: packets through the kernel, traffic through namespaces");
     let mut kernel = kernel_rings(&[], args.test_threads);
     kernel.args(args.all.then_some("--include-ignored")).args(filter);
-    shell::run(&mut kernel).context("rings 2 and 3 failed")?;
+    rings.note(shell::run(&mut kernel).context("rings 2 and 3 failed"));
     if filter.is_none() {
         step("what the verifier makes of the programs");
         let mut verifier = kernel_rings(&["--test", "it"], 1);
         verifier.args(["verifier::", "--nocapture"]);
-        shell::run(&mut verifier).context("the programs are over their budget")?;
+        rings.note(shell::run(&mut verifier).context("the programs are over their budget"));
     }
 
     if filter.is_none() && !args.all {
-        over("tc", &OVER_TC, args.test_threads)?;
+        rings.note(over("tc", &OVER_TC, args.test_threads));
     }
     if args.all {
         for datapath in OTHER_DATAPATHS {
-            over(datapath, filter.as_slice(), args.test_threads)?;
+            rings.note(over(datapath, filter.as_slice(), args.test_threads));
         }
-        kernel::run(Kernel::Debian, filter)?;
+        rings.note(kernel::run(Kernel::Debian, filter));
     }
 
+    rings.all_passed()?;
     println!("\nall tests passed in {} s", begun.elapsed().as_secs());
     Ok(())
+}
+
+/// What became of the rings that take long: one that fails keeps none after it from being run.
+#[derive(Debug, Default)]
+struct Rings {
+    failed: Vec<anyhow::Error>,
+}
+
+impl Rings {
+    fn note(&mut self, ring: Result<()>) {
+        if let Err(error) = ring {
+            println!("\n{error:#}; the rings after it are run all the same");
+            self.failed.push(error);
+        }
+    }
+
+    fn all_passed(self) -> Result<()> {
+        let failed: Vec<_> = self.failed.iter().map(|error| format!("{error:#}")).collect();
+        if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+    }
 }
 
 /// The end-to-end tests that leave the choice of a datapath to the harness, all or these.
@@ -147,4 +169,23 @@ fn cargo() -> Command {
     let mut command = Command::new(workspace::cargo());
     command.env("ALB_BPF_OBJECT", workspace::built_object()).current_dir(workspace::root());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn every_ring_that_fails_is_told() {
+        let mut rings = Rings::default();
+        rings.note(Ok(()));
+        assert!(std::mem::take(&mut rings).all_passed().is_ok());
+        rings.note(Err(anyhow!("exit status: 1").context("ring 2 failed")));
+        rings.note(Ok(()));
+        rings.note(Err(anyhow!("ring 3 failed")));
+        let told = rings.all_passed().expect_err("two failed").to_string();
+        assert_eq!(told, "ring 2 failed: exit status: 1\nring 3 failed");
+    }
 }
