@@ -125,6 +125,9 @@ fn unix_seconds(time: SystemTime) -> u64 {
 pub struct DatapathReport {
     /// Where it is attached.
     pub interfaces: Vec<InterfaceReport>,
+    /// Process of the `alb capture` that runs on it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<u32>,
     /// The tables were found pinned and taken over, not made.
     pub adopted: bool,
     /// Version of the table layout.

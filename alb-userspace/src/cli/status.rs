@@ -108,6 +108,9 @@ fn header(report: &StatusReport) -> String {
     match &report.datapath {
         Some(datapath) => {
             line("datapath", &attached(datapath));
+            if let Some(id) = datapath.capture {
+                line("", &format!("alb capture (process {id}) looks at packets"));
+            }
             line("flows", &flows(datapath));
         }
         None => line("datapath", "none: the proxy serves everything"),

@@ -33,7 +33,7 @@ pub use self::{
     packet::{Captured, Frame, Hook, Said},
 };
 use super::{
-    claim::Claim,
+    claim::{Claim, claimed_by},
     flows::FlowTables,
     kernel::{self, KernelError, Link, open_links, replace, step},
     maps::MapError,
@@ -380,6 +380,11 @@ fn present(pins: &Pins) -> Result<Vec<Link>, KernelError> {
 
 /// Looks at links that go one after the other.
 const LOOKS: u32 = 16;
+
+/// The process of the capture that runs, if one does that can be seen from here.
+pub(super) fn running(pins: &Pins) -> Option<u32> {
+    claimed_by(&pins.capture_dir())
+}
 
 /// Puts back what forwards, where a capture was killed. What goes wrong is logged: forwarding goes on.
 pub(super) fn put_back(pins: &Pins) {

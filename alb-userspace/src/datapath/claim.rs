@@ -70,6 +70,11 @@ impl Drop for Claim {
     }
 }
 
+/// The process whose claim a directory is, if there is one that can be seen from here.
+pub(super) fn claimed_by(path: &Path) -> Option<u32> {
+    holder(&File::open(path).ok()?)
+}
+
 /// The process that holds the lock on a directory, if it can be seen from here.
 fn holder(dir: &File) -> Option<u32> {
     let found = dir.metadata().ok()?;
@@ -106,8 +111,12 @@ mod tests {
             "{error:?}"
         );
         assert!(error.to_string().contains(&format!("process {me}")), "{error}");
+        assert_eq!(claimed_by(&ours), Some(me));
         Claim::of(&other).unwrap();
         drop(claim);
+        assert_eq!(claimed_by(&ours), None, "there is none");
+        fs::create_dir(&ours).unwrap();
+        assert_eq!(claimed_by(&ours), None, "nobody's");
         Claim::of(&ours).unwrap();
         assert!(!ours.exists(), "an empty directory is left");
     }

@@ -432,6 +432,7 @@ impl Engine {
         let addresses = addresses.iter().filter(|(_, flags)| **flags & local::SNAT != 0);
         DatapathReport {
             interfaces,
+            capture: self.kernel.capture(),
             adopted: matches!(self.kernel.found(), Found::Adopted | Found::Copied),
             abi_version: ABI_VERSION,
             bpffs: self.node.bpffs.clone(),

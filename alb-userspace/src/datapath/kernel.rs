@@ -167,6 +167,11 @@ impl Kernel {
         self.room
     }
 
+    /// The process of an `alb capture` that runs on the packet path.
+    pub(super) fn capture(&self) -> Option<u32> {
+        capture::running(&self.pins)
+    }
+
     /// Puts the programs back where a capture was killed.
     pub(super) fn end_lost_capture(&self) {
         capture::put_back(&self.pins);

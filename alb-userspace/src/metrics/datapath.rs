@@ -6,7 +6,8 @@ use super::{Sample as _, counter, gauge};
 use crate::report::{DatapathReport, StatusReport};
 
 pub(super) fn families(datapath: &DatapathReport, out: &mut Vec<MetricFamily>) {
-    let DatapathReport { interfaces, adopted, abi_version, bpffs: _, flows, snat } = datapath;
+    let DatapathReport { interfaces, capture: _, adopted, abi_version, bpffs: _, flows, snat } =
+        datapath;
 
     let mut attached =
         gauge("datapath_attached", "Interfaces the packet path runs on; the value is always 1");

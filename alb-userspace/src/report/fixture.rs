@@ -116,6 +116,7 @@ fn datapath() -> DatapathReport {
                 why: None,
             },
         ],
+        capture: Some(4_712),
         adopted: true,
         abi_version: 1,
         bpffs: "/sys/fs/bpf/alb".into(),

@@ -85,7 +85,14 @@ fn what_a_killed_one_leaves_is_cleared_away_by_whoever_comes() {
     let mut talk = Conversation::open(client, vip()).expect("a connection");
     let ran = running(&lab);
 
-    // By the daemon that runs.
+    // By the daemon that runs, which tells of one while it lives.
+    let told = |daemon: &Daemon<'_>| daemon.status()["datapath"]["capture"].as_u64();
+    assert_eq!(told(&daemon), None);
+    let mut capture = Capturing::begin(&lab, &daemon.instance, true, &[]);
+    assert_eq!(told(&daemon), Some(capture.child.id().into()));
+    capture.signal(Signal::SIGINT);
+    capture.ended();
+    assert_eq!(told(&daemon), None);
     killed(&lab, &daemon.instance, &mut talk);
     wait_until_gone(&daemon.instance);
     assert_eq!(running(&lab), ran);
