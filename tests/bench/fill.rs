@@ -16,7 +16,10 @@ use alb_common::{
     target::TargetEntry,
     tcp::FlowFlags,
 };
-use alb_ebpf::{bench::Field, rewrite::check_delta};
+use alb_ebpf::{
+    bench::{Field, Plan},
+    rewrite::check_delta,
+};
 use alb_tests::packet_path::{Raw, now};
 use alb_userspace::datapath::maps::FlowLines;
 use aya::maps::{HashMap, MapData};
@@ -44,17 +47,13 @@ pub(crate) struct Tuple {
 }
 
 impl Tuple {
+    /// As the bench's programs make it.
     fn key(&self, flow: u32) -> FlowKey {
-        let port = |field: &Field| {
-            Be16::new(u16::try_from(field.of(flow)).expect("ports are below 65,536"))
-        };
-        let addr = |field: &Field| Be32(field.of(flow).to_be());
-        FlowKey {
-            src: addr(&self.src),
-            dst: addr(&self.dst),
-            sport: port(&self.sport),
-            dport: port(&self.dport),
+        let Self { src, sport, dst, dport } = *self;
+        for port in [sport, dport] {
+            assert!(u16::try_from(port.of(flow)).is_ok(), "ports are below 65,536");
         }
+        Plan { src, sport, dst, dport, ..Plan::default() }.key(flow)
     }
 
     /// The same of IPv6: the last words of its addresses are IPv4's.

@@ -28,8 +28,7 @@ const ROUNDS: usize = 5;
 
 fn main() {
     // A level (`65536`, or another power of two), `new`, `ipv6`, `groups`, `wide` or `roomy`: those rows
-    // alone.
-    // `against FILE`: rows beside those of the object in this file.
+    // alone. `against FILE`: rows beside those of the object in this file.
     let only: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
     let mut levels = LEVELS.to_vec();
@@ -61,7 +60,7 @@ fn main() {
             rows.contains(&word.as_str()) || word.parse().is_ok_and(is_level),
             "{word}: not {}, nor a power of two up to {}",
             rows.join(", "),
-            LEVELS[3]
+            ROOM
         );
     }
     for table in 0..TABLES {
@@ -117,5 +116,5 @@ fn main() {
 
 /// Whether the tables can be filled to this level.
 const fn is_level(flows: u32) -> bool {
-    flows.is_power_of_two() && flows <= LEVELS[3]
+    flows.is_power_of_two() && flows <= ROOM
 }

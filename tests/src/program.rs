@@ -118,7 +118,7 @@ fn attach(namespace: &Namespace, device: &str, instructions: &[u64]) {
     let name = format!("{PIN_PREFIX}{}-pass{number}", std::process::id());
     let path = PathBuf::from(BPFFS).join(name);
     drop(fs::remove_file(&path));
-    pin(&program, &path).expect("pinning a program; is bpffs mounted?");
+    pin(&program, &path).expect("pinning a program");
     namespace.ip(&format!("link set dev {device} xdpdrv pinned {}", path.display()));
     fs::remove_file(&path).expect("removing the pin");
 }
